@@ -26,6 +26,12 @@ GATHER_SECONDS = 0.001
 
 _QUEUE_MAX = 1_024
 
+_CROSSED = "Internal error from Core."
+"""What grpc.aio reports in place of a call's own status, when the call ended while a message was being written."""
+
+_CROSSED_MAX = 5
+"""How often in a row that is tried again: a call that is refused at once crosses its first message now and then."""
+
 
 @dataclass(slots=True)
 class _Item:
@@ -45,6 +51,7 @@ class Submitter:
         self._stub = pipelines_service_pb2_grpc.PipelinesServiceStub(connection.channel)
         self._queue: asyncio.Queue[_Item] = asyncio.Queue(_QUEUE_MAX)
         self._unanswered: deque[list[_Item]] = deque()
+        self._crossed = 0
 
     async def submit(
         self, request: pipelines_service_pb2.SubmitPipelineRequest
@@ -117,6 +124,7 @@ class Submitter:
                 raise _StreamEndedError
             self._connection.answered = True
             pause.reset()
+            self._crossed = 0
             _resolve(self._unanswered.popleft(), response.outcomes)
 
     def _fail_unless_passing(self, error: grpc.aio.AioRpcError) -> None:
@@ -124,6 +132,10 @@ class Submitter:
         away = error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
         if away and self._connection.answered:
             return
+        if error.details() == _CROSSED and self._crossed < _CROSSED_MAX:
+            self._crossed += 1
+            return
+        self._crossed = 0
         failure = self._connection.error(error, self._connection.deadline_seconds)
         for batch in self._unanswered:
             for item in batch:
