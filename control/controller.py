@@ -63,8 +63,10 @@ from services.runtime.outward import outward_host
 from services.runtime.process import StartRefusedError, SupersededError
 from services.runtime.state_folder import prepare_state_folder
 from shoal.affix import beside
+from shoal.build_version import build_version
 from shoal.credentials import Credentials
 from shoal.names import PipelineRef
+from shoal.protocol_version import SESSION
 from shoal.wire.trust import KEYS_MAX
 
 LOG = logging.getLogger(__name__)
@@ -407,6 +409,7 @@ class Controller:
             controller_id=f"{config.name}-{process.token(8)}",
             lease_seconds=config.lease_seconds,
             heartbeat_seconds=config.heartbeat_seconds,
+            protocols=SESSION.said_by(build_version()),
         )
         return SessionService(
             lambda context: SessionServer(

@@ -44,6 +44,7 @@ from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
 from shoal.model import ReasonCode
 from shoal.names import AttemptRef
+from shoal.protocol_version import SESSION
 from shoal.session.log_piece import LogPiece
 from shoal.session.messages import (
     WELL,
@@ -91,7 +92,13 @@ class AgentShell:
         self._agent_id = process.token()
         self._instance_id = ""
         self._attempts = AttemptsMachine()
-        self._session = SessionMachine(SessionConfig(), process.rng.random, cluster=links.cluster)
+        self._protocols = SESSION.said_by(process.version)
+        self._session = SessionMachine(
+            SessionConfig(),
+            process.rng.random,
+            cluster=links.cluster,
+            protocols=self._protocols,
+        )
         self._attempts_driver: Driver[events.AttemptsEvent, effects.AttemptsEffect] = Driver(
             self._attempts, self._act_on_attempt, process.clock, inbox_size=_INBOX_SIZE
         )
@@ -104,7 +111,7 @@ class AgentShell:
         self._logs = links.logs(self._say)
         self._lease = NodeLease(process.clock)
         self._journal = links.journal
-        self._keeper = KeeperLink(links.keeper)
+        self._keeper = KeeperLink(links.keeper, process.version)
         self._first_list: asyncio.Future[tuple[str, list[ProcessRecord]]] | None = None
         self._streams = StreamLink(
             self._keeper,
@@ -113,6 +120,7 @@ class AgentShell:
             self._attempts_driver.post,
             self._say,
             links.trust,
+            process.version,
         )
         self._upkeep = (
             None
@@ -154,7 +162,8 @@ class AgentShell:
         """Take over what an earlier agent left, and be an agent until cancelled; then say goodbye.
 
         Raises:
-            StartRefusedError: no keeper can be had.
+            StartRefusedError: no keeper can be had, or there is one, or a stream worker, of a build that
+                this agent cannot work with.
         """
         self._first_list = asyncio.get_running_loop().create_future()
         self._disk.measured(await self._links.disk.read(), self._process.clock())
@@ -511,6 +520,7 @@ class AgentShell:
             condition=self._condition(),
             says_holds=True,
             takes_lanes=True,
+            protocols=self._protocols,
         )
 
     async def _find_controllers(self) -> None:

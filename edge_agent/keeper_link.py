@@ -11,7 +11,9 @@ from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.links.keeper import KeeperConnection, KeeperDoor
 from services.runtime.log import fields
+from services.runtime.process import OtherVersionError
 from shoal.names import AttemptRef
+from shoal.protocol_version import KEEPER, LinkEnd, NoCommonProtocolError, Protocols, agreed
 
 LOG = logging.getLogger(__name__)
 
@@ -23,10 +25,12 @@ class KeeperLink:
 
     Args:
         door: where the keeper is found, or started.
+        agent_version: of the agent, for people.
     """
 
-    def __init__(self, door: KeeperDoor) -> None:
+    def __init__(self, door: KeeperDoor, agent_version: str) -> None:
         self._door = door
+        self._agent_version = agent_version
         self.path = door.path
         """Where the keeper listens."""
         self.version = ""
@@ -47,6 +51,9 @@ class KeeperLink:
             listed: hears which keeper it is, and everything that it remembers, after each connect,
                 before any other task may use the connection.
             exited: hears each end.
+
+        Raises:
+            OtherVersionError: the keeper that is there is of a build that this agent cannot work with.
         """
         while True:
             try:
@@ -55,6 +62,7 @@ class KeeperLink:
                     try:
                         self.instance = await client.watch()
                         self.version = client.version
+                        self._agree(client.protocols)
                         await listed(self.instance, list(await client.list()))
                         self._client = client
                         self._ready.set()
@@ -67,6 +75,19 @@ class KeeperLink:
             except KeeperError as error:
                 LOG.warning("the keeper is away", extra=fields(error=error))
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _agree(self, said: Protocols | None) -> None:
+        """Find that this agent and the keeper can work together.
+
+        Raises:
+            OtherVersionError: they cannot; what the keeper keeps goes on.
+        """
+        agent = LinkEnd("this agent", KEEPER.said_by(self._agent_version), other_build("keeper"))
+        keeper = LinkEnd("the keeper of this node", said, other_build("keeper"))
+        try:
+            agreed(KEEPER, agent, keeper)
+        except NoCommonProtocolError as error:
+            raise OtherVersionError(str(error)) from error
 
     async def client(self, deadline_seconds: float = 15.0) -> KeeperConnection:
         """The connection, once there is one.
@@ -117,6 +138,14 @@ class KeeperLink:
     async def forget(self, attempt: str) -> None:
         """Leave nothing of a program."""
         await (await self.client()).forget(attempt)
+
+
+def other_build(part: str) -> str:
+    """What to do where a keeper or stream worker is there that an agent cannot work with."""
+    return (
+        f"its jobs go on: start the version again that started this {part}, `shoal drain` the node, and once it "
+        "is idle end it with `shoal agent --down`; then start this version"
+    )
 
 
 def attempt_of(record: ProcessRecord) -> AttemptRef | None:

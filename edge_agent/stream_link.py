@@ -25,13 +25,16 @@ from edge_agent.attempts import events
 from edge_agent.error_words import words_of
 from edge_agent.keeper.client import KeeperError
 from edge_agent.keeper.record import ProcessRecord
-from edge_agent.keeper_link import KeeperLink
+from edge_agent.keeper_link import KeeperLink, other_build
 from edge_agent.links.journal import AttemptJournal
 from edge_agent.links.stream_worker import HELPER, StreamWorkerDoor, StreamWorkerStub
 from services.runtime.log import fields
+from services.runtime.process import OtherVersionError
 from services.runtime.stream_address import with_host
 from shoal.backoff import Backoff
 from shoal.names import AttemptRef
+from shoal.protocol_version import STREAM_WORKER as STREAM_WORKER_PROTOCOLS
+from shoal.protocol_version import LinkEnd, NoCommonProtocolError, Protocols, agreed
 from shoal.session.assignment import Assignment
 from shoal.session.lane import Lane
 from shoal.session.progress import Progress
@@ -42,6 +45,7 @@ from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
 from shoal.wire.fields import WireError
 from shoal.wire.lane import encode_lane
 from shoal.wire.port_hold import decode_port_holds
+from shoal.wire.protocols import encode_protocols, said_in
 from shoal.wire.state import decode_reason, decode_stream_counters
 from shoal.wire.trust import TRUST
 
@@ -91,6 +95,7 @@ class StreamLink:
         post: hands an event to the machine that drives attempts.
         say: hands counters to the session.
         trust: returns what the cluster trusts now; None in a cluster without identity.
+        agent_version: of the agent, for people.
     """
 
     keeper: KeeperLink
@@ -99,6 +104,7 @@ class StreamLink:
     post: Callable[[events.AttemptsEvent], Awaitable[None]]
     say: Callable[[Progress], Awaitable[None]]
     trust: Callable[[], Trust | None] = lambda: None
+    agent_version: str = ""
     _last_address: str = ""
     _stub: StreamWorkerStub | None = None
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -127,7 +133,11 @@ class StreamLink:
         return self._ready.is_set()
 
     async def run(self) -> None:
-        """Keep a worker running, listen to it, and tell it of trust, until cancelled."""
+        """Keep a worker running, listen to it, and tell it of trust, until cancelled.
+
+        Raises:
+            OtherVersionError: the worker that is there is of a build that this agent cannot work with.
+        """
         async with asyncio.TaskGroup() as tasks:
             if self.trust() is not None:
                 tasks.create_task(self._keep_trusting())
@@ -304,13 +314,18 @@ class StreamLink:
 
     async def _listen(self) -> None:
         async with self.door.connect() as stub:
-            watch = stub.WatchAttempts(v1.WatchAttemptsRequest(), wait_for_ready=True)
+            said = STREAM_WORKER_PROTOCOLS.said_by(self.agent_version)
+            watch = stub.WatchAttempts(
+                v1.WatchAttemptsRequest(protocols=encode_protocols(said)), wait_for_ready=True
+            )
             self._stub = stub
             self._told.clear()  # it begins with everything
             try:
                 # Only the first answer has a deadline, since missing it ends the call.
                 async with asyncio.timeout(_READY_SECONDS):
                     response = await watch.read()
+                if response is not cast("Any", grpc.aio.EOF):
+                    self._agree(response, said)
                 while response is not cast("Any", grpc.aio.EOF):
                     await self._listens_at(response.stream_address)
                     if self._stub is stub:  # else it was dismissed
@@ -322,6 +337,19 @@ class StreamLink:
                 self._ready.clear()
                 self._stub = None
                 watch.cancel()
+
+    def _agree(self, response: v1.WatchAttemptsResponse, ours: Protocols) -> None:
+        """Find that this agent and the worker can work together.
+
+        Raises:
+            OtherVersionError: they cannot; what streams there goes on.
+        """
+        remedy = other_build("stream worker")
+        try:
+            worker = LinkEnd("the stream worker of this node", said_in(response), remedy)
+            agreed(STREAM_WORKER_PROTOCOLS, LinkEnd("this agent", ours, remedy), worker)
+        except (NoCommonProtocolError, WireError) as error:
+            raise OtherVersionError(str(error)) from error
 
     async def _found(self) -> None:
         if not self._ready.is_set():

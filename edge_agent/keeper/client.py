@@ -17,6 +17,7 @@ from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.request import MAX_PACKET_BYTES
+from shoal.protocol_version import KEEPER, Protocols
 
 _ANSWER_SECONDS: Final = 10.0
 _EXITS_KEPT: Final = 4096
@@ -69,6 +70,8 @@ class KeeperClient:
     def __init__(self, socket_path: Path) -> None:
         self.version = ""
         """Of the keeper, once it is watched; empty where an earlier version does not say."""
+        self.protocols: Protocols | None = None
+        """What the keeper speaks, once it is watched; None from a build that does not say."""
         self._path = socket_path
         self._socket: socket.socket | None = None
         self._pending: dict[int, _Pending] = {}
@@ -137,8 +140,10 @@ class KeeperClient:
         Returns which keeper this is: no two processes of it are called the same. Empty where an
         earlier version does not say.
         """
-        answer = await self._ask({"op": "watch"})
+        ours = KEEPER.said_by("")
+        answer = await self._ask({"op": "watch", "protocols": [ours.lowest, ours.highest]})
         self.version = str(answer.get("version", ""))
+        self.protocols = _protocols(answer.get("protocols"), self.version)
         return str(answer.get("instance", ""))
 
     async def exits(self) -> AsyncIterator[ProcessRecord]:
@@ -258,6 +263,13 @@ class KeeperClient:
         if self._exits.full():
             self._exits.get_nowait()
         self._exits.put_nowait(None)
+
+
+def _protocols(said: object, version: str) -> Protocols | None:
+    if said is None:
+        return None
+    lowest, highest = cast("list[int]", said)
+    return Protocols(lowest, highest, version)
 
 
 def _port(port: Port) -> Mapping[str, object]:

@@ -19,6 +19,7 @@ from edge_agent.keeper.guard import Guard, Outcome
 from edge_agent.keeper.launch import LaunchError, Port, launch
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.relay import Relay
+from shoal.protocol_version import KEEPER, Protocols
 
 _MAX_CLIENTS: Final = 16
 _PATIENCE_SECONDS: Final = 3_600.0  # epoll takes no wait of 25 days, and a timeout may be longer
@@ -57,6 +58,7 @@ class KeeperShell:
         log: Takes one line for people.
         instance: What no other keeper is called.
         version: That of the agent that started it.
+        protocols: What it speaks; the agent decides whether it can work with that.
     """
 
     socket_path: Path
@@ -65,6 +67,7 @@ class KeeperShell:
     log: Callable[[str], None]
     instance: str
     version: str = ""
+    protocols: Protocols = field(default_factory=lambda: KEEPER.said_by(""))
 
     def __post_init__(self) -> None:
         self._machine = machine.KeeperMachine()
@@ -218,7 +221,12 @@ class KeeperShell:
                 return
             case requests.Watch():
                 client.watching = True
-                reply |= {"instance": self.instance, "version": self.version}
+                low, high = self.protocols.lowest, self.protocols.highest
+                reply |= {
+                    "instance": self.instance,
+                    "version": self.version,
+                    "protocols": [low, high],
+                }
             case requests.Shutdown():
                 self._shut_down()
         self._send(client, reply, descriptors)

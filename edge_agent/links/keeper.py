@@ -8,6 +8,7 @@ from typing import Protocol
 
 from edge_agent.keeper.client import KeeperClient, StartRequest, ensure_keeper
 from edge_agent.keeper.record import ProcessRecord
+from shoal.protocol_version import Protocols
 
 
 class KeeperConnection(Protocol):
@@ -43,6 +44,11 @@ class KeeperConnection(Protocol):
     @property
     def version(self) -> str:
         """Of the keeper, once it is watched; empty where an earlier version does not say."""
+        ...
+
+    @property
+    def protocols(self) -> Protocols | None:
+        """What the keeper speaks, once it is watched; None from a build that does not say."""
         ...
 
     async def shutdown(self) -> None:

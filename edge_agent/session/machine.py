@@ -13,6 +13,9 @@ else, hears nothing, and confirms nothing. Only a person ends that, by having th
 A node with an identity belongs to one cluster, that of its certificate. What it hears of a controller by
 gossip is a hint: a welcome of another cluster is left at once, nothing of it is kept, and the next
 address is dialled.
+
+A controller that speaks no protocol of sessions that this agent does is followed in nothing either
+(`shoal.protocol_version`): the agent says so once, keeps all that it has, and asks again from time to time.
 """
 
 import enum
@@ -26,6 +29,14 @@ from shoal.backoff import Backoff
 from shoal.limits import BATCH_ARTIFACTS_MAX
 from shoal.model import Followed
 from shoal.names import AttemptRef
+from shoal.protocol_version import (
+    SESSION,
+    SESSION_SPOKEN,
+    LinkEnd,
+    NoCommonProtocolError,
+    Protocols,
+    agreed,
+)
 from shoal.session.messages import (
     Desired,
     Fenced,
@@ -92,6 +103,8 @@ class SessionMachine:
     """What was followed last; the shell sets it from the journal."""
     cluster: str = ""
     """Id of the only cluster that the node belongs to; empty for a node without an identity."""
+    protocols: Protocols = SESSION_SPOKEN
+    """What this agent speaks."""
     _addresses: tuple[str, ...] = ()
     _next_address: int = 0
     _failures: int = 0
@@ -251,6 +264,22 @@ class SessionMachine:
             f"certificate of this node is of cluster {self.cluster}: join that one with a token of its own"
         )
 
+    def _unknown_protocol(self, welcome: Welcome) -> str:
+        """Why this agent and a controller cannot work together; empty if they can."""
+        controller = LinkEnd(
+            "the controller",
+            welcome.protocols,
+            "upgrade it before its agents, or put the version before back onto this node",
+        )
+        agent = LinkEnd(
+            "this agent", self.protocols, "upgrade it, its keeper and its jobs go on meanwhile"
+        )
+        try:
+            agreed(SESSION, agent, controller)
+        except NoCommonProtocolError as error:
+            return str(error)
+        return ""
+
     def _was_left(self) -> bool:
         return self.state is SessionState.IDLE
 
@@ -378,7 +407,7 @@ class SessionMachine:
                     return self._break(foreign, now)
                 if message.quarantine:
                     return self._quarantine(message.quarantine, message, message.retry_seconds, now)
-                against = _against(self.followed, message)
+                against = self._unknown_protocol(message) or _against(self.followed, message)
                 if against:
                     return self._quarantine(against, message, self.config.quarantine_seconds, now)
                 follow = self._follow(_further(self.followed, message.following))

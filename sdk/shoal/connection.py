@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 
 from shoal.backoff import Backoff
+from shoal.build_version import build_version
 from shoal.channel import USER, channel_options, open_channel
 from shoal.errors import (
     ControllerUnreachableError,
@@ -23,6 +24,7 @@ from shoal.errors import (
     from_status,
 )
 from shoal.handshake_failure import explain_handshake
+from shoal.protocol_version import API, as_text
 from shoal.wire.fields import WireError
 
 if TYPE_CHECKING:
@@ -110,7 +112,9 @@ class Connection:
         self.credentials = credentials
         self.deadline_seconds = deadline_seconds
         self.patience_seconds = patience_seconds
-        self.channel = open_channel(address, channel_options(USER), credentials)
+        said = as_text(API.said_by(build_version()))
+        options = [*channel_options(USER), ("grpc.primary_user_agent", said)]
+        self.channel = open_channel(address, options, credentials)
         self.answered = False
 
     async def call(

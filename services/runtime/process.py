@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     FAILED = 1
     REFUSED = 2
     SUPERSEDED = 3
+    OTHER_VERSION = 4
     INTERRUPTED = 130
 
 
@@ -41,6 +42,12 @@ class StartRefusedError(EndedError):
     """The process cannot begin as it was asked to; the message says what to change."""
 
     code = ExitCode.REFUSED
+
+
+class OtherVersionError(StartRefusedError):
+    """What is there needs another version of the program: to start this one again does not help."""
+
+    code = ExitCode.OTHER_VERSION
 
 
 class SupersededError(EndedError):

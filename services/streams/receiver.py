@@ -67,7 +67,7 @@ class DigestError(Exception):
     """What came is not what was sent, twice in a row: dialling again does not mend that."""
 
 
-_REFUSALS = frozenset({"FENCED", "BEHIND", "TICKET"})
+_REFUSALS = frozenset({"FENCED", "BEHIND", "TICKET", "PROTOCOL"})
 _MISTAKES = frozenset({"BROKEN"})
 
 

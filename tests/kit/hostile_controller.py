@@ -16,6 +16,7 @@ from shoal.v1 import session_service_pb2
 from shoal.wire.assignment import encode_assignment
 from shoal.wire.attempt import encode_attempt_ref
 from tests.kit.hostile import Hostile
+from tests.kit.spoken import SPOKEN_SESSIONS
 
 v1 = session_service_pb2
 
@@ -56,6 +57,7 @@ class HostileController:
             term=followed.term,
             start_id=followed.start_id,
             adopted=self._rng.random() < 0.1,
+            protocols=SPOKEN_SESSIONS,
         )
         self._hostile.spoil(welcome, self._rng.choice((0.0, 0.3)))
         return welcome

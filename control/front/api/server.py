@@ -6,6 +6,7 @@ from typing import Any, Final, cast
 
 import grpc.aio
 
+from control.front.access.client_versions import ClientVersionInterceptor
 from control.front.access.interceptor import AccessInterceptor
 from control.front.api.identity_service import IdentityService
 from control.front.api.keys_service import KeysService
@@ -16,8 +17,10 @@ from control.front.api.records_service import RecordsService
 from control.front.rpc_status import refusal
 from control.front.sessions.service import SessionService
 from services.runtime.rpc import ErrorInterceptor, bind, server_options
+from shoal.build_version import build_version
 from shoal.channel import SESSION
 from shoal.credentials import Credentials
+from shoal.protocol_version import API
 from shoal.v1 import (
     identity_service_pb2_grpc,
     keys_service_pb2_grpc,
@@ -68,7 +71,12 @@ class ApiServer:
     ) -> None:
         asked = () if access is None else (access,)
         self._server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(refusal), *asked], options=server_options(SESSION)
+            interceptors=[
+                ErrorInterceptor(refusal),
+                *asked,
+                ClientVersionInterceptor(API.said_by(build_version())),
+            ],
+            options=server_options(SESSION),
         )
         self._health = _HEALTH.aio.HealthServicer()
         host, _, _ = address.rpartition(":")

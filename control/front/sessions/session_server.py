@@ -29,6 +29,14 @@ from services.runtime.rpc import rpc_error
 from shoal import limits
 from shoal.model import JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.protocol_version import (
+    SESSION,
+    SESSION_SPOKEN,
+    LinkEnd,
+    NoCommonProtocolError,
+    Protocols,
+    agreed,
+)
 from shoal.session import messages
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
@@ -55,12 +63,17 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """What agents are told, and how long they may take to introduce themselves; in seconds."""
+    """What agents are told, and how long they may take to introduce themselves; in seconds.
+
+    An agent without a protocol in common with `protocols` asks again after `refused_seconds`.
+    """
 
     controller_id: str
     lease_seconds: float
     heartbeat_seconds: float
     hello_seconds: float = 10.0
+    refused_seconds: float = 30.0
+    protocols: Protocols = SESSION_SPOKEN
 
 
 @dataclass(slots=True)
@@ -151,6 +164,7 @@ class SessionServer:
                         admitted.following,
                         admitted.quarantine,
                         admitted.adopted,
+                        protocols=self._settings.protocols,
                     )
                 )
                 if admitted.quarantine:
@@ -234,6 +248,11 @@ class SessionServer:
         )
 
     async def _open(self, hello: messages.Hello) -> Admitted:
+        try:
+            self._agree(hello)
+        except NoCommonProtocolError as error:
+            await self._send_away(hello, str(error), self._settings.refused_seconds)
+            raise rpc_error(grpc.StatusCode.UNIMPLEMENTED, "PROTOCOL", str(error)) from error
         self._remember(observation.ref for observation in hello.attempts)
         attempts = tuple(self._checked(observation) for observation in hello.attempts)
         peer = self._peer
@@ -245,12 +264,7 @@ class SessionServer:
                 "" if peer is None else f"{peer.serial:x}",
             )
         except NameTakenError as error:
-            LOG.warning("agent quarantined", extra=fields(node=hello.node, why=error))
-            welcome = messages.Welcome(
-                "", 0.0, 0.0, quarantine=str(error), retry_seconds=error.retry_seconds
-            )
-            message = encode_controller_message(welcome)
-            await self._context.write(v1.ConnectResponse(sequence=1, messages=[message]))
+            await self._send_away(hello, str(error), error.retry_seconds)
             raise
         self._node = hello.node
         if admitted.quarantine:
@@ -266,6 +280,39 @@ class SessionServer:
             ),
         )
         return admitted
+
+    def _agree(self, hello: messages.Hello) -> None:
+        """Find that this agent and this controller can work together.
+
+        Raises:
+            NoCommonProtocolError: they cannot.
+        """
+        said = hello.protocols
+        agent = LinkEnd(
+            f"the agent of node {hello.node}",
+            said and replace(said, version=hello.agent_version),
+            "upgrade it, its keeper and its jobs go on meanwhile",
+        )
+        here = LinkEnd(
+            "the controller",
+            self._settings.protocols,
+            "upgrade it before its agents, or put the version before back onto the node",
+        )
+        agreed(SESSION, agent, here)
+
+    async def _send_away(self, hello: messages.Hello, why: str, retry_seconds: float) -> None:
+        """Let an agent keep what it has as it is, and ask again later."""
+        LOG.warning("agent quarantined", extra=fields(node=hello.node, why=why))
+        welcome = messages.Welcome(
+            "",
+            0.0,
+            0.0,
+            quarantine=why,
+            retry_seconds=retry_seconds,
+            protocols=self._settings.protocols,
+        )
+        message = encode_controller_message(welcome)
+        await self._context.write(v1.ConnectResponse(sequence=1, messages=[message]))
 
     # ---- what the agent says --------------------------------------------------------------------
 

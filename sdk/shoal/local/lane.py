@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from shoal.build_version import build_version
 from shoal.client import Client
 from shoal.connection import Pause
 from shoal.errors import ShoalError
@@ -20,9 +21,12 @@ from shoal.job.block import DATA, HEADER
 from shoal.limits import WHOLE_BYTES_MAX
 from shoal.local.checked_block import BrokenBlockError, Records, block_bytes, opened, parts, sealed
 from shoal.local.record_file import RecordFile
+from shoal.protocol_version import LANES, LinkEnd, NoCommonProtocolError, agreed
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING
 from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1.lanes_service_pb2 import FeedLaneRequest, PullLaneRequest
+from shoal.wire.fields import WireError
+from shoal.wire.protocols import encode_protocols, said_in
 
 CREDIT_BYTES = 4 * 1024 * 1024
 BACKLOG_BYTES = 64 * 1024 * 1024
@@ -151,11 +155,13 @@ class Feeder:
             pipeline=name.pipeline,
             lane=name.lane,
             producer_epoch=name.epoch,
+            protocols=_speaks(),
         )
         await call.write(FeedLaneRequest(open=opened))
         response = await _read(call)
         if response.WhichOneof("message") == "refusal":
             raise _refused(response.refusal)
+        _check_protocols(response.open)
         want = response.open.want
         self._sent_bytes = self._consumed_bytes = 0
         if want == WANT_NOTHING:
@@ -308,6 +314,7 @@ class Taker:
             credit_bytes=CREDIT_BYTES,
             # The controller relays each lane on a connection of its own, so large records may come.
             bulk=True,
+            protocols=_speaks(),
         )
         await call.write(PullLaneRequest(open=opened_call))
         response = await _read(call)
@@ -315,6 +322,7 @@ class Taker:
             if self.recorder and response.refusal.reason == "BEHIND":
                 raise LaneRefusedError("BEHIND", response.refusal.message)
             raise _refused(response.refusal)
+        _check_protocols(response.accept)
         if want == WANT_KEPT:
             self.next = response.accept.first
         self.begun.set()
@@ -409,8 +417,28 @@ async def _read(call: Any) -> Any:
     return response
 
 
+def _speaks() -> Any:
+    return encode_protocols(LANES.said_by(build_version()))
+
+
+def _check_protocols(message: v1.PullOpen | v1.PullAccept) -> None:
+    """Refuse a stream worker that this client cannot work with.
+
+    Raises:
+        LaneRefusedError: it is too old, or too new.
+    """
+    worker = LinkEnd("the stream worker", said_in(message), "upgrade the agent of its node")
+    client = LinkEnd("this client", LANES.said_by(build_version()), "upgrade it")
+    try:
+        agreed(LANES, client, worker)
+    except (NoCommonProtocolError, WireError) as error:
+        raise LaneRefusedError("PROTOCOL", str(error)) from error
+
+
 def _refused(refusal: v1.PullRefusal) -> Exception:
     """What a refusal means: another client has the lane, or it is only not ready yet."""
+    if refusal.reason == "PROTOCOL":
+        return LaneRefusedError("PROTOCOL", refusal.message)
     if refusal.reason == "FENCED" and "later client" in refusal.message:
         return LaneRefusedError("TAKEN_OVER", f"{refusal.message}: this one is not needed any more")
     if refusal.reason == "FENCED" and "consumer epoch" in refusal.message:

@@ -7,6 +7,7 @@ from typing import Final
 from shoal.kept_folder import KeptFolder
 from shoal.model import Capacity, Followed, no_strings
 from shoal.names import AttemptRef
+from shoal.protocol_version import SESSION_SPOKEN, Protocols
 from shoal.session.assignment import Assignment
 from shoal.session.attempt_lanes import AttemptLanes
 from shoal.session.log_piece import LogPiece
@@ -41,8 +42,9 @@ class Hello:
     """Which agent this is, and where every attempt stands whose end was not acknowledged.
 
     `agent_id` is that of its process and `instance_id` that of its journal; `bundles` are the
-    digests in its cache, and `followed` is what it followed last. An agent of before neither
-    `says_holds` (`Observation.holds`) nor `takes_lanes` (`Desired.lanes`).
+    digests in its cache, and `followed` is what it followed last. `protocols` are those of sessions, None
+    from a build that does not say. An agent of before neither `says_holds` (`Observation.holds`) nor
+    `takes_lanes` (`Desired.lanes`).
     """
 
     node: str
@@ -60,6 +62,7 @@ class Hello:
     condition: NodeCondition = WELL
     says_holds: bool = False
     takes_lanes: bool = False
+    protocols: Protocols | None = SESSION_SPOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ class Welcome:
 
     `following` says which controller this is; None if it does not say. With `quarantine` nothing is
     wanted of the agent, which may dial again after `retry_seconds`. `adopted` says that a person
-    had the agent follow this controller, whatever it followed before.
+    had the agent follow this controller, whatever it followed before. `protocols` are those of
+    sessions, None from a build that does not say.
     """
 
     controller_id: str
@@ -83,6 +87,7 @@ class Welcome:
     quarantine: str = ""
     adopted: bool = False
     retry_seconds: float = 0.0
+    protocols: Protocols | None = SESSION_SPOKEN
 
 
 @dataclass(frozen=True, slots=True)

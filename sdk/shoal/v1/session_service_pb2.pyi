@@ -12,6 +12,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from shoal.v1 import nodes_service_pb2 as _nodes_service_pb2
 from shoal.v1 import pipeline_pb2 as _pipeline_pb2
 from shoal.v1 import pipelines_service_pb2 as _pipelines_service_pb2
+from shoal.v1 import protocols_pb2 as _protocols_pb2
 from shoal.v1 import spec_pb2 as _spec_pb2
 import builtins as _builtins
 import sys
@@ -281,6 +282,7 @@ class Hello(_message.Message):
     CONDITION_FIELD_NUMBER: _builtins.int
     TAKES_LANES_FIELD_NUMBER: _builtins.int
     SAYS_HOLDS_FIELD_NUMBER: _builtins.int
+    PROTOCOLS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     agent_id: _builtins.str
@@ -323,6 +325,10 @@ class Hello(_message.Message):
     def condition(self) -> Global___NodeCondition:
         """How the node stands."""
 
+    @_builtins.property
+    def protocols(self) -> _protocols_pb2.Protocols:
+        """Which protocols of sessions it speaks."""
+
     def __init__(
         self,
         *,
@@ -341,10 +347,11 @@ class Hello(_message.Message):
         condition: Global___NodeCondition | None = ...,
         takes_lanes: _builtins.bool = ...,
         says_holds: _builtins.bool = ...,
+        protocols: _protocols_pb2.Protocols | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "condition", b"condition", "followed", b"followed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "condition", b"condition", "followed", b"followed", "protocols", b"protocols"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "condition", b"condition", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "says_holds", b"says_holds", "stream_address", b"stream_address", "takes_lanes", b"takes_lanes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "condition", b"condition", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "protocols", b"protocols", "says_holds", b"says_holds", "stream_address", b"stream_address", "takes_lanes", b"takes_lanes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,6 +446,7 @@ class Welcome(_message.Message):
     QUARANTINE_FIELD_NUMBER: _builtins.int
     ADOPTED_FIELD_NUMBER: _builtins.int
     RETRY_SECONDS_FIELD_NUMBER: _builtins.int
+    PROTOCOLS_FIELD_NUMBER: _builtins.int
     controller_id: _builtins.str
     """Id of the controller's process."""
     lease_seconds: _builtins.float
@@ -459,6 +467,10 @@ class Welcome(_message.Message):
     """A person had the node adopted: it follows this controller, whatever it followed before."""
     retry_seconds: _builtins.float
     """With `quarantine`: how long to wait at least before dialling again, in seconds."""
+    @_builtins.property
+    def protocols(self) -> _protocols_pb2.Protocols:
+        """Which protocols of sessions it speaks."""
+
     def __init__(
         self,
         *,
@@ -471,10 +483,11 @@ class Welcome(_message.Message):
         quarantine: _builtins.str = ...,
         adopted: _builtins.bool = ...,
         retry_seconds: _builtins.float = ...,
+        protocols: _protocols_pb2.Protocols | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["protocols", b"protocols"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "cluster_id", b"cluster_id", "controller_id", b"controller_id", "heartbeat_seconds", b"heartbeat_seconds", "lease_seconds", b"lease_seconds", "quarantine", b"quarantine", "retry_seconds", b"retry_seconds", "start_id", b"start_id", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "cluster_id", b"cluster_id", "controller_id", b"controller_id", "heartbeat_seconds", b"heartbeat_seconds", "lease_seconds", b"lease_seconds", "protocols", b"protocols", "quarantine", b"quarantine", "retry_seconds", b"retry_seconds", "start_id", b"start_id", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

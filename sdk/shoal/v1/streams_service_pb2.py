@@ -23,75 +23,76 @@ _sym_db = _symbol_database.Default()
 
 
 from shoal.v1 import pipeline_pb2 as shoal_dot_v1_dot_pipeline__pb2
+from shoal.v1 import protocols_pb2 as shoal_dot_v1_dot_protocols__pb2
 from shoal.v1 import records_service_pb2 as shoal_dot_v1_dot_records__service__pb2
 from shoal.v1 import session_service_pb2 as shoal_dot_v1_dot_session__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoal/v1/streams_service.proto\x12\x08shoal.v1\x1a\x17shoal/v1/pipeline.proto\x1a\x1eshoal/v1/records_service.proto\x1a\x1eshoal/v1/session_service.proto\"^\n\x0bPullRequest\x12\"\n\x04open\x18\x01 \x01(\x0b\x32\x12.shoal.v1.PullOpenH\x00\x12 \n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x11.shoal.v1.PullAckH\x00\x42\t\n\x07message\"\xce\x01\n\x08PullOpen\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08pipeline\x18\x02 \x01(\t\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\x16\n\x0e\x63onsumer_epoch\x18\x04 \x01(\x04\x12\x16\n\x0eproducer_epoch\x18\x05 \x01(\x04\x12\x0c\n\x04want\x18\x06 \x01(\x04\x12\x14\n\x0c\x63redit_bytes\x18\x07 \x01(\x04\x12\x0c\n\x04\x62ulk\x18\x08 \x01(\x08\x12\x10\n\x08released\x18\t \x01(\x04\x12\x0b\n\x03had\x18\n \x01(\x04\x12\x0e\n\x06ticket\x18\x0b \x01(\x0c\"\xd0\x01\n\nLaneTicket\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x10\n\x08pipeline\x18\x03 \x01(\t\x12\x0c\n\x04lane\x18\x04 \x01(\t\x12 \n\x04kind\x18\x05 \x01(\x0e\x32\x12.shoal.v1.LaneKind\x12\x15\n\rproducer_node\x18\x06 \x01(\t\x12\x16\n\x0eproducer_epoch\x18\x07 \x01(\x04\x12\x15\n\rconsumer_node\x18\x08 \x01(\t\x12\x16\n\x0e\x63onsumer_epoch\x18\t \x01(\x04\"S\n\x07PullAck\x12\x10\n\x08\x63onsumed\x18\x01 \x01(\x04\x12\x10\n\x08released\x18\x02 \x01(\x04\x12\x16\n\x0e\x63onsumed_bytes\x18\x03 \x01(\x04\x12\x0c\n\x04\x64one\x18\n \x01(\x08\"\xae\x01\n\x0cPullResponse\x12&\n\x06\x61\x63\x63\x65pt\x18\x01 \x01(\x0b\x32\x14.shoal.v1.PullAcceptH\x00\x12\x0f\n\x05\x62lock\x18\x02 \x01(\x0cH\x00\x12 \n\x03\x65nd\x18\x03 \x01(\x0b\x32\x11.shoal.v1.PullEndH\x00\x12(\n\x07refusal\x18\x04 \x01(\x0b\x32\x15.shoal.v1.PullRefusalH\x00\x12\x0e\n\x04part\x18\x05 \x01(\x0cH\x00\x42\t\n\x07message\"3\n\nPullAccept\x12\x16\n\x0eproducer_epoch\x18\x01 \x01(\x04\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\"^\n\x07PullEnd\x12\r\n\x05total\x18\x01 \x01(\x04\x12\x0b\n\x03\x63ut\x18\x02 \x01(\x08\x12\x11\n\tcontinued\x18\x03 \x01(\x08\x12$\n\x06\x64igest\x18\x04 \x01(\x0b\x32\x14.shoal.v1.PullDigest\"8\n\nPullDigest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05table\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x07\".\n\x0bPullRefusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xd1\x01\n\x0b\x46\x65\x65\x64Request\x12&\n\x06\x61\x63\x63\x65pt\x18\x01 \x01(\x0b\x32\x14.shoal.v1.PullAcceptH\x00\x12\x0f\n\x05\x62lock\x18\x02 \x01(\x0cH\x00\x12 \n\x03\x65nd\x18\x03 \x01(\x0b\x32\x11.shoal.v1.PullEndH\x00\x12(\n\x07refusal\x18\x04 \x01(\x0b\x32\x15.shoal.v1.PullRefusalH\x00\x12\x0e\n\x04part\x18\x05 \x01(\x0cH\x00\x12\"\n\x04open\x18\n \x01(\x0b\x32\x12.shoal.v1.FeedOpenH\x00\x42\t\n\x07message\"}\n\x08\x46\x65\x65\x64Open\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08pipeline\x18\x02 \x01(\t\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\x16\n\x0e\x63onsumer_epoch\x18\x04 \x01(\x04\x12\x16\n\x0eproducer_epoch\x18\x05 \x01(\x04\x12\x0e\n\x06ticket\x18\x06 \x01(\x0c\"\x89\x01\n\x0c\x46\x65\x65\x64Response\x12\"\n\x04open\x18\x01 \x01(\x0b\x32\x12.shoal.v1.PullOpenH\x00\x12 \n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x11.shoal.v1.PullAckH\x00\x12(\n\x07refusal\x18\x03 \x01(\x0b\x32\x15.shoal.v1.PullRefusalH\x00\x42\t\n\x07message\"\x8c\x01\n\nTapRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08pipeline\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04port\x18\x05 \x01(\t\x12\x1f\n\x04wish\x18\x06 \x01(\x0b\x32\x11.shoal.v1.TapWish\x12\x0e\n\x06ticket\x18\x07 \x01(\x0c\"2\n\x0bTapResponse\x12#\n\x06sample\x18\x01 \x01(\x0b\x32\x13.shoal.v1.TapSample\"u\n\rAttachRequest\x12(\n\nassignment\x18\x01 \x01(\x0b\x32\x14.shoal.v1.Assignment\x12\x12\n\nspool_path\x18\x02 \x01(\t\x12\x13\n\x0bkeeper_path\x18\x03 \x01(\t\x12\x11\n\tkeeper_id\x18\x04 \x01(\t\"\x10\n\x0e\x41ttachResponse\"4\n\x12UpdateTrustRequest\x12\x1e\n\x05trust\x18\x01 \x01(\x0b\x32\x0f.shoal.v1.Trust\"\x15\n\x13UpdateTrustResponse\"V\n\x12UpdateLanesRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x1d\n\x05lanes\x18\x02 \x03(\x0b\x32\x0e.shoal.v1.Lane\"\x15\n\x13UpdateLanesResponse\"G\n\x0f\x43oncludeRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x11\n\tsucceeded\x18\x02 \x01(\x08\"\x12\n\x10\x43oncludeResponse\"2\n\rDetachRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\"\x10\n\x0e\x44\x65tachResponse\"\x16\n\x14WatchAttemptsRequest\"[\n\x15WatchAttemptsResponse\x12*\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x18.shoal.v1.AttemptStreams\x12\x16\n\x0estream_address\x18\x02 \x01(\t\"\xd7\x01\n\x0e\x41ttemptStreams\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12)\n\x07streams\x18\x02 \x03(\x0b\x32\x18.shoal.v1.StreamProgress\x12\x0f\n\x07\x64rained\x18\x03 \x01(\x08\x12!\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x10.shoal.v1.Reason\x12\x10\n\x08progress\x18\x05 \x01(\t\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\x12!\n\x05holds\x18\x07 \x03(\x0b\x32\x12.shoal.v1.PortHeld*y\n\x08LaneKind\x12\x19\n\x15LANE_KIND_UNSPECIFIED\x10\x00\x12\x11\n\rLANE_KIND_JOB\x10\x01\x12\x14\n\x10LANE_KIND_CLIENT\x10\x02\x12\x16\n\x12LANE_KIND_RECORDER\x10\x03\x12\x11\n\rLANE_KIND_TAP\x10\x04\x32\xbc\x01\n\x0eStreamsService\x12\x39\n\x04Pull\x12\x15.shoal.v1.PullRequest\x1a\x16.shoal.v1.PullResponse(\x01\x30\x01\x12\x39\n\x04\x46\x65\x65\x64\x12\x15.shoal.v1.FeedRequest\x1a\x16.shoal.v1.FeedResponse(\x01\x30\x01\x12\x34\n\x03Tap\x12\x14.shoal.v1.TapRequest\x1a\x15.shoal.v1.TapResponse0\x01\x32\xbe\x03\n\x13StreamWorkerService\x12;\n\x06\x41ttach\x12\x17.shoal.v1.AttachRequest\x1a\x18.shoal.v1.AttachResponse\x12J\n\x0bUpdateLanes\x12\x1c.shoal.v1.UpdateLanesRequest\x1a\x1d.shoal.v1.UpdateLanesResponse\x12\x41\n\x08\x43onclude\x12\x19.shoal.v1.ConcludeRequest\x1a\x1a.shoal.v1.ConcludeResponse\x12;\n\x06\x44\x65tach\x12\x17.shoal.v1.DetachRequest\x1a\x18.shoal.v1.DetachResponse\x12J\n\x0bUpdateTrust\x12\x1c.shoal.v1.UpdateTrustRequest\x1a\x1d.shoal.v1.UpdateTrustResponse\x12R\n\rWatchAttempts\x12\x1e.shoal.v1.WatchAttemptsRequest\x1a\x1f.shoal.v1.WatchAttemptsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoal/v1/streams_service.proto\x12\x08shoal.v1\x1a\x17shoal/v1/pipeline.proto\x1a\x18shoal/v1/protocols.proto\x1a\x1eshoal/v1/records_service.proto\x1a\x1eshoal/v1/session_service.proto\"^\n\x0bPullRequest\x12\"\n\x04open\x18\x01 \x01(\x0b\x32\x12.shoal.v1.PullOpenH\x00\x12 \n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x11.shoal.v1.PullAckH\x00\x42\t\n\x07message\"\xf6\x01\n\x08PullOpen\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08pipeline\x18\x02 \x01(\t\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\x16\n\x0e\x63onsumer_epoch\x18\x04 \x01(\x04\x12\x16\n\x0eproducer_epoch\x18\x05 \x01(\x04\x12\x0c\n\x04want\x18\x06 \x01(\x04\x12\x14\n\x0c\x63redit_bytes\x18\x07 \x01(\x04\x12\x0c\n\x04\x62ulk\x18\x08 \x01(\x08\x12\x10\n\x08released\x18\t \x01(\x04\x12\x0b\n\x03had\x18\n \x01(\x04\x12\x0e\n\x06ticket\x18\x0b \x01(\x0c\x12&\n\tprotocols\x18\x0c \x01(\x0b\x32\x13.shoal.v1.Protocols\"\xd0\x01\n\nLaneTicket\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x10\n\x08pipeline\x18\x03 \x01(\t\x12\x0c\n\x04lane\x18\x04 \x01(\t\x12 \n\x04kind\x18\x05 \x01(\x0e\x32\x12.shoal.v1.LaneKind\x12\x15\n\rproducer_node\x18\x06 \x01(\t\x12\x16\n\x0eproducer_epoch\x18\x07 \x01(\x04\x12\x15\n\rconsumer_node\x18\x08 \x01(\t\x12\x16\n\x0e\x63onsumer_epoch\x18\t \x01(\x04\"S\n\x07PullAck\x12\x10\n\x08\x63onsumed\x18\x01 \x01(\x04\x12\x10\n\x08released\x18\x02 \x01(\x04\x12\x16\n\x0e\x63onsumed_bytes\x18\x03 \x01(\x04\x12\x0c\n\x04\x64one\x18\n \x01(\x08\"\xae\x01\n\x0cPullResponse\x12&\n\x06\x61\x63\x63\x65pt\x18\x01 \x01(\x0b\x32\x14.shoal.v1.PullAcceptH\x00\x12\x0f\n\x05\x62lock\x18\x02 \x01(\x0cH\x00\x12 \n\x03\x65nd\x18\x03 \x01(\x0b\x32\x11.shoal.v1.PullEndH\x00\x12(\n\x07refusal\x18\x04 \x01(\x0b\x32\x15.shoal.v1.PullRefusalH\x00\x12\x0e\n\x04part\x18\x05 \x01(\x0cH\x00\x42\t\n\x07message\"[\n\nPullAccept\x12\x16\n\x0eproducer_epoch\x18\x01 \x01(\x04\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12&\n\tprotocols\x18\x03 \x01(\x0b\x32\x13.shoal.v1.Protocols\"^\n\x07PullEnd\x12\r\n\x05total\x18\x01 \x01(\x04\x12\x0b\n\x03\x63ut\x18\x02 \x01(\x08\x12\x11\n\tcontinued\x18\x03 \x01(\x08\x12$\n\x06\x64igest\x18\x04 \x01(\x0b\x32\x14.shoal.v1.PullDigest\"8\n\nPullDigest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05table\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x07\".\n\x0bPullRefusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xd1\x01\n\x0b\x46\x65\x65\x64Request\x12&\n\x06\x61\x63\x63\x65pt\x18\x01 \x01(\x0b\x32\x14.shoal.v1.PullAcceptH\x00\x12\x0f\n\x05\x62lock\x18\x02 \x01(\x0cH\x00\x12 \n\x03\x65nd\x18\x03 \x01(\x0b\x32\x11.shoal.v1.PullEndH\x00\x12(\n\x07refusal\x18\x04 \x01(\x0b\x32\x15.shoal.v1.PullRefusalH\x00\x12\x0e\n\x04part\x18\x05 \x01(\x0cH\x00\x12\"\n\x04open\x18\n \x01(\x0b\x32\x12.shoal.v1.FeedOpenH\x00\x42\t\n\x07message\"\xa5\x01\n\x08\x46\x65\x65\x64Open\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08pipeline\x18\x02 \x01(\t\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\x16\n\x0e\x63onsumer_epoch\x18\x04 \x01(\x04\x12\x16\n\x0eproducer_epoch\x18\x05 \x01(\x04\x12\x0e\n\x06ticket\x18\x06 \x01(\x0c\x12&\n\tprotocols\x18\x07 \x01(\x0b\x32\x13.shoal.v1.Protocols\"\x89\x01\n\x0c\x46\x65\x65\x64Response\x12\"\n\x04open\x18\x01 \x01(\x0b\x32\x12.shoal.v1.PullOpenH\x00\x12 \n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x11.shoal.v1.PullAckH\x00\x12(\n\x07refusal\x18\x03 \x01(\x0b\x32\x15.shoal.v1.PullRefusalH\x00\x42\t\n\x07message\"\x8c\x01\n\nTapRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08pipeline\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04port\x18\x05 \x01(\t\x12\x1f\n\x04wish\x18\x06 \x01(\x0b\x32\x11.shoal.v1.TapWish\x12\x0e\n\x06ticket\x18\x07 \x01(\x0c\"2\n\x0bTapResponse\x12#\n\x06sample\x18\x01 \x01(\x0b\x32\x13.shoal.v1.TapSample\"u\n\rAttachRequest\x12(\n\nassignment\x18\x01 \x01(\x0b\x32\x14.shoal.v1.Assignment\x12\x12\n\nspool_path\x18\x02 \x01(\t\x12\x13\n\x0bkeeper_path\x18\x03 \x01(\t\x12\x11\n\tkeeper_id\x18\x04 \x01(\t\"\x10\n\x0e\x41ttachResponse\"4\n\x12UpdateTrustRequest\x12\x1e\n\x05trust\x18\x01 \x01(\x0b\x32\x0f.shoal.v1.Trust\"\x15\n\x13UpdateTrustResponse\"V\n\x12UpdateLanesRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x1d\n\x05lanes\x18\x02 \x03(\x0b\x32\x0e.shoal.v1.Lane\"\x15\n\x13UpdateLanesResponse\"G\n\x0f\x43oncludeRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x11\n\tsucceeded\x18\x02 \x01(\x08\"\x12\n\x10\x43oncludeResponse\"2\n\rDetachRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\"\x10\n\x0e\x44\x65tachResponse\">\n\x14WatchAttemptsRequest\x12&\n\tprotocols\x18\x01 \x01(\x0b\x32\x13.shoal.v1.Protocols\"\x83\x01\n\x15WatchAttemptsResponse\x12*\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x18.shoal.v1.AttemptStreams\x12\x16\n\x0estream_address\x18\x02 \x01(\t\x12&\n\tprotocols\x18\x03 \x01(\x0b\x32\x13.shoal.v1.Protocols\"\xd7\x01\n\x0e\x41ttemptStreams\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12)\n\x07streams\x18\x02 \x03(\x0b\x32\x18.shoal.v1.StreamProgress\x12\x0f\n\x07\x64rained\x18\x03 \x01(\x08\x12!\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x10.shoal.v1.Reason\x12\x10\n\x08progress\x18\x05 \x01(\t\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\x12!\n\x05holds\x18\x07 \x03(\x0b\x32\x12.shoal.v1.PortHeld*y\n\x08LaneKind\x12\x19\n\x15LANE_KIND_UNSPECIFIED\x10\x00\x12\x11\n\rLANE_KIND_JOB\x10\x01\x12\x14\n\x10LANE_KIND_CLIENT\x10\x02\x12\x16\n\x12LANE_KIND_RECORDER\x10\x03\x12\x11\n\rLANE_KIND_TAP\x10\x04\x32\xbc\x01\n\x0eStreamsService\x12\x39\n\x04Pull\x12\x15.shoal.v1.PullRequest\x1a\x16.shoal.v1.PullResponse(\x01\x30\x01\x12\x39\n\x04\x46\x65\x65\x64\x12\x15.shoal.v1.FeedRequest\x1a\x16.shoal.v1.FeedResponse(\x01\x30\x01\x12\x34\n\x03Tap\x12\x14.shoal.v1.TapRequest\x1a\x15.shoal.v1.TapResponse0\x01\x32\xbe\x03\n\x13StreamWorkerService\x12;\n\x06\x41ttach\x12\x17.shoal.v1.AttachRequest\x1a\x18.shoal.v1.AttachResponse\x12J\n\x0bUpdateLanes\x12\x1c.shoal.v1.UpdateLanesRequest\x1a\x1d.shoal.v1.UpdateLanesResponse\x12\x41\n\x08\x43onclude\x12\x19.shoal.v1.ConcludeRequest\x1a\x1a.shoal.v1.ConcludeResponse\x12;\n\x06\x44\x65tach\x12\x17.shoal.v1.DetachRequest\x1a\x18.shoal.v1.DetachResponse\x12J\n\x0bUpdateTrust\x12\x1c.shoal.v1.UpdateTrustRequest\x1a\x1d.shoal.v1.UpdateTrustResponse\x12R\n\rWatchAttempts\x12\x1e.shoal.v1.WatchAttemptsRequest\x1a\x1f.shoal.v1.WatchAttemptsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shoal.v1.streams_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LANEKIND']._serialized_start=2663
-  _globals['_LANEKIND']._serialized_end=2784
-  _globals['_PULLREQUEST']._serialized_start=133
-  _globals['_PULLREQUEST']._serialized_end=227
-  _globals['_PULLOPEN']._serialized_start=230
-  _globals['_PULLOPEN']._serialized_end=436
-  _globals['_LANETICKET']._serialized_start=439
-  _globals['_LANETICKET']._serialized_end=647
-  _globals['_PULLACK']._serialized_start=649
-  _globals['_PULLACK']._serialized_end=732
-  _globals['_PULLRESPONSE']._serialized_start=735
-  _globals['_PULLRESPONSE']._serialized_end=909
-  _globals['_PULLACCEPT']._serialized_start=911
-  _globals['_PULLACCEPT']._serialized_end=962
-  _globals['_PULLEND']._serialized_start=964
-  _globals['_PULLEND']._serialized_end=1058
-  _globals['_PULLDIGEST']._serialized_start=1060
-  _globals['_PULLDIGEST']._serialized_end=1116
-  _globals['_PULLREFUSAL']._serialized_start=1118
-  _globals['_PULLREFUSAL']._serialized_end=1164
-  _globals['_FEEDREQUEST']._serialized_start=1167
-  _globals['_FEEDREQUEST']._serialized_end=1376
-  _globals['_FEEDOPEN']._serialized_start=1378
-  _globals['_FEEDOPEN']._serialized_end=1503
-  _globals['_FEEDRESPONSE']._serialized_start=1506
-  _globals['_FEEDRESPONSE']._serialized_end=1643
-  _globals['_TAPREQUEST']._serialized_start=1646
-  _globals['_TAPREQUEST']._serialized_end=1786
-  _globals['_TAPRESPONSE']._serialized_start=1788
-  _globals['_TAPRESPONSE']._serialized_end=1838
-  _globals['_ATTACHREQUEST']._serialized_start=1840
-  _globals['_ATTACHREQUEST']._serialized_end=1957
-  _globals['_ATTACHRESPONSE']._serialized_start=1959
-  _globals['_ATTACHRESPONSE']._serialized_end=1975
-  _globals['_UPDATETRUSTREQUEST']._serialized_start=1977
-  _globals['_UPDATETRUSTREQUEST']._serialized_end=2029
-  _globals['_UPDATETRUSTRESPONSE']._serialized_start=2031
-  _globals['_UPDATETRUSTRESPONSE']._serialized_end=2052
-  _globals['_UPDATELANESREQUEST']._serialized_start=2054
-  _globals['_UPDATELANESREQUEST']._serialized_end=2140
-  _globals['_UPDATELANESRESPONSE']._serialized_start=2142
-  _globals['_UPDATELANESRESPONSE']._serialized_end=2163
-  _globals['_CONCLUDEREQUEST']._serialized_start=2165
-  _globals['_CONCLUDEREQUEST']._serialized_end=2236
-  _globals['_CONCLUDERESPONSE']._serialized_start=2238
-  _globals['_CONCLUDERESPONSE']._serialized_end=2256
-  _globals['_DETACHREQUEST']._serialized_start=2258
-  _globals['_DETACHREQUEST']._serialized_end=2308
-  _globals['_DETACHRESPONSE']._serialized_start=2310
-  _globals['_DETACHRESPONSE']._serialized_end=2326
-  _globals['_WATCHATTEMPTSREQUEST']._serialized_start=2328
-  _globals['_WATCHATTEMPTSREQUEST']._serialized_end=2350
-  _globals['_WATCHATTEMPTSRESPONSE']._serialized_start=2352
-  _globals['_WATCHATTEMPTSRESPONSE']._serialized_end=2443
-  _globals['_ATTEMPTSTREAMS']._serialized_start=2446
-  _globals['_ATTEMPTSTREAMS']._serialized_end=2661
-  _globals['_STREAMSSERVICE']._serialized_start=2787
-  _globals['_STREAMSSERVICE']._serialized_end=2975
-  _globals['_STREAMWORKERSERVICE']._serialized_start=2978
-  _globals['_STREAMWORKERSERVICE']._serialized_end=3424
+  _globals['_LANEKIND']._serialized_start=2891
+  _globals['_LANEKIND']._serialized_end=3012
+  _globals['_PULLREQUEST']._serialized_start=159
+  _globals['_PULLREQUEST']._serialized_end=253
+  _globals['_PULLOPEN']._serialized_start=256
+  _globals['_PULLOPEN']._serialized_end=502
+  _globals['_LANETICKET']._serialized_start=505
+  _globals['_LANETICKET']._serialized_end=713
+  _globals['_PULLACK']._serialized_start=715
+  _globals['_PULLACK']._serialized_end=798
+  _globals['_PULLRESPONSE']._serialized_start=801
+  _globals['_PULLRESPONSE']._serialized_end=975
+  _globals['_PULLACCEPT']._serialized_start=977
+  _globals['_PULLACCEPT']._serialized_end=1068
+  _globals['_PULLEND']._serialized_start=1070
+  _globals['_PULLEND']._serialized_end=1164
+  _globals['_PULLDIGEST']._serialized_start=1166
+  _globals['_PULLDIGEST']._serialized_end=1222
+  _globals['_PULLREFUSAL']._serialized_start=1224
+  _globals['_PULLREFUSAL']._serialized_end=1270
+  _globals['_FEEDREQUEST']._serialized_start=1273
+  _globals['_FEEDREQUEST']._serialized_end=1482
+  _globals['_FEEDOPEN']._serialized_start=1485
+  _globals['_FEEDOPEN']._serialized_end=1650
+  _globals['_FEEDRESPONSE']._serialized_start=1653
+  _globals['_FEEDRESPONSE']._serialized_end=1790
+  _globals['_TAPREQUEST']._serialized_start=1793
+  _globals['_TAPREQUEST']._serialized_end=1933
+  _globals['_TAPRESPONSE']._serialized_start=1935
+  _globals['_TAPRESPONSE']._serialized_end=1985
+  _globals['_ATTACHREQUEST']._serialized_start=1987
+  _globals['_ATTACHREQUEST']._serialized_end=2104
+  _globals['_ATTACHRESPONSE']._serialized_start=2106
+  _globals['_ATTACHRESPONSE']._serialized_end=2122
+  _globals['_UPDATETRUSTREQUEST']._serialized_start=2124
+  _globals['_UPDATETRUSTREQUEST']._serialized_end=2176
+  _globals['_UPDATETRUSTRESPONSE']._serialized_start=2178
+  _globals['_UPDATETRUSTRESPONSE']._serialized_end=2199
+  _globals['_UPDATELANESREQUEST']._serialized_start=2201
+  _globals['_UPDATELANESREQUEST']._serialized_end=2287
+  _globals['_UPDATELANESRESPONSE']._serialized_start=2289
+  _globals['_UPDATELANESRESPONSE']._serialized_end=2310
+  _globals['_CONCLUDEREQUEST']._serialized_start=2312
+  _globals['_CONCLUDEREQUEST']._serialized_end=2383
+  _globals['_CONCLUDERESPONSE']._serialized_start=2385
+  _globals['_CONCLUDERESPONSE']._serialized_end=2403
+  _globals['_DETACHREQUEST']._serialized_start=2405
+  _globals['_DETACHREQUEST']._serialized_end=2455
+  _globals['_DETACHRESPONSE']._serialized_start=2457
+  _globals['_DETACHRESPONSE']._serialized_end=2473
+  _globals['_WATCHATTEMPTSREQUEST']._serialized_start=2475
+  _globals['_WATCHATTEMPTSREQUEST']._serialized_end=2537
+  _globals['_WATCHATTEMPTSRESPONSE']._serialized_start=2540
+  _globals['_WATCHATTEMPTSRESPONSE']._serialized_end=2671
+  _globals['_ATTEMPTSTREAMS']._serialized_start=2674
+  _globals['_ATTEMPTSTREAMS']._serialized_end=2889
+  _globals['_STREAMSSERVICE']._serialized_start=3015
+  _globals['_STREAMSSERVICE']._serialized_end=3203
+  _globals['_STREAMWORKERSERVICE']._serialized_start=3206
+  _globals['_STREAMWORKERSERVICE']._serialized_end=3652
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from shoal.v1 import pipeline_pb2 as _pipeline_pb2
+from shoal.v1 import protocols_pb2 as _protocols_pb2
 from shoal.v1 import records_service_pb2 as _records_service_pb2
 from shoal.v1 import session_service_pb2 as _session_service_pb2
 import builtins as _builtins
@@ -103,6 +104,7 @@ class PullOpen(_message.Message):
     RELEASED_FIELD_NUMBER: _builtins.int
     HAD_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
+    PROTOCOLS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace of the pipeline."""
     pipeline: _builtins.str
@@ -127,6 +129,10 @@ class PullOpen(_message.Message):
     """The controller's leave to carry the lane (`Lane.ticket`): 64 bytes of an Ed25519 signature, then a LaneTicket; empty in a cluster
     without identity.
     """
+    @_builtins.property
+    def protocols(self) -> _protocols_pb2.Protocols:
+        """Which protocols of lanes it speaks."""
+
     def __init__(
         self,
         *,
@@ -141,10 +147,11 @@ class PullOpen(_message.Message):
         released: _builtins.int = ...,
         had: _builtins.int = ...,
         ticket: _builtins.bytes = ...,
+        protocols: _protocols_pb2.Protocols | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["protocols", b"protocols"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk", b"bulk", "consumer_epoch", b"consumer_epoch", "credit_bytes", b"credit_bytes", "had", b"had", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch", "released", b"released", "ticket", b"ticket", "want", b"want"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk", b"bulk", "consumer_epoch", b"consumer_epoch", "credit_bytes", b"credit_bytes", "had", b"had", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch", "protocols", b"protocols", "released", b"released", "ticket", b"ticket", "want", b"want"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -294,19 +301,25 @@ class PullAccept(_message.Message):
 
     PRODUCER_EPOCH_FIELD_NUMBER: _builtins.int
     FIRST_FIELD_NUMBER: _builtins.int
+    PROTOCOLS_FIELD_NUMBER: _builtins.int
     producer_epoch: _builtins.int
     """Epoch of the producer."""
     first: _builtins.int
     """First record that will be sent; never above `want`."""
+    @_builtins.property
+    def protocols(self) -> _protocols_pb2.Protocols:
+        """Which protocols of lanes it speaks."""
+
     def __init__(
         self,
         *,
         producer_epoch: _builtins.int = ...,
         first: _builtins.int = ...,
+        protocols: _protocols_pb2.Protocols | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["protocols", b"protocols"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "producer_epoch", b"producer_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "producer_epoch", b"producer_epoch", "protocols", b"protocols"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -387,7 +400,7 @@ class PullRefusal(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """FENCED, UNKNOWN_LANE, NOT_READY, BEHIND (the consumer wants what is no longer kept), BROKEN, BULK (the next record is large: dial again on the channel for those), NOT_A_CLIENT (only a client may say `done`), TICKET (the lane's ticket is not believed)."""
+    """FENCED, UNKNOWN_LANE, NOT_READY, BEHIND (the consumer wants what is no longer kept), BROKEN, BULK (the next record is large: dial again on the channel for those), NOT_A_CLIENT (only a client may say `done`), TICKET (the lane's ticket is not believed), PROTOCOL (the two ends have no protocol of lanes in common)."""
     message: _builtins.str
     """One sentence."""
     def __init__(
@@ -468,6 +481,7 @@ class FeedOpen(_message.Message):
     CONSUMER_EPOCH_FIELD_NUMBER: _builtins.int
     PRODUCER_EPOCH_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
+    PROTOCOLS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace of the pipeline."""
     pipeline: _builtins.str
@@ -480,6 +494,10 @@ class FeedOpen(_message.Message):
     """Epoch of the producer: the higher one wins, and the others are refused."""
     ticket: _builtins.bytes
     """As in PullOpen."""
+    @_builtins.property
+    def protocols(self) -> _protocols_pb2.Protocols:
+        """Which protocols of lanes it speaks."""
+
     def __init__(
         self,
         *,
@@ -489,10 +507,11 @@ class FeedOpen(_message.Message):
         consumer_epoch: _builtins.int = ...,
         producer_epoch: _builtins.int = ...,
         ticket: _builtins.bytes = ...,
+        protocols: _protocols_pb2.Protocols | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["protocols", b"protocols"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_epoch", b"consumer_epoch", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_epoch", b"consumer_epoch", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch", "protocols", b"protocols", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -841,12 +860,19 @@ class WatchAttemptsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    PROTOCOLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def protocols(self) -> _protocols_pb2.Protocols:
+        """Which protocols of stream workers the agent speaks."""
+
     def __init__(
         self,
+        *,
+        protocols: _protocols_pb2.Protocols | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["protocols", b"protocols"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["protocols", b"protocols"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -860,21 +886,27 @@ class WatchAttemptsResponse(_message.Message):
 
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     STREAM_ADDRESS_FIELD_NUMBER: _builtins.int
+    PROTOCOLS_FIELD_NUMBER: _builtins.int
     stream_address: _builtins.str
     """`host:port` where the worker listens for other nodes."""
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptStreams]:
         """The attempts that changed."""
 
+    @_builtins.property
+    def protocols(self) -> _protocols_pb2.Protocols:
+        """Which protocols of stream workers it speaks."""
+
     def __init__(
         self,
         *,
         attempts: _abc.Iterable[Global___AttemptStreams] | None = ...,
         stream_address: _builtins.str = ...,
+        protocols: _protocols_pb2.Protocols | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["protocols", b"protocols"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "stream_address", b"stream_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "protocols", b"protocols", "stream_address", b"stream_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,6 +36,7 @@ from shoal.wire.codec import (
 from shoal.wire.fields import LeftOut, WireError
 from shoal.wire.kept_folder import KEPT_FOLDER
 from shoal.wire.lane import ATTEMPT_LANES
+from shoal.wire.protocols import PROTOCOLS
 from shoal.wire.state import decode_capacity, encode_capacity
 from shoal.wire.trust import CERTIFICATE_ISSUED, CERTIFICATE_WANTED, TRUST
 
@@ -185,6 +186,7 @@ _HELLO = codec(
     instance_id=_WORD,
     followed=maybe(_FOLLOWED),
     condition=one(_CONDITION),
+    protocols=maybe(PROTOCOLS),
 )
 
 
@@ -305,6 +307,7 @@ encode_welcome, decode_welcome = codec(
     heartbeat_seconds=duration(),
     following=spread(_encode_following, _decode_following, *_FOLLOWING),
     retry_seconds=duration(),
+    protocols=maybe(PROTOCOLS),
 )
 encode_desired, decode_desired = codec(
     messages.Desired,

@@ -12,8 +12,10 @@ from services.streams.worker.node_proof import NodeProof
 from services.streams.worker.pull import Channels
 from services.streams.worker.shell import AttemptStreamsShell
 from services.streams.worker.stream_worker import StreamWorker
+from shoal.build_version import build_version
 from shoal.credentials import CredentialsError
 from shoal.names import AttemptRef
+from shoal.protocol_version import STREAM_WORKER
 from shoal.v1 import session_service_pb2
 from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
@@ -21,9 +23,11 @@ from shoal.wire.assignment import decode_assignment
 from shoal.wire.attempt import decode_attempt_ref
 from shoal.wire.fields import each
 from shoal.wire.lane import decode_lane
+from shoal.wire.protocols import encode_protocols
 from shoal.wire.trust import TRUST
 
 _, _decode_trust = TRUST
+_PROTOCOLS = encode_protocols(STREAM_WORKER.said_by(build_version()))
 
 # ruff: noqa: ARG002, N802 - the shape and the names of the contract
 
@@ -120,7 +124,9 @@ class AgentService(StreamWorkerServiceServicer):
         """See the contract."""
         async for changed in self._worker.news():
             yield v1.WatchAttemptsResponse(
-                attempts=changed, stream_address=self._worker.stream_address
+                attempts=changed,
+                stream_address=self._worker.stream_address,
+                protocols=_PROTOCOLS,
             )
 
     def _shell(self, message: session_service_pb2.AttemptRef) -> AttemptStreamsShell:

@@ -10,6 +10,7 @@ from services.streams import effects, events
 from services.streams.block import Block, BlockError
 from services.streams.digest import Digest
 from services.streams.part import Assembler
+from services.streams.worker.lane_protocols import REFUSED, no_common
 from services.streams.worker.lane_registry import Post
 from services.streams.worker.wire import BadBlock, Part
 from shoal.v1.streams_service_pb2 import PullAck, PullOpen, PullResponse
@@ -75,6 +76,8 @@ class LaneDial:
             message = cast("PullResponse", received)
             match message.WhichOneof("message"):
                 case "accept":
+                    if not client and (why := no_common(message.accept, producer)):
+                        return REFUSED, why
                     said = self._opened if client else message.accept
                     self._post(
                         events.DialAccepted(lane, dial, said.producer_epoch, message.accept.first)

@@ -19,6 +19,7 @@ from services.streams.lane_leave import LaneWish
 from services.streams.sampler import SampleRequest
 from services.streams.worker.call import ServerContext
 from services.streams.worker.feed import first_open, read_feed
+from services.streams.worker.lane_protocols import REFUSED, no_common
 from services.streams.worker.lane_registry import Missing, Post
 from services.streams.worker.node_proof import NodeProof
 from services.streams.worker.pull import ServedCall
@@ -54,7 +55,10 @@ class LaneService:
         try:
             async with self._allowed(opened.ticket, LaneWish.of_pull(opened), context) as said:
                 client = said is None or said.kind == v1.LANE_KIND_CLIENT
-                await self._pull(opened, context, client=client)
+                if why := self._no_common(opened, opened.lane, "its consumer"):
+                    await _refuse(context, REFUSED, why)
+                else:
+                    await self._pull(opened, context, client=client)
         except TicketError as error:
             await _refuse(context, "TICKET", str(error))
 
@@ -86,10 +90,18 @@ class LaneService:
             await _abort_without_open(context, "Feed")
         try:
             async with self._allowed(opened.ticket, LaneWish.of_feed(opened), context):
-                await self._worker.rendezvous.offer(opened, context)
+                if why := self._no_common(opened, opened.lane, "the client that feeds it"):
+                    await _refuse_feed(context, REFUSED, why)
+                else:
+                    await self._worker.rendezvous.offer(opened, context)
         except TicketError as error:
-            refusal = v1.PullRefusal(reason="TICKET", message=str(error))
-            await context.write(v1.FeedResponse(refusal=refusal).SerializeToString())
+            await _refuse_feed(context, "TICKET", str(error))
+
+    def _no_common(self, opened: v1.PullOpen | v1.FeedOpen, lane: str, name: str) -> str:
+        why = no_common(opened, name)
+        if why:
+            self._refused.warn(REFUSED, lane=lane, why=why)
+        return why
 
     async def tap(self, request: v1.TapRequest, context: ServerContext) -> None:
         """Show some of the records of a port; see StreamsService.Tap."""
@@ -166,3 +178,8 @@ async def _abort_without_open(context: ServerContext, method: str) -> NoReturn:
 async def _refuse(context: ServerContext, reason: str, message: str) -> None:
     refusal = v1.PullRefusal(reason=reason, message=message)
     await context.write(v1.PullResponse(refusal=refusal).SerializeToString())
+
+
+async def _refuse_feed(context: ServerContext, reason: str, message: str) -> None:
+    refusal = v1.PullRefusal(reason=reason, message=message)
+    await context.write(v1.FeedResponse(refusal=refusal).SerializeToString())

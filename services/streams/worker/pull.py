@@ -31,6 +31,7 @@ from services.streams.worker.call import (
     ServerContext,
 )
 from services.streams.worker.lane_dial import LaneDial
+from services.streams.worker.lane_protocols import ENCODED, REFUSED
 from services.streams.worker.lane_registry import Post, ReadPiece
 from services.streams.worker.node_proof import NodeProof
 from services.streams.worker.producer_proof import serial_at
@@ -89,7 +90,9 @@ class ServedCall:
     def accept(self, producer_epoch: int, first: int) -> None:
         """See `Served`."""
         self._send(
-            v1.PullResponse(accept=v1.PullAccept(producer_epoch=producer_epoch, first=first))
+            v1.PullResponse(
+                accept=v1.PullAccept(producer_epoch=producer_epoch, first=first, protocols=ENCODED)
+            )
         )
 
     def send_block(self, effect: effects.SendBlock) -> None:
@@ -237,7 +240,7 @@ class DialledCall(LaneDial):
             reason, message = "TICKET", "the producer's node does not prove itself any more"
         finally:
             call.cancel()
-        if reason == "TICKET":
+        if reason in {"TICKET", REFUSED}:
             self._refusals.warn("a lane is refused", lane=self._opened.lane, why=message)
         elif self.broken and any(word in message for word in _UNPROVEN):
             self._refusals.warn("a peer did not prove itself", lane=self._opened.lane, why=message)

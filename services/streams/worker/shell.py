@@ -18,6 +18,7 @@ from services.streams.plan import AttemptPlan
 from services.streams.sampler import Sampler, SampleRequest
 from services.streams.worker.call import PeerConnections, PeerUnknownError
 from services.streams.worker.feed import FeedCall
+from services.streams.worker.lane_protocols import ENCODED
 from services.streams.worker.lane_registry import LaneRegistry, Post, Served
 from services.streams.worker.local import LocalCall
 from services.streams.worker.port_link import PortEnd, PortLink, PortName, PortUse
@@ -363,6 +364,7 @@ class AttemptStreamsShell:
             bulk=effect.bulk,
             released=effect.released,
             had=effect.had,
+            protocols=ENCODED,
         )
         call: DialledCall | LocalCall | FeedCall
         if effect.address == CLIENT_ADDRESS:

@@ -15,12 +15,15 @@ from shoal.spec import FileInput, Job, Pipeline, Place
 from shoal.v1 import pipeline_pb2, session_service_pb2
 from tests.kit.running_controller import running_controller
 from tests.kit.scripted_agent import ScriptedAgent, connected_agent, observed
+from tests.kit.spoken import SPOKEN_SESSIONS
 from tests.kit.tcp_proxy import TcpProxy
 from tests.kit.until import until
 
 ONE = Pipeline("one", (Job("a", ("true",)),))
 Message = session_service_pb2.AgentMessage
 Request = session_service_pb2.ConnectRequest
+
+HELLO = session_service_pb2.Hello(node="n", protocols=SPOKEN_SESSIONS)
 
 
 async def test_welcome_comes_first_and_the_snapshot_second(
@@ -215,13 +218,29 @@ async def gone(client: Client) -> bool:
             "hello.node",
         ),
         (
-            [Request(sequence=5, messages=[Message(hello=session_service_pb2.Hello(node="n"))])],
+            [
+                Request(
+                    sequence=5,
+                    messages=[
+                        Message(
+                            hello=session_service_pb2.Hello(node="n", protocols=SPOKEN_SESSIONS)
+                        )
+                    ],
+                )
+            ],
             grpc.StatusCode.INVALID_ARGUMENT,
             "expected",
         ),
         (
             [
-                Request(sequence=1, messages=[Message(hello=session_service_pb2.Hello(node="n"))]),
+                Request(
+                    sequence=1,
+                    messages=[
+                        Message(
+                            hello=session_service_pb2.Hello(node="n", protocols=SPOKEN_SESSIONS)
+                        )
+                    ],
+                ),
                 Request(sequence=3),
             ],
             grpc.StatusCode.INVALID_ARGUMENT,

@@ -27,6 +27,7 @@ from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1.streams_service_pb2_grpc import StreamsServiceStub
 from shoal.wire.trust import TRUST
 from tests.kit.identities import ProvenCluster
+from tests.kit.spoken import SPOKEN_LANES
 from tests.kit.stream_worker import (
     Job,
     StreamWorker,
@@ -124,6 +125,7 @@ class Boards:
         said: dict[str, Any] = {
             "namespace": "default", "pipeline": "p", "lane": LANE, "consumer_epoch": 1,
             "producer_epoch": 1, "want": 0, "credit_bytes": 1 << 20, "ticket": ticket,
+            "protocols": SPOKEN_LANES,
         }  # fmt: skip
         return v1.PullRequest(open=v1.PullOpen(**said | changes))
 

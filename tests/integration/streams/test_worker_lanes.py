@@ -15,6 +15,7 @@ from shoal.v1 import session_service_pb2 as session
 from shoal.v1 import spec_pb2 as spec
 from shoal.v1.streams_service_pb2 import PullAck, PullOpen, PullRequest
 from shoal.v1.streams_service_pb2_grpc import StreamsServiceStub
+from tests.kit.spoken import SPOKEN_LANES
 from tests.kit.stream_worker import (
     Job,
     StreamWorker,
@@ -515,7 +516,7 @@ async def test_a_stranger_cannot_say_that_the_consumer_is_done(tmp_path: Path) -
             call = StreamsServiceStub(channel).Pull()
             opened = PullOpen(
                 namespace="default", pipeline="p", lane=f"{OUT}/{IN}", consumer_epoch=1,
-                producer_epoch=1, credit_bytes=1 << 20,
+                producer_epoch=1, credit_bytes=1 << 20, protocols=SPOKEN_LANES,
             )  # fmt: skip
             await call.write(PullRequest(open=opened))
             await call.write(PullRequest(ack=PullAck(done=True)))

@@ -23,6 +23,7 @@ from shoal.v1.streams_service_pb2 import (
     UpdateLanesRequest,
 )
 from shoal.v1.streams_service_pb2_grpc import StreamsServiceStub
+from tests.kit.spoken import SPOKEN_LANES
 from tests.kit.stream_worker import assignment, lane, stream_output, stream_workers
 
 NOBODY = session.AttemptRef(attempt="pipelines/p/jobs/x/attempts/1", namespace="default", epoch=1)
@@ -97,6 +98,7 @@ async def test_a_stale_consumer_and_a_greedy_one_are_refused(tmp_path: Path) -> 
                 consumer_epoch=consumer,
                 producer_epoch=producer,
                 credit_bytes=1000,
+                protocols=SPOKEN_LANES,
             )
         )
 

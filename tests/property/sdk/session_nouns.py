@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from shoal import limits
 from shoal.model import Followed, JobState, ReasonCode
 from shoal.names import AttemptRef
+from shoal.protocol_version import Protocols
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.attempt_lanes import AttemptLanes
 from shoal.session.lane import Lane, LanePeer, Stretch
@@ -98,6 +99,9 @@ CONDITIONS = drawn(
     stream_worker_version=TEXT,
     outdated=TEXT,
 )
+PROTOCOLS = st.tuples(st.integers(1, 2**31), st.integers(0, 2**31), WORDS).map(
+    lambda drawn: Protocols(drawn[0], drawn[0] + drawn[1], drawn[2])
+)
 FROM_AGENT = st.one_of(
     drawn(
         Hello,
@@ -116,6 +120,7 @@ FROM_AGENT = st.one_of(
         condition=CONDITIONS,
         says_holds=st.booleans(),
         takes_lanes=st.booleans(),
+        protocols=st.none() | PROTOCOLS,
     ),
     st.just(Heartbeat()),
     CONDITIONS,
@@ -144,6 +149,7 @@ FROM_CONTROLLER = st.one_of(
         quarantine=TEXT,
         adopted=st.booleans(),
         retry_seconds=SPANS,
+        protocols=st.none() | PROTOCOLS,
     ),
     drawn(
         Desired,

@@ -31,6 +31,7 @@ from edge_agent.keeper.record import ProcessRecord
 from services.streams.worker.keeper_ports import KeeperAwayError, KeeperRefusedError
 from services.streams.worker.port_link import PortEnd, PortName
 from shoal.names import AttemptRef
+from shoal.protocol_version import KEEPER, Protocols
 from tests.simulation.mesh.loop import VirtualLoop
 from tests.simulation.mesh.network import LOCAL_SECONDS
 from tests.simulation.mesh.port import WorkerEnd, port_pairs
@@ -457,6 +458,11 @@ class MemoryKeeperConnection:
     def version(self) -> str:
         """See `KeeperConnection`."""
         return self._version
+
+    @property
+    def protocols(self) -> Protocols:
+        """See `KeeperConnection`."""
+        return KEEPER.said_by(self._version)
 
     async def shutdown(self) -> None:
         """See `KeeperConnection`."""

@@ -101,4 +101,5 @@ def test_a_unit_starts_its_command_with_its_example_and_state(name: str) -> None
     if name == "agent":  # keeper, stream worker and jobs outlive it
         assert service["KillMode"] == "process"
     else:
-        assert service["RestartPreventExitStatus"] == str(int(ExitCode.SUPERSEDED))
+        superseded, other = int(ExitCode.SUPERSEDED), int(ExitCode.OTHER_VERSION)
+        assert service["RestartPreventExitStatus"] == f"{superseded} {other}"
