@@ -1,7 +1,7 @@
 """What an operator may set for a controller, read once at the root."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.archive.opening import ArchiveAddress, ArchiveUrlError, DirectoryAddress
@@ -37,7 +37,7 @@ class ControllerConfig(GossipSettings):
         seeds: `host:port` of gossip members to join.
         archive: address of the archive; empty means the folder `archive` of the state.
         broker: address of the MQTT broker; empty keeps events in the outbox.
-        broker_password: its password, where it does not stand in the address.
+        broker_password_file: has its password, where that does not stand in the address.
         sources: S3 server of `s3://` file inputs.
         source_buckets: buckets there that any pipeline may read, with this process's credentials.
         lease_seconds: how long an agent's silence is tolerated.
@@ -65,7 +65,7 @@ class ControllerConfig(GossipSettings):
     objects: str = f"127.0.0.1:{OBJECTS_PORT}"
     archive: str = ""
     broker: str = ""
-    broker_password: str = field(default="", repr=False)
+    broker_password_file: Path | None = None
     sources: S3Server | None = None
     source_buckets: tuple[str, ...] = ()
     lease_seconds: float = 6.0
@@ -91,7 +91,7 @@ class ControllerConfig(GossipSettings):
             raise ConfigError(f"{error}; set it with --name") from None
         except (ArchiveUrlError, BrokerUrlError) as error:
             raise ConfigError(redacted(str(error))) from None
-        if self.broker_password and (broker is None or not broker.username):
+        if self.broker_password_file and (broker is None or not broker.username):
             raise ConfigError(
                 "--mqtt-password-file goes with a broker and a user: write --mqtt mqtt://user@host"
             )
@@ -182,8 +182,7 @@ class ControllerConfig(GossipSettings):
         """Where the broker is, and the user that we are to it; None if there is none."""
         if not self.broker:
             return None
-        address = parse_broker(self.broker)
-        return replace(address, password=self.broker_password or address.password)
+        return replace(parse_broker(self.broker), password_file=self.broker_password_file)
 
     @property
     def archive_url(self) -> str:

@@ -74,16 +74,17 @@ def _use_file(context: click.Context, path: Path) -> None:
     default="",
     show_default=False,
     metavar="URL",
-    help="Broker: mqtt://user@host:1883 or mqtts://user@host:8883?ca=/path. A password may stand "
-    "behind the user, but every user of the machine can read a command line: rather use "
-    "--mqtt-password-file, or set SHOAL_CONTROLLER_MQTT.  [default: none; events are kept]",
+    help="Broker: mqtt://user@host:1883 or mqtts://user@host:8883?ca=FILE&certificate=FILE&key=FILE "
+    "(docs/mqtt.md has all options). A password may stand behind the user, but every user of the machine can "
+    "read a command line: rather use --mqtt-password-file, or set SHOAL_CONTROLLER_MQTT.  [default: none; "
+    "events are kept]",
 )
 @click.option(
     "--mqtt-password-file",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
     show_default=False,
-    help="File (chmod 600) whose first line is the broker's password.",
+    help="File (chmod 600) whose first line is the broker's password; read anew with each connection.",
 )
 @click.option(
     "--source-endpoint",
@@ -194,7 +195,7 @@ def controller(**given: Any) -> None:
     from services.identity.cluster_identity import read_authority  # noqa: PLC0415
     from services.membership.settings import ConfigError  # noqa: PLC0415
     from services.runtime.open_files import allow_open_files  # noqa: PLC0415
-    from services.runtime.secret_option import read_secret, warn_of_visible  # noqa: PLC0415
+    from services.runtime.secret_option import check_secret, warn_of_visible  # noqa: PLC0415
 
     begin_log("controller", given)
     allow_open_files()
@@ -209,13 +210,15 @@ def controller(**given: Any) -> None:
     elif given["newcomers"] == "off":
         given["newcomers"] = ""
     authority_file: Path | None = given.pop("authority_file")
+    if password_file is not None:
+        check_secret(password_file)
     if given["heartbeat_seconds"] is None:
         given["heartbeat_seconds"] = given["lease_seconds"] / 6
     try:
         config = ControllerConfig(
             **gossip_settings(given),
             broker=mqtt,
-            broker_password=read_secret(password_file) if password_file else "",
+            broker_password_file=password_file,
             sources=S3Server(endpoint, region) if endpoint else None,
             authority=read_authority(authority_file.read_bytes()) if authority_file else None,
             **given,

@@ -6,18 +6,29 @@ from typing import Protocol
 
 from services.events.broker_url import BrokerAddress
 from services.events.entry import OutboxEntry
-from services.events.terms import QOS_NOT_SUPPORTED, RETAIN_NOT_SUPPORTED, Terms
+from services.events.terms import (
+    NOT_AUTHORIZED,
+    QOS_NOT_SUPPORTED,
+    QUOTA_EXCEEDED,
+    RETAIN_NOT_SUPPORTED,
+    Terms,
+)
 
 
 class LinkLostError(Exception):
     """The broker cannot be reached, refuses, or is gone; the message says which.
 
-    `code` is the reason code of MQTT 5 with which it refused the connection, else 0.
+    `code` is the reason code of MQTT 5 with which it refused or ended the connection, else 0.
     """
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
+
+    @property
+    def denied(self) -> bool:
+        """Whether it is about what we may do, and not about what was sent."""
+        return self.code in {NOT_AUTHORIZED, QUOTA_EXCEEDED}
 
 
 class RefusedMessageError(Exception):

@@ -5,8 +5,11 @@ Sources: MQTT 5.0 (OASIS), section 3.4 (PUBACK) and 3.1.3.2 (will); aiomqtt 2.5 
 
 import asyncio
 import json
+import logging
+import os
 import ssl
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,16 +19,20 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from services.events.broken_link import why_refused, why_unreachable
 from services.events.broker_link import LinkLostError, RefusedMessageError
 from services.events.broker_url import BrokerAddress
 from services.events.entry import CONTENT_TYPE, TOPIC_ROOT, OutboxEntry, fitted
+from services.events.pace import Pace
 from services.events.terms import (
     EVENT_BYTES_MAX,
     NEVER,
     PACKET_TOO_LARGE,
+    QUOTA_EXCEEDED,
     UNKNOWN,
     Terms,
 )
+from services.runtime.secret_option import SecretFileError, first_line
 
 _LEAST_BYTES = 512
 _KEEPALIVE_SECONDS = 10
@@ -33,6 +40,8 @@ _KEEPALIVE_SECONDS = 10
 _SHORTER_BITS = 3
 _PROPERTY_BYTES = 3 + len(CONTENT_TYPE) + 5  # the type of the content, and when it expires
 GOODBYE_SECONDS = 2.0
+_SILENT = logging.getLogger(f"{__name__}.paho")
+_SILENT.disabled = True
 
 
 class MqttLink:
@@ -45,7 +54,7 @@ class MqttLink:
         terms: what is known of the broker; a connection that stands knows more.
 
     Raises:
-        LinkLostError: when the CA file cannot be used.
+        LinkLostError: when a file that the address names cannot be used.
     """
 
     def __init__(
@@ -57,14 +66,16 @@ class MqttLink:
         terms: Terms = UNKNOWN,
     ) -> None:
         self._state_topic = f"{TOPIC_ROOT}/controllers/{client_id}/state"
-        self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._address = address
+        self._failed: asyncio.Future[LinkLostError] = asyncio.get_running_loop().create_future()
+        self._tls = _tls(address) if address.tls else None
         self._client = _Client(
             terms,
-            _tls(address) if address.tls else None,
+            self._tls,
             hostname=address.host,
             port=address.port,
             username=address.username or None,
-            password=address.password or None,
+            password=_password(address) or None,
             identifier=client_id,
             # 5.0, since a broker of 3.1.1 cannot say that it refuses a message.
             protocol=ProtocolVersion.V5,
@@ -101,12 +112,9 @@ class MqttLink:
                     raise
                 finally:
                     listening.cancel()
-        except MqttCodeError as error:
-            code = error.rc.value if isinstance(error.rc, ReasonCode) else 0
-            raise LinkLostError(str(error), code) from error
         except (MqttError, OSError, ValueError) as error:
-            raise LinkLostError(str(error) or type(error).__name__) from error
-        raise LinkLostError(reason)
+            raise self._lost(error) from error
+        raise reason
 
     async def publish(self, entry: OutboxEntry, losses: int = 0) -> str:
         """Publish one event on both of its topics and wait for both acknowledgements.
@@ -140,9 +148,12 @@ class MqttLink:
                 entry.state_topic, payload, retain=True, expiry_seconds=entry.retained_seconds
             )
         except (MqttError, ValueError) as error:
-            reason = f"event {entry.id} was not acknowledged: {error}"
-            self._fail(reason)
-            raise LinkLostError(reason) from error
+            lost = LinkLostError(f"event {entry.id} was not acknowledged: {error}")
+            self._fail(lost)
+            raise lost from error
+        if denied is not None and denied.value == QUOTA_EXCEEDED:
+            # Left out, the state before this one would stand there until the next event, perhaps for ever.
+            raise RefusedMessageError(f"the broker refuses its state: {denied}", final=False)
         return "" if denied is None else f"it refuses {entry.state_topic}: {denied}"
 
     async def _publish(
@@ -161,7 +172,7 @@ class MqttLink:
             async with asyncio.timeout(GOODBYE_SECONDS):
                 await self._publish(self._state_topic, _presence("offline"), retain=True)
 
-    async def _say_online(self, listening: asyncio.Future[str]) -> None:
+    async def _say_online(self, listening: asyncio.Future[LinkLostError]) -> None:
         """Publish our presence, or notice that the connection is gone already."""
         saying = asyncio.ensure_future(
             self._publish(self._state_topic, _presence("online"), retain=True)
@@ -171,38 +182,54 @@ class MqttLink:
                 (saying, listening, self._failed), return_when=asyncio.FIRST_COMPLETED
             )
             if not saying.done():
-                raise LinkLostError(await self._ended(listening))
+                raise await self._ended(listening)
             await saying
         finally:
             saying.cancel()
 
-    async def _ended(self, listening: asyncio.Future[str]) -> str:
+    async def _ended(self, listening: asyncio.Future[LinkLostError]) -> LinkLostError:
+        # What the broker says at the end is more than that an event was not acknowledged.
         await asyncio.wait((listening, self._failed), return_when=asyncio.FIRST_COMPLETED)
-        return self._failed.result() if self._failed.done() else await listening
+        return await listening if listening.done() else self._failed.result()
 
-    async def _listen(self) -> str:
+    async def _listen(self) -> LinkLostError:
         # Nothing is subscribed to; this ends when the connection does.
         try:
             async for _ in self._client.messages:
                 pass
         except MqttError as error:
-            return f"the connection broke: {error.__cause__ or error}"
-        return "the broker ended the connection"
+            return self._lost(error)
+        return LinkLostError("the broker ended the connection")
 
-    def _fail(self, reason: str) -> None:
+    def _lost(self, error: Exception) -> LinkLostError:
+        """Say for people what ended the connection, or why there was none."""
+        broke = self._tls.broke if self._tls is not None else None
+        for cause in (broke, error, error.__cause__, error.__context__):
+            code = cause.rc if isinstance(cause, MqttCodeError) else None
+            if isinstance(code, ReasonCode) and code.value:
+                return LinkLostError(why_refused(code.value, str(code), self._address), code.value)
+            if isinstance(cause, OSError):
+                return LinkLostError(why_unreachable(cause, self._address))
+        return LinkLostError(
+            f"the connection broke: {error.__cause__ or str(error) or type(error).__name__}"
+        )
+
+    def _fail(self, lost: LinkLostError) -> None:
         if not self._failed.done():
-            self._failed.set_result(reason)
+            self._failed.set_result(lost)
 
 
 class _Client(Client):
     """aiomqtt's client, but a refusal is no acknowledgement, and no connection is left behind."""
 
     def __init__(self, terms: Terms, tls: "_Tls | None", **settings: Any) -> None:
-        super().__init__(tls_context=tls, **settings)
+        # What paho logs of a connection that breaks is said by us, once, and with the remedy.
+        super().__init__(tls_context=tls, logger=_SILENT, **settings)
         self.terms = terms
         self._tls = tls
         self._sent: dict[int, asyncio.Future[ReasonCode]] = {}
         self._turns = asyncio.Semaphore(terms.in_flight)
+        self._pace = Pace(terms.messages_a_second, terms.bytes_a_second)
 
     async def send(
         self, topic: str, payload: bytes, properties: Properties, *, retain: bool
@@ -213,6 +240,9 @@ class _Client(Client):
             MqttError: nothing was said about it.
         """
         async with self._turns:
+            now = asyncio.get_running_loop().time()
+            if (wait := self._pace.wait_seconds(len(payload), now)) > 0:
+                await asyncio.sleep(wait)
             terms = self.terms
             sent = self._client.publish(
                 topic, payload, min(1, terms.qos), retain and terms.retain, properties
@@ -279,7 +309,8 @@ class _Client(Client):
     ) -> None:
         if properties is not None and not reason_code.is_failure:
             known = self.terms
-            self.terms = Terms(
+            self.terms = replace(
+                known,
                 packet_bytes=getattr(properties, "MaximumPacketSize", 0),
                 retain=known.retain and bool(getattr(properties, "RetainAvailable", 1)),
                 qos=min(known.qos, getattr(properties, "MaximumQoS", 1)),
@@ -287,6 +318,19 @@ class _Client(Client):
             )
             self._turns = asyncio.Semaphore(self.terms.in_flight)
         super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(
+        self,
+        client: mqtt.Client,
+        userdata: Any,
+        flags: mqtt.DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        if not self._connected.done():
+            # A broker that hangs up in place of an answer would be waited for until the deadline.
+            self._connected.set_exception(MqttError("it hung up before it answered"))
 
     def _abandon(self) -> None:
         # paho closes after its DISCONNECT, which may never leave; and when reading raises, as it
@@ -302,10 +346,28 @@ def _presence(state: str) -> bytes:
     return json.dumps({"state": state}).encode()
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Tells its context why reading failed: paho only says that it did."""
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            if isinstance(self.context, _Tls):
+                self.context.broke = error
+            raise
+
+
 class _Tls(ssl.SSLContext):
     """Verifies the broker, and remembers its socket: paho forgets one whose handshake failed."""
 
+    sslsocket_class = _TlsSocket
+
     _socket: ssl.SSLSocket | None = None
+    broke: ssl.SSLError | None = None
+    """What ended the connection, where TLS did: with TLS 1.3 a client is refused after its handshake."""
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
         self._socket = super().wrap_socket(*args, **kwargs)
@@ -317,6 +379,15 @@ class _Tls(ssl.SSLContext):
             self._socket = None
 
 
+def _password(address: BrokerAddress) -> str:
+    if address.password_file is None:
+        return address.password
+    try:
+        return first_line(address.password_file)
+    except SecretFileError as error:
+        raise LinkLostError(f"--mqtt-password-file: {error}") from error
+
+
 def _tls(address: BrokerAddress) -> _Tls:
     context = _Tls(ssl.PROTOCOL_TLS_CLIENT)
     try:
@@ -326,4 +397,34 @@ def _tls(address: BrokerAddress) -> _Tls:
             context.load_default_certs()
     except OSError as error:
         raise LinkLostError(f"the CA file {address.ca_file} cannot be used: {error}") from error
+    if address.alpn:
+        context.set_alpn_protocols([address.alpn])
+    if address.certificate_file:
+        _load_own(context, address)
     return context
+
+
+def _load_own(context: ssl.SSLContext, address: BrokerAddress) -> None:
+    certificate, key = address.certificate_file, address.key_file
+
+    def locked() -> str:
+        raise LinkLostError(
+            f"the key file {key} is locked with a passphrase: give one without (openssl pkey -in {key} -out NEW), and "
+            "let only the controller's user read it"
+        )
+
+    try:
+        context.load_cert_chain(certificate, key, locked)
+    except ssl.SSLError as error:
+        raise LinkLostError(
+            f"the certificate {certificate} and the key file {key} cannot be used: {_unusable(error)}"
+        ) from error
+    except OSError as error:
+        missing = next((path for path in (certificate, key) if not os.access(path, os.R_OK)), key)
+        raise LinkLostError(f"the file {missing} cannot be read: {error.strerror}") from error
+
+
+def _unusable(error: ssl.SSLError) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "the key belongs to another certificate"
+    return f"one of them is no PEM file ({error.reason or error})"

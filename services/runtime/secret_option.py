@@ -27,17 +27,35 @@ def warn_of_visible(context: click.Context, secrets: Mapping[str, str]) -> None:
             )
 
 
-def read_secret(path: Path) -> str:
+class SecretFileError(ValueError):
+    """A file of a secret that has none; the message says why, and never what stands in it."""
+
+
+def first_line(path: Path) -> str:
     """Read a secret of one line from a file.
 
     Raises:
-        click.UsageError: the file cannot be read, or is empty.
+        SecretFileError: the file cannot be read, or its first line is empty.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise click.UsageError(f"the file {path} cannot be read: {error}") from None
+    except OSError as error:
+        raise SecretFileError(f"the file {path} cannot be read: {error.strerror}") from None
+    except UnicodeError:
+        raise SecretFileError(f"the file {path} cannot be read: it is not text in UTF-8") from None
     secret = text.splitlines()[0] if text.strip() else ""
     if not secret:
-        raise click.UsageError(f"the file {path} is empty; put the password into its first line")
+        raise SecretFileError(f"the file {path} is empty; put the password into its first line")
     return secret
+
+
+def check_secret(path: Path) -> None:
+    """Refuse a file of a secret that has none.
+
+    Raises:
+        click.UsageError: the file cannot be read, or its first line is empty.
+    """
+    try:
+        first_line(path)
+    except SecretFileError as error:
+        raise click.UsageError(str(error)) from None

@@ -58,6 +58,11 @@ class Mosquitto:
         """End the broker in good order; does nothing when it does not run."""
         self._child.end(signal.SIGTERM, 10)
 
+    def reload(self) -> None:
+        """Let the broker read its passwords and access lists anew."""
+        if self._child.process is not None:
+            self._child.process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """End the broker without warning, as a power cut would."""
         self._child.end(signal.SIGKILL, 10)

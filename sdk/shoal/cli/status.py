@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.broker_line import show_broker
 from shoal.cli.caller_line import show_caller
 from shoal.cli.chosen_pipeline import chosen
 from shoal.cli.controller_option import Target, controller_options
@@ -50,7 +51,7 @@ async def status(
         shoal status --watch                all of them as they change, until Ctrl-C
 
     The list ends with the cluster and what it takes you for, on stderr; a controller that was started
-    with --insecure is told out loud.
+    with --insecure is told out loud, and so is a broker that does not take all events.
 
     On a terminal, --watch draws one table anew; elsewhere, and with --json, every change is a line.
     """
@@ -89,6 +90,7 @@ async def _list(client: "Client", limit: int, *, as_json: bool) -> None:
         click.echo("there are no pipelines yet; try: shoal run -- echo hello", err=True)
     if not as_json:
         await show_caller(client)
+        await show_broker(client)
 
 
 def _show(pipeline: PipelineView, *, as_json: bool) -> None:

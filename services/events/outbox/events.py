@@ -26,10 +26,14 @@ class LinkUp:
 
 @dataclass(frozen=True, slots=True)
 class LinkLost:
-    """There is no connection, or no longer; `chance` is drawn from [0, 1) for the backoff."""
+    """There is no connection, or no longer; `chance` is drawn from [0, 1) for the backoff.
+
+    `denied` if the broker said that it is about what we may do, and so not about what was sent.
+    """
 
     reason: str
     chance: float
+    denied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

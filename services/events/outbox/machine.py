@@ -14,7 +14,8 @@ No row holds up those of other subjects, whatever the broker says to it:
   one by one on the next (*careful*). One that breaks while a row is on its way alone lets the subject
   of that row rest, and from the second on it is sent shorter, because that is how a broker that knows
   no refusal (before MQTT 5), or says it in a way that is not read, speaks of size; after eight such
-  in a row the row is set aside.
+  in a row the row is set aside. One that the broker ends with the words that access is denied, as AWS IoT Core does, is
+  a refusal for now, however often it comes.
 A newer state of a subject takes the place of one that waits in the store. One that is held here is sent all
 the same, before the newer one; one that rests is found to be gone when it is read again.
 
@@ -142,8 +143,8 @@ class OutboxMachine:
                 self.link = Link.UP
                 self._up_at = now
                 self.reason = ""
-            case events.LinkLost(reason, chance):
-                self._lose(reason, chance, now)
+            case events.LinkLost():
+                self._lose(event, now)
             case events.PublishRefused():
                 self._refuse(event, now)
             case events.PublishAcknowledged(sequence):
@@ -272,7 +273,8 @@ class OutboxMachine:
         if due:
             self._read_from(min(rest.sequence for rest in due) - 1)
 
-    def _lose(self, reason: str, chance: float, now: float) -> None:
+    def _lose(self, event: events.LinkLost, now: float) -> None:
+        reason, chance = event.reason, event.chance
         stood = self.link is Link.UP and now - self._up_at >= self._config.backoff.maximum_seconds
         self._failures = 1 if stood else self._failures + 1
         self.link = Link.DOWN
@@ -286,7 +288,7 @@ class OutboxMachine:
         elif under_way:
             [held] = under_way
             rest = self._let_rest(held, f"the link broke as it was sent: {reason}", chance, now)
-            rest.losses += 1
+            rest.losses += not event.denied
             if rest.losses >= LOSSES_MAX:
                 why = f"{rest.losses} links broke as it was sent, the last: {reason}"
                 self._held[held.entry.sequence] = held

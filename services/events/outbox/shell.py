@@ -18,7 +18,7 @@ from services.events.broker_url import BrokerAddress, check_client_id
 from services.events.entry import OutboxEntry
 from services.events.outbox import effects, events
 from services.events.outbox.machine import Link, OutboxConfig, OutboxMachine
-from services.events.terms import UNKNOWN, Terms
+from services.events.terms import Terms, terms_of
 from services.runtime.driver import Driver
 from services.runtime.log import fields
 
@@ -83,11 +83,14 @@ class OutboxShell:
     _tasks: asyncio.TaskGroup | None = None
     _current: BrokerLink | None = None
     _down_since: datetime | None = None
-    _terms: Terms = UNKNOWN
+    _terms: Terms = field(init=False)
+    _said: str = ""
+    """Why the broker cannot be reached, as the log has it."""
     _remarks: dict[str, None] = field(default_factory=dict[str, None])
 
     def __post_init__(self) -> None:
         check_client_id(self.client_id)
+        self._terms = terms_of(self.address.limits)
         self._outbox = OutboxMachine(self.config, self.clock())
         self._driver = Driver[events.OutboxEvent, effects.OutboxEffect](
             self._outbox, self._act, self.clock
@@ -157,7 +160,7 @@ class OutboxShell:
 
     async def _hold(self) -> None:
         connected = asyncio.Event()
-        reason = "the connection ended"
+        reason, denied = "the connection ended", False
         try:
             link = self.open_link(
                 self.address,
@@ -176,6 +179,7 @@ class OutboxShell:
             reason = str(lost)
             if isinstance(lost, LinkLostError):
                 self._terms = learnt(self._terms, lost)
+                denied = lost.denied
         except* Exception as group:
             # One attempt of many: whatever a broker makes the library do, the next may go well.
             LOG.exception("connection to the broker failed")
@@ -183,11 +187,14 @@ class OutboxShell:
         self._current = None
         if self._down_since is None:
             self._down_since = self.wall()
+            self._said = ""
+        if reason != self._said:
+            self._said = reason
             LOG.warning(
                 "broker unreachable; events are kept in the outbox",
                 extra=fields(broker=self.address.shown, why=reason),
             )
-        await self._driver.post(events.LinkLost(reason, self.chance()))
+        await self._driver.post(events.LinkLost(reason, self.chance(), denied=denied))
 
     async def _say_connected(self, link: BrokerLink, connected: asyncio.Event) -> None:
         await connected.wait()
@@ -196,7 +203,10 @@ class OutboxShell:
         self._remarks.clear()
         for words in link.terms.remarks():
             self._remark(words)
-        LOG.info("connected to the broker", extra=fields(broker=self.address.shown))
+        LOG.info(
+            "connected to the broker",
+            extra=fields(broker=self.address.shown, limits=self.address.limits or "as it says"),
+        )
         await self._driver.post(events.LinkUp())
 
     async def _publish(self, entry: OutboxEntry, losses: int, link: BrokerLink | None) -> None:

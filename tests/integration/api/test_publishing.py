@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.kit.programs import program
 from tests.kit.running_controller import running_controller
 from tests.kit.s3_servers import CREDENTIALS, make_bucket, moto_endpoint
 from tests.kit.scripted_agent import connected_agent
+from tests.kit.site_authority import SiteAuthority
 from tests.kit.tcp_proxy import TcpProxy
 from tests.kit.until import until
 
@@ -40,8 +42,13 @@ ONE = Pipeline("one", (Job("a", ("true",)),))
 
 async def succeed(addresses: ControllerAddresses, client: Client) -> PipelineView:
     """Run one pipeline to its end, as far as the controller's own store is concerned."""
+    return await succeed_at(addresses.grpc, client)
+
+
+async def succeed_at(grpc: str, client: Client) -> PipelineView:
+    """Run one pipeline to its end at this controller."""
     name = (await client.submit(ONE)).pipeline.name
-    async with connected_agent(addresses.grpc) as agent:
+    async with connected_agent(grpc) as agent:
         await agent.run_to_success("a", {"results/x": b"hello"})
     ended = await client.wait(name, deadline_seconds=20)
     assert ended.state is PipelineState.SUCCEEDED
@@ -325,3 +332,58 @@ async def test_the_password_of_the_broker_comes_from_a_file_and_is_told_of_elsew
             assert "s3cret" not in controller.log()
     finally:
         broker.stop()
+
+
+async def test_what_is_wrong_with_a_site_s_broker_stands_in_the_status(tmp_path: Path) -> None:
+    """A wrong password, with TLS and certificates of the site; mended in its file, without a restart."""
+    authority = SiteAuthority(tmp_path / "pki")
+    served, mine = authority.issue("broker"), authority.issue("shoal")
+    passwords, word = tmp_path / "passwords", tmp_path / "word"
+    made = [program("mosquitto_passwd"), "-b", "-c", str(passwords), "me", "s3cret"]
+    await asyncio.to_thread(subprocess.run, made, check=True)
+    word.write_text("wr0ng\n")
+    broker = Mosquitto(
+        tmp_path / "mosquitto",
+        f"allow_anonymous false\npassword_file {passwords}\ncafile {authority.file}\n"
+        f"certfile {served.certificate}\nkeyfile {served.key}\nrequire_certificate true",
+    )
+    await asyncio.to_thread(broker.start)
+    here = f"127.0.0.1:{broker.port}"
+    url = f"mqtts://me@{here}?ca={authority.file}&certificate={mine.certificate}&key={mine.key}"
+    try:
+        async with (
+            ControllerProcess(
+                tmp_path, "--mqtt", url, "--mqtt-password-file", str(word)
+            ) as controller,
+            Client(controller.grpc) as client,
+        ):
+            ended = await succeed_at(controller.grpc, client)
+            await until(lambda: says_unreachable(client), 30, "the refusal")
+            said = await status_of(controller.grpc)
+            assert f"broker: broker mqtts://{here} unreachable since" in said
+            assert "does not let user 'me' in" in said
+            assert "events wait" in said
+            assert "does not let user 'me' in" in controller.log()
+            word.write_text("s3cret\n")
+            await until(lambda: all_published(client), 60, "an empty outbox")
+            assert ended.final_event_id
+            await until(lambda: state_is(client, f"connected to mqtts://{here}"), 30, "the broker")
+            assert "broker:" not in await status_of(controller.grpc)
+            assert not any(
+                secret in controller.log() for secret in ("wr0ng", "s3cret", "PRIVATE KEY")
+            )
+            assert controller.process is not None
+            command = Path(f"/proc/{controller.process.pid}/cmdline").read_text()
+            assert "s3cret" not in command
+    finally:
+        broker.stop()
+
+
+async def status_of(grpc: str) -> str:
+    """What `shoal status` prints."""
+    shoal = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "shoal.cli", "status", "--controller", grpc,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await shoal.communicate()
+    return " ".join(out.decode().split())

@@ -28,7 +28,7 @@ def test_the_archive_is_a_folder_of_the_state_unless_said() -> None:
         {"archive": "ftp://x"},
         {"broker": "http://x"},
         {"broker_password": "s3cret"},
-        {"broker": "mqtt://h", "broker_password": "s3cret"},
+        {"broker": "mqtt://h", "broker_password_file": STATE / "password"},
         {"lease_seconds": 1.0, "heartbeat_seconds": 1.0},
         {"heartbeat_seconds": 0.0},
         {"unplaced_seconds": 0.0},

@@ -223,3 +223,34 @@ def test_k9_a_row_that_breaks_each_link_is_found_and_set_aside() -> None:
     assert left == set()
     assert links <= 10
     assert now > 60
+
+
+def test_a_row_whose_access_is_denied_by_an_end_of_the_link_is_never_set_aside() -> None:
+    """As AWS IoT Core ends the connection of a client that may not publish there."""
+    outbox = linked()
+    row = entry(1)
+    outbox.handle(RowsRead((row,), 1, more=False), 0)
+    now, tries = 0.0, 0
+    pending: list[OutboxEffect] = [Publish(row)]
+    while tries < 30:
+        effects: list[OutboxEffect] = []
+        for effect in pending:
+            assert not isinstance(effect, MarkRows)
+            match effect:
+                case Publish(losses=losses):
+                    assert losses == 0
+                    tries += 1
+                    lost = LinkLost("Not authorized", 0.5, denied=True)
+                    effects += outbox.handle(lost, now)
+                case Connect():
+                    effects += outbox.handle(LinkUp(), now)
+                case ReadRows(after=after):
+                    found = (row,) if after < 1 else ()
+                    effects += outbox.handle(RowsRead(found, 1, more=False), now)
+        if not effects:
+            deadline = outbox.deadline()
+            assert deadline is not None
+            now = max(now, deadline)
+            effects += outbox.tick(now)
+        pending = effects
+    assert outbox.resting("ns", "pipelines/p1") == "the link broke as it was sent: Not authorized"
