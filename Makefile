@@ -11,6 +11,7 @@ PY := $(BIN)/python
 UV := $(BIN)/uv
 STAMP := $(VENV)/.stamp
 MINISTACK := .venv-ministack
+ANSIBLE := .venv-ansible
 # Some machines forbid bytecode; then each process of a test compiles everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 SAY := @printf '\033[1m%s\033[0m\n'
@@ -53,6 +54,14 @@ $(MINISTACK)/.stamp: $(STAMP) requirements/ministack.lock
 	  $(MINISTACK)/bin/python -m pip install --quiet --require-hashes -r requirements/ministack.lock
 	@touch $@
 
+# Ansible and its linter pin what they need, too.
+$(ANSIBLE)/.stamp: $(STAMP) requirements/ansible.lock
+	$(SAY) "setting up $(ANSIBLE)"
+	@$(PY) -m venv --clear $(ANSIBLE)
+	@$(UV) pip install --python $(ANSIBLE)/bin/python --quiet --compile-bytecode --require-hashes -r requirements/ansible.lock || \
+	  $(ANSIBLE)/bin/python -m pip install --quiet --require-hashes -r requirements/ansible.lock
+	@touch $@
+
 .PHONY: system
 system: ## Install the Debian packages that tests and demo use (as root; else say how)
 	@.ci/system
@@ -62,6 +71,7 @@ lock: $(STAMP) ## Resolve requirements/*.lock anew
 	$(LOCK) --group dev pyproject.toml -o requirements/dev.lock
 	$(LOCK) pyproject.toml -o requirements/server.lock
 	$(LOCK) requirements/ministack.in -o requirements/ministack.lock
+	$(LOCK) requirements/ansible.in -o requirements/ansible.lock
 
 # Universal and hashed; no header and no annotations, so that no address of a registry gets in.
 LOCK = $(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
@@ -115,6 +125,11 @@ lint-buf:
 	@main="$$(git rev-parse --verify --quiet main || git rev-parse --verify --quiet origin/main || true)"; \
 	  if [ -n "$$main" ] && [ -n "$$(git ls-tree -r --name-only "$$main" proto)" ]; then \
 	    $(BIN)/buf breaking --against "$$(git rev-parse --git-common-dir)#ref=$$main"; fi
+
+.PHONY: lint-ansible
+lint-ansible: $(ANSIBLE)/.stamp ## The playbooks and roles of deploy/ansible; its lane does it, too
+	$(SAY) "ansible-lint"
+	@cd deploy/ansible && PATH="$(abspath $(ANSIBLE))/bin:$$PATH" LC_ALL=C.UTF-8 ansible-lint --offline --quiet
 
 .PHONY: format
 format: $(STAMP) ## Let ruff and buf put the source in form
@@ -190,5 +205,5 @@ bench-%: $(STAMP)
 
 .PHONY: clean
 clean: ## Remove everything that was made, the environment too
-	rm -rf $(VENV) $(MINISTACK) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(MINISTACK) $(ANSIBLE) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

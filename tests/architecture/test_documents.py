@@ -16,9 +16,7 @@ OF_TODAY = tuple(
 WIDTH = 120
 """Columns of a line of prose, inclusive. Tables and code may be wider."""
 
-FOLDERS = (
-    r"\.ci|bench|compose|control|docs|edge_agent|examples|proto|requirements|sdk|services|tests"
-)
+FOLDERS = r"\.ci|bench|compose|control|deploy|docs|edge_agent|examples|proto|requirements|sdk|services|tests"
 PATH = re.compile(rf"(?<![\w./-])(?:{FOLDERS})/[\w./{{}},*-]*[\w}}*/]")
 FILE = re.compile(r"(?<![\w./-])[\w./-]*\w\.(?:md|proto|py|toml)\b(?!\.)")
 """A file by the end of its path, such as `session/lane.py`."""
