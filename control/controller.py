@@ -16,6 +16,7 @@ from control.config import ControllerConfig
 from control.core.errors import (
     StoreFailedError,
     StoreFullError,
+    StoreVersionError,
     TermOverError,
 )
 from control.front.access.interceptor import AccessInterceptor
@@ -60,7 +61,7 @@ from services.membership.gossip_member import (
 from services.runtime.address import host_port, joined
 from services.runtime.log import fields
 from services.runtime.outward import outward_host
-from services.runtime.process import StartRefusedError, SupersededError
+from services.runtime.process import OtherVersionError, StartRefusedError, SupersededError
 from services.runtime.state_folder import prepare_state_folder
 from shoal.affix import beside
 from shoal.build_version import build_version
@@ -178,6 +179,8 @@ class Controller:
                         cluster_keys=self._cluster_keys(plane, identity),
                     )
                 )
+            except StoreVersionError as error:
+                raise OtherVersionError(f"the controller cannot start: {error}") from error
             except (OSError, StoreFailedError, ArchiveError, AuthorityError) as error:
                 raise StartRefusedError(f"the controller cannot start: {error}") from error
             registrar = self._registrar(plane, identity, member)

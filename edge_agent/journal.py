@@ -31,7 +31,8 @@ from edge_agent.attempts.local_attempt import LocalAttempt, Verdict
 from edge_agent.attempts.phase import Phase
 from services.runtime.group_commit import GroupWriter, is_cut_off, open_database, transact
 from services.runtime.log import fields
-from services.runtime.process import StartRefusedError
+from services.runtime.migration import BackupError, NewerFileError, migrate, refuse_newer
+from services.runtime.process import ExitCode, StartRefusedError
 from services.runtime.state_folder import PRIVATE_FILE
 from shoal.backoff import Backoff
 from shoal.model import Artifact, JobState, Reason, ReasonCode
@@ -43,12 +44,11 @@ from shoal.wire.assignment import decode_assignment, encode_assignment
 
 LOG = logging.getLogger(__name__)
 
-_SCHEMA_VERSION: Final = 1
 _ROOM_BYTES: Final = 1 << 20
 _CHECKPOINT_PAGES: Final = 128
 _RETRY: Final = Backoff(0.05, 2.0, jitter=0.0)
 
-_SCHEMA: Final = """
+_FIRST: Final = """
 CREATE TABLE IF NOT EXISTS attempt (
     key TEXT PRIMARY KEY,
     assignment BLOB NOT NULL,
@@ -58,9 +58,22 @@ CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS room (filler BLOB);
 """
 
+STEPS: Final = (_FIRST,)
+"""The statements that lead from each version of the file to the next one; an empty file has version 0.
+
+A record that an older agent could not read, such as one of a new phase, needs a step too, even one of no statement: an
+older agent would leave it out and end its job.
+"""
+
 
 class JournalError(StartRefusedError):
     """The journal cannot be read: the agent would forget what it knows."""
+
+
+class JournalVersionError(JournalError):
+    """A newer agent has written the journal."""
+
+    code = ExitCode.OTHER_VERSION
 
 
 @dataclass(slots=True)
@@ -93,7 +106,8 @@ class Journal:
         """Open the file and start the writer; a disk that takes no write does not keep it closed.
 
         Raises:
-            JournalError: the file is damaged or cannot be read, or a newer agent has written it.
+            JournalError: the file is damaged or cannot be read.
+            JournalVersionError: a newer agent has written it.
         """
         self._loop = asyncio.get_running_loop()
         self._connection = await asyncio.to_thread(self._begin)
@@ -162,6 +176,10 @@ class Journal:
                 "remove it to begin anew; jobs that it knew are ended then"
             )
         try:
+            refuse_newer(self._path, len(STEPS))
+        except NewerFileError as error:
+            raise JournalVersionError(f"the journal {error}") from error
+        try:
             return self._open()
         except (sqlite3.DatabaseError, OSError) as error:
             if not _may_pass(error):
@@ -189,18 +207,13 @@ class Journal:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > _SCHEMA_VERSION:
-            raise JournalError(
-                f"the journal {self._path} has version {version}, and this agent knows "
-                f"{_SCHEMA_VERSION}: use the newer agent, or another --state"
-            )
         damage = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
         if damage != "ok":
             raise sqlite3.DatabaseError(damage)
-        connection.executescript(_SCHEMA)
-        if version < _SCHEMA_VERSION:
-            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        try:
+            migrate(connection, self._path, STEPS)
+        except BackupError as error:
+            raise JournalError(f"the journal {error}") from error
 
     def _make_room(self, connection: sqlite3.Connection) -> None:
         """Take the journal's own room from the disk, as far as there is any."""

@@ -48,6 +48,10 @@ class StoreFullError(StoreFailedError):
     """The disk of the store has no room left: nothing of the request has happened."""
 
 
+class StoreVersionError(StoreFailedError):
+    """A newer version of the program wrote the store."""
+
+
 class TermOverError(ControlError):
     """A later controller has opened the store: nothing of the request has happened.
 

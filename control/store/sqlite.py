@@ -27,11 +27,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self, TypeVar
 
-from control.core.errors import RowError, StoreFailedError, StoreFullError, TermOverError
+from control.core.errors import (
+    RowError,
+    StoreFailedError,
+    StoreFullError,
+    StoreVersionError,
+    TermOverError,
+)
 from control.core.rows import FoundRows, Loaded, OutboxRow, Queued, RequestKey, Row
 from control.store import schema, statements
 from services.runtime.group_commit import GroupWriter, connect, is_cut_off, open_database, transact
 from services.runtime.log import fields
+from services.runtime.migration import BackupError, NewerFileError, migrate, refuse_newer
 from services.runtime.state_folder import PRIVATE_FILE
 from shoal.model import PipelineState
 from shoal.names import PipelineRef
@@ -84,8 +91,8 @@ class SqliteStore:
         """Open the file, and make or check its tables.
 
         Raises:
-            StoreFailedError: The file cannot be used, belongs to another controller, or was
-                written by a newer version.
+            StoreFailedError: The file cannot be used, or belongs to another controller.
+            StoreVersionError: A newer version has written it.
         """
         try:
             await asyncio.to_thread(self._open)
@@ -195,7 +202,15 @@ class SqliteStore:
                 f"store {self._path} is empty, so it was cut off: put a copy of it back, or remove "
                 "it to begin with nothing"
             )
-        connection = open_database(self._path, self._prepare)
+        try:
+            refuse_newer(self._path, schema.VERSION)
+            connection = open_database(
+                self._path, lambda connection: migrate(connection, self._path, schema.STEPS)
+            )
+        except NewerFileError as error:
+            raise StoreVersionError(f"store {error}") from error
+        except BackupError as error:
+            raise StoreFailedError(f"store {error}") from error
         try:
             self._read_connection = connect(self._path)
         except BaseException:
@@ -207,19 +222,6 @@ class SqliteStore:
             "store-writer", partial(self._settle, connection), group_size=self._batch_size
         )
         self._writer.start()
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > schema.VERSION:
-            raise StoreFailedError(
-                f"store {self._path} has schema version {version}, this program knows "
-                f"{schema.VERSION}: use the newer program, or another --state folder"
-            )
-        if version < schema.VERSION:
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {''.join(schema.STEPS[version:])} "
-                f"PRAGMA user_version = {schema.VERSION}; COMMIT;"
-            )
 
     def _make_room(self, connection: sqlite3.Connection) -> None:
         """Take the room of its own from the disk, as far as there is any."""

@@ -4,7 +4,7 @@ A client of ours says which protocols it speaks as its user agent (`shoal.protoc
 another program on the API, such as grpcurl or a gateway, and is let in: it keeps to the contract by itself.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 import grpc
@@ -55,7 +55,8 @@ class ClientVersionInterceptor(grpc.aio.ServerInterceptor):
         return cast("Method", method._replace(**{kind: refuse}))
 
     def _no_common(self, call: grpc.HandlerCallDetails) -> str:
-        words = dict(cast("Any", call).invocation_metadata or ()).get(_USER_AGENT, "")
+        metadata: Iterable[tuple[str, object]] = cast("Any", call).invocation_metadata or ()
+        words = dict(metadata).get(_USER_AGENT, "")
         said = from_text(words) if isinstance(words, str) else None
         if said is None:
             return ""

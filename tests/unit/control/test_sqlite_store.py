@@ -264,7 +264,7 @@ async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(StoreFailedError, match="schema version 99"):
+    with pytest.raises(StoreFailedError, match="has version 99"):
         async with SqliteStore(path):
             pass
 

@@ -11,6 +11,7 @@ from shoal.protocol_version import (
     SESSION,
     STREAM_WORKER,
     LinkEnd,
+    LinkKind,
     NoCommonProtocolError,
     Protocols,
     agreed,
@@ -68,11 +69,11 @@ def test_a_build_that_says_nothing_is_one_before_0_1_0() -> None:
 
 
 @pytest.mark.parametrize("link", [SESSION, KEEPER, STREAM_WORKER, LANES, API])
-def test_a_build_can_work_with_itself_and_says_what_each_number_brought(link: type) -> None:
-    said = link.said_by("1.2.3")  # type: ignore[attr-defined]
+def test_a_build_can_work_with_itself_and_says_what_each_number_brought(link: LinkKind) -> None:
+    said = link.said_by("1.2.3")
     assert said.version == "1.2.3"
     assert agreed(SESSION, agent(said), controller(said)) == said.highest
-    brought = link.brought  # type: ignore[attr-defined]
+    brought = link.brought
     assert all(brought[number] for number in range(said.lowest, said.highest + 1))
 
 
