@@ -6,6 +6,7 @@ is opened, renamed or removed.
 
 import os
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -35,10 +36,10 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
-    def prepare(connection: object) -> None:
-        connection.set_progress_handler(another, OPCODES)  # type: ignore[attr-defined]
-        sys.addaudithook(lambda event, _arguments: another() if event in EVENTS else None)  # type: ignore[arg-type]
-        migrate(connection, path, steps)  # type: ignore[arg-type]
+    def prepare(connection: sqlite3.Connection) -> None:
+        connection.set_progress_handler(another, OPCODES)
+        sys.addaudithook(lambda event, _arguments: another() if event in EVENTS else None)
+        migrate(connection, path, steps)
 
     open_database(path, prepare).close()
     sys.stdout.write(f"{seen}\n")
