@@ -12,6 +12,7 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.stamp
 MINISTACK := .venv-ministack
 ANSIBLE := .venv-ansible
+PACKAGER := .venv-packages
 # Some machines forbid bytecode; then each process of a test compiles everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 SAY := @printf '\033[1m%s\033[0m\n'
@@ -27,7 +28,7 @@ help: ## List the targets
 .PHONY: setup
 setup: $(STAMP) ## Make .venv with both distributions and every tool (does nothing when it is there)
 
-$(STAMP): requirements/dev.lock pyproject.toml sdk/pyproject.toml
+$(STAMP): requirements/dev.lock pyproject.toml sdk/pyproject.toml sdk/shoal/version.py sdk/hatch_build.py
 	$(SAY) "setting up $(VENV)"
 	@python3 -c 'import venv, ensurepip' 2>/dev/null || { \
 	  if [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
@@ -62,6 +63,20 @@ $(ANSIBLE)/.stamp: $(STAMP) requirements/ansible.lock
 	  $(ANSIBLE)/bin/python -m pip install --quiet --require-hashes -r requirements/ansible.lock
 	@touch $@
 
+# What makes and checks packages, which the product and its tests do without.
+$(PACKAGER)/.stamp: $(STAMP) requirements/packages.lock
+	$(SAY) "setting up $(PACKAGER)"
+	@$(PY) -m venv --clear $(PACKAGER)
+	@$(UV) pip install --python $(PACKAGER)/bin/python --quiet --compile-bytecode --require-hashes -r requirements/packages.lock || \
+	  $(PACKAGER)/bin/python -m pip install --quiet --require-hashes -r requirements/packages.lock
+	@touch $@
+
+.PHONY: packages
+packages: $(PACKAGER)/.stamp ## Wheels of the last commit, their SBOM and their hashes, into dist/ (COMMIT=, FOLDER=)
+	@[ -n "$(COMMIT)" ] || [ -z "$$(git status --porcelain --untracked-files=no)" ] || \
+	  echo "what is not committed does not get in" >&2
+	@.ci/packages "$(or $(COMMIT),HEAD)" "$(or $(FOLDER),dist)"
+
 .PHONY: system
 system: ## Install the Debian packages that tests and demo use (as root; else say how)
 	@.ci/system
@@ -72,6 +87,7 @@ lock: $(STAMP) ## Resolve requirements/*.lock anew
 	$(LOCK) pyproject.toml -o requirements/server.lock
 	$(LOCK) requirements/ministack.in -o requirements/ministack.lock
 	$(LOCK) requirements/ansible.in -o requirements/ansible.lock
+	$(LOCK) requirements/packages.in -o requirements/packages.lock
 
 # Universal and hashed; no header and no annotations, so that no address of a registry gets in.
 LOCK = $(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
@@ -158,6 +174,10 @@ lane-sim: $(STAMP)
 	@nice -n 15 $(MAKE) --no-print-directory sim SECONDS=240
 	@nice -n 15 $(MAKE) --no-print-directory sim SHAPES=1 SECONDS=60
 
+.PHONY: lane-packages
+lane-packages: $(PACKAGER)/.stamp ## A release, and docs/packages.md carried out with nothing else
+	@$(PY) -m pytest tests/lanes/packages --log-cli-level=INFO --log-cli-format='%(message)s'
+
 .PHONY: unit
 unit: $(STAMP) ## Tests that need no server: unit, property, simulation, architecture
 	@$(PY) -m pytest tests/unit tests/property tests/simulation tests/architecture
@@ -205,5 +225,5 @@ bench-%: $(STAMP)
 
 .PHONY: clean
 clean: ## Remove everything that was made, the environment too
-	rm -rf $(VENV) $(MINISTACK) $(ANSIBLE) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(MINISTACK) $(ANSIBLE) $(PACKAGER) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

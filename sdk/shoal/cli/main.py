@@ -13,6 +13,7 @@ import click
 
 from shoal.cli.suggesting_group import SuggestingGroup
 from shoal.errors import ShoalError
+from shoal.version import described
 
 PLUGIN_GROUP = "shoal.commands"
 """Entry-point group in which a distribution adds commands."""
@@ -91,7 +92,10 @@ class Commands(SuggestingGroup):
         name = args[0] if args else ""
         known = self.list_commands(ctx)
         if name in _OF_THE_SERVER and name not in known:
-            ctx.fail(f"the command {name!r} comes with the distribution shoal-server; install it")
+            ctx.fail(
+                f"the command {name!r} comes with the distribution shoal-server; install its wheel "
+                "beside that of shoal (docs/packages.md)"
+            )
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -135,8 +139,8 @@ def _broken(plugin: EntryPoint, error: Exception) -> click.Command:
     def refuse(**_: Any) -> None:
         raise click.ClickException(
             f"{said}\nThe package {package!r} {where}. If it belongs to another distribution, or "
-            "shoal-server is not installed completely, install shoal-server in an environment of its "
-            "own: uv tool install shoal-server"
+            "shoal-server is not installed completely, install the wheels of shoal and shoal-server in "
+            "an environment of their own (docs/packages.md)"
         )
 
     return click.Command(
@@ -154,7 +158,7 @@ def _broken(plugin: EntryPoint, error: Exception) -> click.Command:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="`shoal COMMAND --help` explains each command with examples.",
 )
-@click.version_option(package_name="shoal", prog_name="shoal")
+@click.version_option(described(), prog_name="shoal")
 def cli() -> None:
     r"""Run pipelines of programs on a mesh of edge devices.
 
