@@ -48,5 +48,5 @@ def test_no_lock_that_embeds_addresses() -> None:
 
 
 def test_scripts_can_be_run() -> None:
-    for name in (".ci/run", ".ci/system", ".ci/wheels"):
+    for name in (".ci/packages", ".ci/run", ".ci/system", ".ci/wheels"):
         assert (ROOT / name).stat().st_mode & 0o100, f"{name} is not executable"

@@ -405,7 +405,7 @@ async def test_u9_a_foreign_package_in_the_place_of_ours_is_told(
     _, said = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
     assert f"The package 'control' lies in {tmp_path / 'control'}" in said.decode()
-    assert "uv tool install shoal-server" in said.decode()
+    assert "in an environment of their own (docs/packages.md)" in said.decode()
     assert "Traceback" not in said.decode()
 
 
