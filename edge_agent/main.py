@@ -7,7 +7,6 @@ import secrets
 import shutil
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -22,6 +21,7 @@ from services.runtime.process import ExitCode, run
 from services.runtime.process_options import begin_log, process_options
 from services.runtime.secret_option import warn_of_visible
 from services.runtime.settings_file import read_settings, use_settings
+from shoal.build_version import build_version
 from shoal.model import Capacity
 
 
@@ -201,7 +201,7 @@ def _run(config: AgentConfig) -> int:
     uv = Path(sys.executable).parent / "uv"
     process = AgentProcess(
         environ=MappingProxyType(dict(os.environ)),
-        version=metadata.version("shoal-server"),
+        version=build_version(),
         python=Path(os.path.realpath(sys.executable)),
         uv=uv if uv.exists() else Path(shutil.which("uv") or "uv"),
         boot_id=fingerprint.boot_id(),

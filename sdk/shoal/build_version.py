@@ -1,10 +1,8 @@
 """The version of this build, as its distribution says it."""
 
-import functools
-from importlib import metadata
+from shoal.version import VERSION
 
 
-@functools.cache
 def build_version() -> str:
     """Return the version of the SDK, which all parts of a build share: `0.1.0`."""
-    return metadata.version("shoal")
+    return VERSION
