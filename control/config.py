@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from services.archive.opening import ArchiveAddress, ArchiveUrlError, DirectoryAddress
 from services.archive.opening import parse_url as parse_archive
@@ -32,6 +33,8 @@ class ControllerConfig(GossipSettings):
         grpc: `host:port` of the API.
         gossip: `host:port` to gossip on; empty for a controller that does not gossip.
         objects: `host:port` where an archive in a folder is served.
+        objects_url: what addresses of archived objects begin with, `http[s]://host[:port]`, where others reach
+            the archive (a folder's endpoint or a bucket's server) at another address; empty for its own.
         advertise: address that others reach this machine under; empty for what is bound, or, for
             a wildcard, what `services.runtime.outward` finds.
         seeds: `host:port` of gossip members to join.
@@ -53,6 +56,7 @@ class ControllerConfig(GossipSettings):
         caller_pipelines: pipelines of one identity that have not ended.
         caller_spec_bytes: bytes of specifications that one identity may submit within an hour.
         caller_bundle_bytes: bytes of bundles that one identity may upload within an hour.
+        health_file: file that is written every few seconds while all is well; None for none.
 
     Raises:
         ConfigError: a setting cannot be.
@@ -63,6 +67,7 @@ class ControllerConfig(GossipSettings):
     grpc: str = "127.0.0.1:7470"
     gossip: str = f"127.0.0.1:{GOSSIP_PORT}"
     objects: str = f"127.0.0.1:{OBJECTS_PORT}"
+    objects_url: str = ""
     archive: str = ""
     broker: str = ""
     broker_password_file: Path | None = None
@@ -81,6 +86,7 @@ class ControllerConfig(GossipSettings):
     caller_pipelines: int = 100_000
     caller_spec_bytes: int = 4 << 30
     caller_bundle_bytes: int = 256 << 30
+    health_file: Path | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -107,6 +113,8 @@ class ControllerConfig(GossipSettings):
                 _check_address(option, address)
         for seed in self.seeds:
             _check_address("--join", seed)
+        if self.objects_url:
+            _check_objects_url(self.objects_url)
         if refusal := self.gossip_refusal():
             raise ConfigError(refusal)
         if not 0 < self.heartbeat_seconds < self.lease_seconds:
@@ -159,7 +167,9 @@ class ControllerConfig(GossipSettings):
     def unreachable(self) -> str:
         """Name what other machines cannot reach although they reach the API; empty for nothing."""
         served = {"--gossip": self.gossip}
-        if isinstance(self.archive_address, DirectoryAddress):
+        if self.objects_url:
+            served["--objects-url"] = urlsplit(self.objects_url).netloc
+        elif isinstance(self.archive_address, DirectoryAddress):
             served["--objects"] = self.objects
         if on_loopback(self.grpc):
             return ""
@@ -210,6 +220,25 @@ def newcomers_beside(address: str) -> str:
     except AddressError:
         return address  # which is refused with its own option's name
     return joined(host, port + NEWCOMERS_ABOVE if port else 0)
+
+
+def _check_objects_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        parts, fits = urlsplit(""), False
+    if (
+        not fits
+        or parts.username is not None
+        or parts.path not in {"", "/"}
+        or parts.query
+        or parts.fragment
+    ):
+        raise ConfigError(
+            f"--objects-url {redacted(url)!r}: write http://HOST:PORT or https://HOST:PORT, under which boards "
+            "and people reach the archive"
+        )
 
 
 def _check_address(option: str, address: str) -> None:

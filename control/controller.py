@@ -7,10 +7,11 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from urllib.parse import urlsplit
 
 from control.config import ControllerConfig
 from control.core.errors import (
@@ -59,6 +60,7 @@ from services.membership.gossip_member import (
     open_member,
 )
 from services.runtime.address import host_port, joined
+from services.runtime.health_file import HealthFile
 from services.runtime.log import fields
 from services.runtime.outward import outward_host
 from services.runtime.process import OtherVersionError, StartRefusedError, SupersededError
@@ -93,12 +95,14 @@ class ControllerProcess:
 
     Attributes:
         clock: seconds on a monotonic clock.
+        boottime: seconds since the machine started, as /proc/uptime has them.
         wall: seconds since 1970.
         rng: chance for backoffs and gossip.
         token: a random string of so many hex digits.
     """
 
     clock: Callable[[], float]
+    boottime: Callable[[], float]
     wall: Callable[[], float]
     rng: Random
     token: Callable[[int], str]
@@ -156,7 +160,7 @@ class Controller:
                 archive = await stack.enter_async_context(
                     self._open_archive(await asyncio.to_thread(self._public_host, config.objects))
                 )
-                sources = await stack.enter_async_context(S3Sources(self._source_server()))
+                sources = await stack.enter_async_context(S3Sources(self._reached_source_server()))
                 plane = await stack.enter_async_context(self._plane(store))
                 identity = self._identity = await asyncio.to_thread(
                     self._open_identity, plane.cluster_id()
@@ -229,6 +233,8 @@ class Controller:
                         tasks.create_task(_renew(registrar))
                         newcomers = await self._serve_newcomers(stack, registrar)
                     self._announce(server, archive, member, newcomers)
+                    if config.health_file is not None:
+                        tasks.create_task(HealthFile(config.health_file, process.boottime).run())
                     try:
                         await (
                             asyncio.Event().wait()
@@ -251,6 +257,7 @@ class Controller:
             _secret(config.state / "objects.key", process.token),
             public_host,
             self._proof,
+            config.objects_url,
         )
         return open_store(
             config.archive_url,
@@ -267,6 +274,8 @@ class Controller:
             return None
         served = (config.grpc, config.objects, config.members_http)
         hosts = {self._public_host(address) for address in served if address}
+        if named := urlsplit(config.objects_url).hostname:
+            hosts.add(named)
         folder = config.state / IDENTITY_NAME
         return ClusterIdentity(
             folder, cluster, config.name, self._now, config.authority, hosts=sorted(hosts)
@@ -353,6 +362,13 @@ class Controller:
             return self._config.sources
         address = self._config.archive_address
         return address.server if isinstance(address, S3Address) else S3Server()
+
+    def _reached_source_server(self) -> S3Server:
+        """Where others reach that server: the archive's is where `--objects-url` says."""
+        server, address = self._source_server(), self._config.archive_address
+        if isinstance(address, S3Address) and address.server == server:
+            return replace(server, endpoint=self._config.objects_url or server.endpoint)
+        return server
 
     def _source_rule(self) -> SourceRule:
         """What may be read of `s3://` inputs: of the archive's server its own bucket is known."""

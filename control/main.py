@@ -70,6 +70,15 @@ def _use_file(context: click.Context, path: Path) -> None:
     "on the host of --grpc]",
 )
 @click.option(
+    "--objects-url",
+    default="",
+    show_default=False,
+    metavar="URL",
+    help="http[s]://HOST:PORT under which agents and people reach the archive, a folder or a bucket, where it is "
+    "another one than this controller knows: behind NAT, in a container.  "
+    "[default: that of --objects, or of --archive]",
+)
+@click.option(
     "--mqtt",
     default="",
     show_default=False,
@@ -254,6 +263,7 @@ def controller(**given: Any) -> None:
 
     process = ControllerProcess(
         clock=time.monotonic,
+        boottime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         wall=time.time,
         rng=random.Random(),
         token=lambda characters: secrets.token_hex((characters + 1) // 2)[:characters],

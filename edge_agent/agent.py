@@ -55,6 +55,7 @@ from services.membership.gossip_member import (
     open_member,
 )
 from services.runtime.address import host_port
+from services.runtime.health_file import HealthFile
 from services.runtime.log import fields
 from services.runtime.outward import on_loopback, outward_host
 from services.runtime.process import StartRefusedError
@@ -154,6 +155,9 @@ class Agent:
                 group.create_task(_once_restored(shell, workshop.tools.trash.run))
                 if member is not None:
                     group.create_task(_once_restored(shell, member.run))
+                if config.health_file is not None:
+                    health = HealthFile(config.health_file, process.clock)
+                    group.create_task(_once_restored(shell, health.run))
                 try:
                     await shell.run()
                 finally:

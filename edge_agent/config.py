@@ -53,6 +53,7 @@ class AgentConfig(GossipSettings):
         newcomers: `host:port` where a controller takes newcomers; empty for two ports above its API.
         token_file: file with the join token of a node that has not joined yet; None for the environment.
         stop_jobs: end all jobs when the agent ends, instead of leaving them to the keeper.
+        health_file: file that is written every few seconds while all is well; None for none.
     """
 
     name: str
@@ -73,6 +74,7 @@ class AgentConfig(GossipSettings):
     newcomers: str = ""
     token_file: Path | None = None
     stop_jobs: bool = False
+    health_file: Path | None = None
 
     @property
     def peers(self) -> tuple[str, ...]:

@@ -182,6 +182,7 @@ def agent(*, down: bool, drain: bool, **given: Any) -> None:
             newcomers=given["newcomers"],
             token_file=given["token_file"],
             stop_jobs=given["stop_jobs"],
+            health_file=given["health_file"],
         )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error

@@ -5,7 +5,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -53,7 +53,7 @@ ArchiveAddress = DirectoryAddress | S3Address
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
-    """How the endpoint of a folder is reached.
+    """How the objects of an archive are reached; all but `url` is about the endpoint of a folder.
 
     Args:
         host: address to listen on.
@@ -61,6 +61,7 @@ class EndpointSettings:
         public_host: how others reach it; empty means `host`.
         identity: returns what it proves over HTTPS, a certificate for that host; None for plain HTTP.
         secret: key of the signatures; keep it over restarts, so that addresses stay good.
+        url: what addresses begin with, `http[s]://host[:port]`; empty for where the archive is seen from here.
     """
 
     host: str
@@ -68,6 +69,7 @@ class EndpointSettings:
     secret: bytes
     public_host: str = ""
     identity: Callable[[], Credentials] | None = None
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ async def open_store(
 
     Args:
         url: `file:///path` or `s3://bucket/prefix?endpoint=…&region=…`.
-        endpoint: where a folder is served; a bucket has its own server.
+        endpoint: where a folder is served, and under which address others reach it, or a bucket's server.
         wall: Unix time in seconds.
         clock: seconds on a monotonic clock.
         new_id: never the same twice.
@@ -148,16 +150,18 @@ async def open_store(
             # Amazon's libraries are as large as everything else together.
             from services.archive.s3_store import S3Store  # noqa: PLC0415
 
-            s3 = S3Store(address.server, address.bucket, address.prefix, new_id=new_id)
+            reached = replace(address.server, endpoint=endpoint.url or address.server.endpoint)
+            s3 = S3Store(
+                address.server, address.bucket, address.prefix, new_id=new_id, reached=reached
+            )
             async with s3:
                 yield OpenArchive(s3, address, "", _nothing)
         case DirectoryAddress() as address:
             listener = _listen(endpoint.host, endpoint.port)
             port = int(listener.getsockname()[1])
-            signer = PathSigner(
-                f"{'https' if endpoint.identity else 'http'}://{joined(endpoint.public_host or endpoint.host, port)}",
-                endpoint.secret,
-            )
+            scheme = "https" if endpoint.identity else "http"
+            seen = f"{scheme}://{joined(endpoint.public_host or endpoint.host, port)}"
+            signer = PathSigner(endpoint.url or seen, endpoint.secret)
             directory = DirectoryStore(address.path, signer=signer, wall=wall, new_id=new_id)
 
             async def serve() -> None:

@@ -73,6 +73,7 @@ class S3Store:
         bucket: the bucket, which has to exist.
         prefix: put before every key, without slashes at its ends; may be empty.
         new_id: name of the object that probes conditional PUT; never the same twice.
+        reached: where others reach the server, which signed addresses name; None for `server`.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class S3Store:
         prefix: str = "",
         *,
         new_id: Callable[[], str],
+        reached: S3Server | None = None,
     ) -> None:
         self._server = server
+        self._reached = reached or server
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._new_id = new_id
@@ -91,6 +94,8 @@ class S3Store:
         self.conditional_put = False
         self._stack = AsyncExitStack()
         self._opened: S3Client | None = None
+        # The host is part of a signature, so what signs for another one is a client of its own.
+        self._signing: S3Client | None = None
 
     async def __aenter__(self) -> Self:
         """Connect and probe conditional PUT.
@@ -101,6 +106,9 @@ class S3Store:
         async with AsyncExitStack() as stack:
             with self._errors():
                 self._opened = await stack.enter_async_context(s3_client(self._server))
+                self._signing = self._opened
+                if self._reached != self._server:
+                    self._signing = await stack.enter_async_context(s3_client(self._reached))
             self.conditional_put = await self._probe()
             self._stack = stack.pop_all()
         if not self.conditional_put:
@@ -112,7 +120,7 @@ class S3Store:
 
     async def __aexit__(self, *_: object) -> None:
         """Close the connections."""
-        self._opened = None
+        self._opened = self._signing = None
         await self._stack.aclose()
 
     async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> PutOutcome:
@@ -184,7 +192,7 @@ class S3Store:
         """Return an address for a PUT whose size and SHA-256 are part of the signature."""
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
         with self._errors():
-            url = await self._client.generate_presigned_url(
+            url = await self._signer.generate_presigned_url(
                 "put_object",
                 Params={
                     "Bucket": self._bucket,
@@ -208,7 +216,7 @@ class S3Store:
     async def presign_get(self, key: str, *, expires_seconds: int) -> str:
         """Return an address for GETs."""
         with self._errors():
-            return await self._client.generate_presigned_url(
+            return await self._signer.generate_presigned_url(
                 "get_object",
                 Params={"Bucket": self._bucket, "Key": self._full(key)},
                 ExpiresIn=expires_seconds,
@@ -217,9 +225,11 @@ class S3Store:
 
     @property
     def _client(self) -> "S3Client":
-        if self._opened is None:
-            raise RuntimeError("this archive is not open: use it with `async with`")
-        return self._opened
+        return _open(self._opened)
+
+    @property
+    def _signer(self) -> "S3Client":
+        return _open(self._signing)
 
     def _full(self, key: str) -> str:
         check_key(key)
@@ -341,6 +351,12 @@ class _Multipart:
     def scale(self) -> int:
         """How many times larger the next part is: 10,000 parts have to be enough."""
         return 1 + len(self.parts) // 500
+
+
+def _open(client: "S3Client | None") -> "S3Client":
+    if client is None:
+        raise RuntimeError("this archive is not open: use it with `async with`")
+    return client
 
 
 def _integrity(data: bytes) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def with_options(*options: Callable[[CommandT], CommandT]) -> Callable[[CommandT
 def process_options(
     state: str, keeps: str, keys: str, use_file: Callable[[click.Context, Path], None]
 ) -> Callable[[CommandT], CommandT]:
-    """Give a command `--config`, `--state`, `--log-level` and `--log-format`.
+    """Give a command `--config`, `--state`, `--health-file`, `--log-level` and `--log-format`.
 
     Args:
         state: The default of `--state`.
@@ -56,6 +56,14 @@ def process_options(
             default=state,
             callback=absolute,
             help=f"Folder for everything that {keeps} keeps.",
+        ),
+        click.option(
+            "--health-file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            default=None,
+            show_default=False,
+            help="File that holds the seconds since the machine started, as /proc/uptime has them, written every "
+            "five seconds while all is well.",
         ),
         click.option(
             "--log-level",

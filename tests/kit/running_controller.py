@@ -38,6 +38,7 @@ async def running_controller(state: Path, **settings: Any) -> AsyncIterator[Cont
         controller_config(state, **settings),
         ControllerProcess(
             clock=time.monotonic,
+            boottime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
             wall=wall,
             rng=Random(1),
             token=lambda characters: secrets.token_hex(characters)[:characters],

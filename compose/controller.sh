@@ -1,0 +1,31 @@
+#!/bin/sh
+# The controller of the compose cluster. At each start it hands a join token to the boards, over the volume `tokens`,
+# and prints the line by which this host logs in.
+set -eu
+ready=/run/shoal/ready.json
+token=/tokens/boards.token
+
+hand_over() {
+  until [ -s $ready ]; do sleep 0.2; done
+  umask 077
+  shoal token create --role node --name 'board-*' --ttl 24h --uses 100 2>/dev/null >$token.new
+  mv $token.new $token
+  # An id says which container this is, whatever the project is called and whichever compose has started it.
+  echo "to log in on this host:  docker exec $(hostname) shoal token create --role submitter" \
+    "| shoal login --controller ${SHOAL_HOST:-127.0.0.1}:7470 --token-file -"
+}
+
+# Without another archive it is the S3 server of this cluster, which boards and this host reach under one address.
+if [ -z "${SHOAL_CONTROLLER_ARCHIVE:-}" ]; then
+  export SHOAL_CONTROLLER_ARCHIVE='s3://shoal/main?endpoint=http://s3:9000'
+  if [ -z "${SHOAL_CONTROLLER_OBJECTS_URL:-}" ]; then
+    export SHOAL_CONTROLLER_OBJECTS_URL="http://${SHOAL_HOST:-$S3_ADDRESS}:9000"
+  fi
+  AWS_ACCESS_KEY_ID=shoal
+  read -r AWS_SECRET_ACCESS_KEY </keys/s3
+  export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+fi
+
+rm -f $ready
+hand_over &
+exec shoal controller --ready-file $ready

@@ -1,0 +1,180 @@
+"""The docker daemon of the lanes: the one that DOCKER_HOST names, or one of their own that leaves nothing behind.
+
+`python -m tests.kit.docker COMMAND...` starts one around a command, so that lanes side by side share it.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.kit.child_process import ChildProcess
+from tests.kit.programs import SEARCH_PATH, program, unavailable
+from tests.kit.tree import ROOT
+from tests.kit.until import PATIENCE, until_sync
+
+HOST_VARIABLE: Final = "DOCKER_HOST"
+PATH: Final = os.pathsep.join(["/usr/bin", SEARCH_PATH])
+"""Debian's programs come first, whatever else is called `docker`."""
+_FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
+_BRIDGE: Final = Path("/sys/class/net/docker0")
+
+
+class DockerError(Exception):
+    """A command of docker that failed; has what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """A daemon, and the commands that speak to it.
+
+    Attributes:
+        host: its address, as DOCKER_HOST has it; empty for the machine's own.
+    """
+
+    host: str
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The variables for a command that speaks to it."""
+        own = {HOST_VARIABLE: self.host} if self.host else {}
+        return {**os.environ, **own, "PATH": PATH, "DOCKER_BUILDKIT": "1"}
+
+    def __call__(self, *words: str, seconds: float = 60, stdin: str = "") -> str:
+        """Run `docker WORDS...` to its end and return what it printed.
+
+        Raises:
+            DockerError: it failed.
+        """
+        return self.command((docker_program(), *words), seconds=seconds, stdin=stdin)
+
+    def command(
+        self,
+        words: Sequence[str],
+        *,
+        seconds: float = 60,
+        stdin: str = "",
+        more: Mapping[str, str] | None = None,
+    ) -> str:
+        """Run a program that speaks to the daemon to its end and return what it printed.
+
+        Raises:
+            DockerError: it failed.
+        """
+        ended = subprocess.run(
+            words,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE * seconds,
+            env={**self.environ, **(more or {})},
+            cwd=ROOT,
+            check=False,
+        )
+        if ended.returncode:
+            raise DockerError(
+                f"{' '.join(words)}: status {ended.returncode}\n{ended.stdout}{ended.stderr}"
+            )
+        return ended.stdout
+
+    def answers(self) -> bool:
+        """Say whether the daemon is there."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            words = [docker_program(), "version", "--format", "{{.Server.Version}}"]
+            ended = subprocess.run(
+                words, capture_output=True, timeout=PATIENCE * 10, env=self.environ, check=False
+            )
+            return ended.returncode == 0
+        return False
+
+    def base(self, name: str = "bookworm") -> str:
+        """Return an image to build on, which `.ci/bases` makes where it is missing."""
+        self.command([str(ROOT / ".ci" / "bases"), name], seconds=300)
+        return f"shoal-base:{name}"
+
+
+def docker_program() -> str:
+    """Return the command, or end the test that needs it."""
+    return shutil.which("docker", path=PATH) or program("docker")
+
+
+@contextlib.contextmanager
+def docker_daemon() -> Iterator[Docker]:
+    """A daemon: that of DOCKER_HOST, that of this machine, or, as root, one that ends with the block."""
+    docker_program()
+    host = os.environ.get(HOST_VARIABLE, "")
+    found = Docker(host)
+    if found.answers():
+        yield found
+    elif host:
+        unavailable(f"no docker daemon answers at {HOST_VARIABLE}={host}: start it, or unset that")
+    elif os.geteuid() != 0:
+        unavailable(
+            "no docker daemon answers; start it (sudo systemctl start docker) and be in the group docker, "
+            "or run this as root"
+        )
+    else:
+        with _own_daemon() as own:
+            yield own
+
+
+@contextlib.contextmanager
+def _own_daemon() -> Iterator[Docker]:
+    daemon = program("dockerd")
+    # Before the daemon starts, or it lets nothing be forwarded from then on.
+    _FORWARD.write_text("1\n")
+    had_bridge = _BRIDGE.exists()
+    with tempfile.TemporaryDirectory(prefix="shoal-docker-", ignore_cleanup_errors=True) as folder:
+        own = Docker(f"unix://{folder}/d.sock")
+        folders = (
+            f"--{name}={folder}/{name.partition('-')[0]}" for name in ("data-root", "exec-root")
+        )
+        child = ChildProcess(Path(folder) / "log")
+        words = [daemon, f"--host={own.host}", *folders, f"--pidfile={folder}/pid"]
+        process = child.run(words, own.environ)
+        try:
+            until_sync(lambda: own.answers() or process.poll() is not None, 60, "dockerd answers")
+            assert process.poll() is None, f"dockerd ended at once: {child.log()}"
+            yield own
+        finally:
+            with contextlib.suppress(DockerError, subprocess.TimeoutExpired):
+                if running := own("ps", "--all", "--quiet").split():
+                    own("rm", "--force", *running)
+            child.end(signal.SIGTERM, PATIENCE * 30)
+    if not had_bridge and _BRIDGE.exists():
+        subprocess.run([program("ip"), "link", "delete", _BRIDGE.name], check=False)
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Docker]:
+    """The daemon of this run."""
+    with docker_daemon() as found:
+        yield found
+
+
+def main(words: Sequence[str]) -> int:
+    """Run a command with a daemon; returns its exit status.
+
+    Where there can be none, the command runs all the same: its tests say what is missing.
+    """
+    with contextlib.ExitStack() as stack:
+        environ: Mapping[str, str] = os.environ
+        there = all(shutil.which(name, path=PATH) for name in ("docker", "dockerd"))
+        if there and os.geteuid() == 0 and not environ.get(HOST_VARIABLE):
+            own = stack.enter_context(docker_daemon())
+            environ = {**environ, **({HOST_VARIABLE: own.host} if own.host else {})}
+        return subprocess.run(words, env=environ, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
