@@ -3,7 +3,7 @@
 Rule: while the process is well and its event loop turns, the file holds the seconds on CLOCK_BOOTTIME at
 which it was written last, a whole number with a line break, at most `HEALTH_SECONDS` ago or a little more.
 A probe compares it with the first number of /proc/uptime, which is the same clock: no shell needs another
-program for that, and no clock that somebody sets matters.
+program for that, and no clock that can be set matters.
 Example: `read up _ < /proc/uptime && read at < FILE && [ $((${up%%.*} - at)) -lt 20 ]`.
 """
 
