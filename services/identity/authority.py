@@ -3,6 +3,7 @@
 Rule: a certificate begins in 1970, so that a board without a right clock can be talked to; what ends
 trust early is revocation, not time. Each names one identity twice: as the URI that is believed and
 as the DNS name that TLS libraries compare.
+A cluster whose controller stands in 1970, too, makes certificates that outlive the setting of its clock.
 Why P-256: every TLS library speaks it, and gRPC's default list of ciphers expects it.
 """
 
@@ -25,6 +26,10 @@ AUTHORITY_DAYS: Final = 3650
 CERTIFICATE_DAYS: Final = 365
 BEGINNING: Final = dt.datetime(1970, 1, 1, 0, 0, 1, tzinfo=dt.UTC)
 """When every certificate begins: a board without a battery wakes up then."""
+_SET_FROM: Final = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+"""A clock before this was never set: nothing of ours is as old."""
+_AT_LEAST: Final = dt.datetime(2026, 11, 30, tzinfo=dt.UTC)
+"""When this was written: what a clock that was never set is taken for, so that setting it ends no certificate."""
 
 
 class AuthorityError(Exception):
@@ -71,7 +76,7 @@ class Authority:
         """
         public = requested_key(request)
         own = x509.load_pem_x509_certificate(self.certificate)
-        end = min(now + dt.timedelta(days=days), own.not_valid_after_utc)
+        end = min(_reckoned(now) + dt.timedelta(days=days), own.not_valid_after_utc)
         names: list[x509.GeneralName] = [
             x509.UniformResourceIdentifier(identity.uri),
             x509.DNSName(identity.dns),
@@ -108,6 +113,11 @@ class Authority:
         return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
+def _reckoned(now: dt.datetime) -> dt.datetime:
+    """The time from which a life is counted."""
+    return now if now >= _SET_FROM else _AT_LEAST
+
+
 def make_authority(cluster: str, *, now: dt.datetime) -> Authority:
     """Make an authority of its own for a cluster, good for ten years."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -125,7 +135,7 @@ def make_authority(cluster: str, *, now: dt.datetime) -> Authority:
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(BEGINNING)
-        .not_valid_after(now + dt.timedelta(days=AUTHORITY_DAYS))
+        .not_valid_after(_reckoned(now) + dt.timedelta(days=AUTHORITY_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)

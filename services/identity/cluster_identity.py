@@ -91,8 +91,8 @@ class ClusterIdentity:
         self.gossip_key = self._key("gossip.key", lambda: secrets.token_bytes(_KEY_BYTES))
         if not (folder / "signing").exists():
             first = import_authority or make_authority(cluster, now=wall())
-            self.add_authority(first)
-            self.use_authority(first.fingerprint)
+            self._keep(first)
+            self._sign_with(first.fingerprint)
         self.authorities = self._read_authorities()
         self.credentials = self._own_credentials()
 
@@ -116,16 +116,14 @@ class ClusterIdentity:
         Raises:
             AuthorityError: it cannot be used.
         """
-        check_authority(authority, now=self._wall())
-        write_private(self._path(authority.fingerprint), authority.key + authority.certificate)
-        self._reread()
+        self._keep(authority)
+        self.authorities = self._read_authorities()
 
     def use_authority(self, fingerprint: str) -> None:
         """Let an authority that is believed sign from now on, and renew what the controller proves."""
-        write_private(self.folder / "signing", fingerprint.encode())
-        self._reread()
-        if hasattr(self, "credentials"):
-            self.credentials = self._renewed()
+        self._sign_with(fingerprint)
+        self.authorities = self._read_authorities()
+        self.credentials = self._renewed()
 
     def remove_authority(self, fingerprint: str) -> None:
         """Believe an authority no more.
@@ -138,7 +136,7 @@ class ClusterIdentity:
                 f"the authority {fingerprint[:12]} signs: first let another one, with `shoal authority use`"
             )
         self._path(fingerprint).unlink(missing_ok=True)
-        self._reread()
+        self.authorities = self._read_authorities()
         self.credentials = self._renewed()
 
     def renew_if_due(self) -> bool:
@@ -149,9 +147,12 @@ class ClusterIdentity:
         self.credentials = self._renewed()
         return True
 
-    def _reread(self) -> None:
-        if (self.folder / "signing").exists():
-            self.authorities = self._read_authorities()
+    def _keep(self, authority: Authority) -> None:
+        check_authority(authority, now=self._wall())
+        write_private(self._path(authority.fingerprint), authority.key + authority.certificate)
+
+    def _sign_with(self, fingerprint: str) -> None:
+        write_private(self.folder / "signing", fingerprint.encode())
 
     def _read_authorities(self) -> Sequence[Authority]:
         signing = (self.folder / "signing").read_text(errors="replace").strip()

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from control.controller import ControllerAddresses
 from services.identity.authority import make_authority
 from services.identity.cluster_identity import ClusterIdentity
 from shoal.cli.renewal import renew_if_due
@@ -34,7 +33,8 @@ class Said:
 class Place:
     """A controller and the home of a person that commands of the test run in."""
 
-    addresses: ControllerAddresses
+    grpc: str
+    newcomers: str
     state: Path
     home: Path
 
@@ -45,7 +45,7 @@ class Place:
             env={
                 **kept,
                 "XDG_STATE_HOME": str(self.home),
-                "SHOAL_CONTROLLER": self.addresses.grpc,
+                "SHOAL_CONTROLLER": self.grpc,
                 **environ,
             },
             stdin=PIPE,
@@ -55,13 +55,13 @@ class Place:
         out, err = await asyncio.wait_for(process.communicate(stdin.encode()), SECONDS)
         return Said(process.returncode or 0, out.decode(), err.decode())
 
-    async def operator(self, *words: str, stdin: str = "") -> Said:
+    async def operator(self, *words: str, stdin: str = "", **environ: str) -> Said:
         """Run a command as the administrator of the controller's machine."""
         folder = str(self.state / "identity" / "operator")
-        return await self.shoal(*words, stdin=stdin, SHOAL_IDENTITY=folder)
+        return await self.shoal(*words, stdin=stdin, SHOAL_IDENTITY=folder, **environ)
 
     async def login(self, word: str, *words: str) -> Said:
-        newcomers = ("--newcomers", self.addresses.newcomers)
+        newcomers = ("--newcomers", self.newcomers)
         return await self.shoal("login", *newcomers, "--token-file", "-", *words, stdin=word)
 
 
@@ -70,7 +70,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     state = tmp_path / "controller"
     settings = {"insecure": False, "newcomers": "127.0.0.1:0"}
     async with running_controller(state, **settings) as addresses:
-        yield Place(addresses, state, tmp_path / "home")
+        yield Place(addresses.grpc, addresses.newcomers, state, tmp_path / "home")
 
 
 async def test_a_person_logs_in_with_a_token_and_is_believed_until_revoked(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ async def test_a_person_logs_in_with_a_token_and_is_believed_until_revoked(tmp_p
         made = await here.operator("token", "create", "--role", "submitter", "--name", "ann")
         assert made.status == 0, made.err
         (word,) = made.out.split()
-        assert f"shoal login --controller {here.addresses.grpc} --token-file" in made.err
+        assert f"shoal login --controller {here.grpc} --token-file" in made.err
         assert word not in made.err
 
         joined = await here.login(word, "--name", "ann")
@@ -129,7 +129,7 @@ async def test_tokens_are_listed_without_their_secret_and_end(tmp_path: Path) ->
 async def test_a_token_of_a_board_is_not_used_up_by_a_person(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
         made = await here.operator("token", "create", "--role", "node", "--name", "cam-1")
-        assert f"shoal agent --name cam-1 --controller {here.addresses.grpc}" in made.err
+        assert f"shoal agent --name cam-1 --controller {here.grpc}" in made.err
         refused = await here.login(made.out, "--name", "cam-1")
         assert refused.status == 1
         listed = json.loads((await here.operator("token", "list", "--json")).out)
@@ -165,8 +165,8 @@ async def test_a_certificate_is_renewed_by_the_command_that_notices(tmp_path: Pa
         before = read_credentials(folder)
         assert before is not None
         now = dt.datetime.now(dt.UTC)
-        assert not await renew_if_due(folder, here.addresses.grpc, now)
-        assert await renew_if_due(folder, here.addresses.grpc, now + dt.timedelta(days=250))
+        assert not await renew_if_due(folder, here.grpc, now)
+        assert await renew_if_due(folder, here.grpc, now + dt.timedelta(days=250))
         after = read_credentials(folder)
         assert after is not None
         assert after.identity == before.identity
@@ -182,8 +182,8 @@ async def test_a_person_hears_of_another_authority_before_it_signs(tmp_path: Pat
         await here.login(made.out, "--name", "ann", "--identity", str(folder))
         assert (await here.operator("authority", "add")).status == 0
         now = dt.datetime.now(dt.UTC)
-        assert not await renew_if_due(folder, here.addresses.grpc, now)
-        assert await renew_if_due(folder, here.addresses.grpc, now + dt.timedelta(hours=2))
+        assert not await renew_if_due(folder, here.grpc, now)
+        assert await renew_if_due(folder, here.grpc, now + dt.timedelta(hours=2))
         believed = read_credentials(folder)
         assert believed is not None
         assert believed.authorities.count(b"BEGIN CERTIFICATE") == 2
@@ -207,7 +207,9 @@ async def test_an_identity_that_cannot_be_used_is_told_and_a_login_teaches(tmp_p
 
 async def test_a_controller_with_insecure_says_so_out_loud(tmp_path: Path) -> None:
     async with running_controller(tmp_path / "controller") as addresses:
-        here = Place(addresses, tmp_path / "controller", tmp_path / "home")
+        here = Place(
+            addresses.grpc, addresses.newcomers, tmp_path / "controller", tmp_path / "home"
+        )
         assert "INSECURE" in (await here.shoal("status")).err
         assert "INSECURE" in (await here.shoal("nodes")).err
         cluster = ClusterIdentity(tmp_path / "x", "c1", "main", lambda: dt.datetime.now(dt.UTC))
