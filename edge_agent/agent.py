@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
 import shoal
 from edge_agent.agent_process import AgentProcess
 from edge_agent.agent_shell import AgentShell
@@ -46,6 +44,7 @@ from edge_agent.state_lock import LOCK_NAME, hold_state
 from edge_agent.trash import Trash
 from edge_agent.uploads.uploader import Uploader
 from edge_agent.variables import installer_variables, process_variables
+from edge_agent.web_sessions import WebSessions
 from edge_agent.workshop_tools import WorkshopTools
 from services.membership.endpoint import parse_address
 from services.membership.gossip_member import (
@@ -108,11 +107,11 @@ class Agent:
                 state, state / LOCK_NAME, lambda: self._journal.trouble, process.clock
             )
             await stack.enter_async_context(gauge)
-            client = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
+            web = await stack.enter_async_context(WebSessions.open())
             member = await self._open_member(stack, identity)
             gossip = None if member is None else member.gossip
             tls = ClientTls(lambda: b"" if identity is None else identity.trust.authorities)
-            workshop = await self._open_workshop(client, tls, work, gauge)
+            workshop = await self._open_workshop(web, tls, work, gauge)
             keeper = KeeperSocket(
                 state / "keeper.sock",
                 state / "keeper.log",
@@ -191,12 +190,12 @@ class Agent:
         return member
 
     async def _open_workshop(
-        self, client: aiohttp.ClientSession, tls: ClientTls, work: LongWork, gauge: DiskGauge
+        self, web: WebSessions, tls: ClientTls, work: LongWork, gauge: DiskGauge
     ) -> FolderWorkshop:
         config, process, state = self._config, self._process, self._config.state
         own = await asyncio.to_thread(installer_variables, process.environ, state / "installer")
         variables = installer_environ(own, pip_files(process.environ, Path(sys.prefix)))
-        downloader = Downloader(client, chance=process.rng.random, tls=tls)
+        downloader = Downloader(web, chance=process.rng.random, tls=tls)
         package = Path(str(shoal.__file__)).parent
         trash = Trash(state / "trash", work, new_id=process.token, chance=process.rng.random)
         bundles = ContentCache(
@@ -228,7 +227,7 @@ class Agent:
             bundles=bundles,
             inputs=FileInputs(inputs, downloader),
             environments=environments,
-            uploader=Uploader(client, chance=process.rng.random, tls=tls),
+            uploader=Uploader(web, chance=process.rng.random, tls=tls),
             work=work,
             trash=trash,
             kept=kept,

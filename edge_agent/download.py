@@ -25,6 +25,7 @@ from typing import Final
 
 import aiohttp
 
+from edge_agent.web_sessions import WebSessions
 from services.runtime.log import fields
 from shoal.affix import beside
 from shoal.backoff import Backoff
@@ -78,13 +79,13 @@ class Downloader:
     """Fetches files, trying again while the other side is away.
 
     Args:
-        client: an open client session; its owner closes it.
+        web: open client sessions; their owner closes them.
         chance: draws from [0, 1) for the jitter between tries.
         tls: says which authorities are believed.
         patience_seconds: how long to go on without a single new byte.
     """
 
-    client: aiohttp.ClientSession
+    web: WebSessions
     _: KW_ONLY
     chance: Callable[[], float]
     tls: ClientTls = field(default_factory=ClientTls)
@@ -172,7 +173,7 @@ class Downloader:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS
         )
-        async with self.client.get(
+        async with self.web.toward(transfer.url).get(
             transfer.url,
             headers={**headers, "Accept-Encoding": "identity"},
             timeout=timeout,

@@ -16,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from edge_agent.tree import open_plain
+from edge_agent.web_sessions import WebSessions
 from services.runtime.log import fields
 from shoal.backoff import Backoff
 from shoal.model import Artifact
@@ -41,12 +42,12 @@ class Uploader:
     """Stores files, a few at a time, trying again while the store is away.
 
     Args:
-        client: an open client session; its owner closes it.
+        web: open client sessions; their owner closes them.
         chance: draws from [0, 1) for the jitter between tries.
         tls: says which authorities are believed.
     """
 
-    client: aiohttp.ClientSession
+    web: WebSessions
     _: KW_ONLY
     chance: Callable[[], float]
     tls: ClientTls = field(default_factory=ClientTls)
@@ -100,7 +101,7 @@ class Uploader:
             # One deadline, moved on by each piece that the network took: no matter how large a file
             # is, a store that takes nothing more, or says nothing at the end, is given up.
             async with asyncio.timeout(self.stall_seconds) as stalled:
-                async with self.client.put(
+                async with self.web.toward(grant.url).put(
                     # As it was signed: another spelling of the same key has another signature.
                     URL(grant.url, encoded=True),
                     data=self._pieces(file, artifact.size_bytes, stalled)

@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shoal.errors import DownloadError
+from shoal.near_address import is_near
 from shoal.tls import client_context
 
 _CHUNK_BYTES = 1024 * 1024
 _SILENT_SECONDS = 60.0
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def download(url: str, target: Path, *, sha256: str, authorities: bytes = b"") -> None:
@@ -93,8 +93,7 @@ def _opener(url: str, authorities: bytes) -> urllib.request.OpenerDirector:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"}:
         raise DownloadError(f"{url!r} cannot be fetched; it is no http:// or https:// address")
-    # A proxy does not reach what listens on this machine alone.
-    proxies: dict[str, str] | None = {} if parts.hostname in _LOOPBACK else None
+    proxies: dict[str, str] | None = {} if is_near(url) else None
     handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler(proxies)]
     if parts.scheme == "https":
         handlers.append(urllib.request.HTTPSHandler(context=client_context(authorities)))

@@ -23,6 +23,7 @@ from services.archive.object_store import (
 )
 from services.archive.s3_server import S3Server
 from services.runtime.log import fields
+from shoal.near_address import is_near
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
@@ -60,6 +61,8 @@ def s3_client(server: S3Server) -> AbstractAsyncContextManager["S3Client"]:
             # than Amazon's do not always understand.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
+            # None for a server on one's own network; else what the environment says.
+            proxies={} if server.endpoint and is_near(server.endpoint) else None,
         ),
     )
     return cast("AbstractAsyncContextManager[S3Client]", client)

@@ -17,6 +17,7 @@ from edge_agent.content_cache import ContentCache
 from edge_agent.download import Downloader
 from edge_agent.file_inputs import FileInputs
 from edge_agent.long_work import LongWork
+from edge_agent.web_sessions import WebSessions
 from shoal.spec import FileInput
 from tests.kit.object_server import ObjectServer
 
@@ -42,7 +43,7 @@ async def opened(folder: Path, bytes_max: int) -> AsyncIterator[tuple[ObjectServ
         aiohttp.ClientSession() as client,
         LongWork(time.monotonic) as work,
     ):
-        downloader = Downloader(client, chance=lambda: 0.5)
+        downloader = Downloader(WebSessions(client, client), chance=lambda: 0.5)
         cache = ContentCache(folder / "i", downloader, work, what="input", bytes_max=bytes_max)
         yield server, cache
 
@@ -89,7 +90,7 @@ async def test_where_the_disk_has_no_room_for_two_the_job_gets_the_only_one(
         folder = AttemptFolder(small_disk / "attempt")
         folder.work.mkdir(parents=True)
         async with aiohttp.ClientSession() as client:
-            inputs = FileInputs(cache, Downloader(client, chance=lambda: 0.5))
+            inputs = FileInputs(cache, Downloader(WebSessions(client, client), chance=lambda: 0.5))
             target = folder.work / ("n" * 255)  # K8
             await inputs.place(FileInput("m", "k", target.name), url, target, folder)
         assert target.read_bytes() == data

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from edge_agent.download import Downloader, FetchError
+from edge_agent.web_sessions import WebSessions
 from shoal.backoff import Backoff
 from tests.kit.certificate import write_certificate
 
@@ -41,7 +42,7 @@ async def failed(url: str, folder: Path, patience_seconds: float) -> tuple[str, 
     said: list[str] = []
     async with aiohttp.ClientSession() as client:
         downloader = Downloader(
-            client,
+            WebSessions(client, client),
             chance=lambda: 0.5,
             backoff=Backoff(0.1, 0.2),
             patience_seconds=patience_seconds,
@@ -65,7 +66,9 @@ async def failed(url: str, folder: Path, patience_seconds: float) -> tuple[str, 
 )
 async def test_k17_what_is_no_address_fails_at_once(url: str, word: str, tmp_path: Path) -> None:
     async with aiohttp.ClientSession() as client:
-        downloader = Downloader(client, chance=lambda: 0.5, patience_seconds=3600.0)
+        downloader = Downloader(
+            WebSessions(client, client), chance=lambda: 0.5, patience_seconds=3600.0
+        )
         with pytest.raises(FetchError, match=word):
             await downloader.fetch(url, tmp_path / "x")
 
@@ -111,7 +114,10 @@ async def test_k17_a_certificate_that_begins_later_may_come_right(
         connector = aiohttp.TCPConnector(ssl=trusting)
         async with aiohttp.ClientSession(connector=connector) as client:
             downloader = Downloader(
-                client, chance=lambda: 0.5, backoff=Backoff(0.1, 0.2), patience_seconds=0.5
+                WebSessions(client, client),
+                chance=lambda: 0.5,
+                backoff=Backoff(0.1, 0.2),
+                patience_seconds=0.5,
             )
             with pytest.raises(FetchError, match="is the clock of this node right"):
                 await downloader.fetch(url, tmp_path / "x", waiting=said.append)

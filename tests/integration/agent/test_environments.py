@@ -20,6 +20,7 @@ from edge_agent.environments.interpreter import InterpreterMissingError, Interpr
 from edge_agent.environments.recipe import Recipe, RecipeError
 from edge_agent.long_work import LongWork
 from edge_agent.trash import Trash
+from edge_agent.web_sessions import WebSessions
 from shoal.spec import (
     ConstraintsStep,
     Environment,
@@ -81,7 +82,7 @@ async def workshop(tmp_path: Path) -> AsyncIterator[Workshop]:
     """An empty workshop."""
     (tmp_path / "work").mkdir()
     async with aiohttp.ClientSession() as client, LongWork(time.monotonic) as long_work:
-        downloader = Downloader(client, chance=lambda: 0.5)
+        downloader = Downloader(WebSessions(client, client), chance=lambda: 0.5)
         yield Workshop(
             tmp_path / "environments",
             tmp_path / "work",

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from edge_agent.uploads.uploader import Uploader
+from edge_agent.web_sessions import WebSessions
 from shoal.backoff import Backoff
 from shoal.model import Artifact
 from shoal.session.uploads import UploadGrant
@@ -66,7 +67,10 @@ async def test_a_store_that_stalls_is_given_up_and_tried_anew(tmp_path: Path, fi
         aiohttp.ClientSession() as client,
     ):
         uploader = Uploader(
-            client, chance=lambda: 0.5, backoff=Backoff(0.01, 0.01), stall_seconds=2.0
+            WebSessions(client, client),
+            chance=lambda: 0.5,
+            backoff=Backoff(0.01, 0.01),
+            stall_seconds=2.0,
         )
         grant = UploadGrant("file", "key", f"http://127.0.0.1:{port}/a%0Ab")
         begin = time.monotonic()

@@ -11,6 +11,7 @@ import pytest
 
 from edge_agent.download import Downloader, FetchError
 from edge_agent.uploads.uploader import Uploader
+from edge_agent.web_sessions import WebSessions
 from services.archive.opening import OpenArchive
 from services.identity.cluster_identity import ClusterIdentity
 from shoal.download import download, open_at, read_piece
@@ -52,11 +53,11 @@ async def test_an_agent_stores_and_fetches_with_the_authorities_of_its_cluster(
     (tmp_path / "x").write_bytes(DATA)
     tls = ClientTls(lambda: identity.bundle)
     async with aiohttp.ClientSession(trust_env=True) as client:
-        uploader = Uploader(client, chance=lambda: 0.5, tls=tls)
+        uploader = Uploader(WebSessions(client, client), chance=lambda: 0.5, tls=tls)
         grant = UploadGrant("a/b", url=put.url, headers=put.headers, key="a/b")
         await uploader.store(tmp_path / "x", Artifact("x", len(DATA), SHA256), grant)
         url = await archive.store.presign_get("a/b", expires_seconds=60)
-        downloader = Downloader(client, chance=lambda: 0.5, tls=tls)
+        downloader = Downloader(WebSessions(client, client), chance=lambda: 0.5, tls=tls)
         fetched = await downloader.fetch(url, tmp_path / "y", sha256=SHA256)
         assert fetched.size_bytes == len(DATA)
         # The same client still reads what no cluster has signed: another host, in the clear.
@@ -74,7 +75,7 @@ async def test_an_agent_of_another_cluster_does_not_believe_it(
     stranger = ClusterIdentity(tmp_path / "stranger", "c1", "main", wall, hosts=("127.0.0.1",))
     async with aiohttp.ClientSession() as client:
         for tls in (ClientTls(lambda: stranger.bundle), ClientTls()):
-            downloader = Downloader(client, chance=lambda: 0.5, tls=tls)
+            downloader = Downloader(WebSessions(client, client), chance=lambda: 0.5, tls=tls)
             with pytest.raises(FetchError, match=r"the certificate of 127.0.0.1 is not trusted"):
                 await downloader.fetch(url, tmp_path / "y")
     assert not (tmp_path / "y").exists()
@@ -87,7 +88,9 @@ async def test_it_is_not_believed_at_an_address_that_its_certificate_does_not_na
     url = await archive.store.presign_get("a/b", expires_seconds=60)
     moved = url.replace("127.0.0.1", "localhost")
     async with aiohttp.ClientSession() as client:
-        downloader = Downloader(client, chance=lambda: 0.5, tls=ClientTls(lambda: identity.bundle))
+        downloader = Downloader(
+            WebSessions(client, client), chance=lambda: 0.5, tls=ClientTls(lambda: identity.bundle)
+        )
         with pytest.raises(FetchError, match=r"is not trusted: .*mismatch"):
             await downloader.fetch(moved, tmp_path / "y")
 
