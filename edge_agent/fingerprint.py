@@ -9,16 +9,28 @@ from typing import Final
 
 import psutil
 
+from edge_agent.cgroup_limits import cgroup_limits
 from shoal.model import Capacity
 
 _DEVICE_CLASSES: Final = (("video", "video*"), ("gpu", "nvidia[0-9]*"), ("gpu", "nvhost-gpu"))
 """From the class that a job asks for to the files below /dev that say it is there."""
 
 
-def capacity(devices: Path = Path("/dev")) -> Capacity:
-    """Return what the machine has, as far as this process may use it."""
+def capacity(root: Path = Path("/")) -> Capacity:
+    """Return what the machine has, as far as this process may use it: a container may have less.
+
+    Args:
+        root: the folder that stands for `/`, for devices and control groups.
+    """
+    devices = root / "dev"
     found = [name for name, pattern in _DEVICE_CLASSES for _ in sorted(devices.glob(pattern))]
-    return Capacity(float(_cores()), int(psutil.virtual_memory().total), tuple(found))
+    limits = cgroup_limits(root)
+    cpus, memory = float(_cores()), int(psutil.virtual_memory().total)
+    return Capacity(
+        cpus if limits.cpus is None else min(cpus, limits.cpus),
+        memory if limits.memory_bytes is None else min(memory, limits.memory_bytes),
+        tuple(found),
+    )
 
 
 def architecture() -> str:

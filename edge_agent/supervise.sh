@@ -5,7 +5,7 @@
 # which the kernel ends with the container, outlive an agent that dies, and the next one takes them over.
 # 1. SIGTERM and SIGINT go to the agent; when that has ended, so does the container.
 # 2. An agent that ends by itself with status 0 has done what it was asked to.
-# 3. An agent that refuses its first start (status 2) was told what cannot be, and nothing depends on it yet.
+# 3. An agent that refuses its first start (status 2; 4 for another version) needs a remedy, and nothing depends on it yet.
 # 4. Any other end is followed by another start, two seconds later.
 # Other words than `agent` are a command of `shoal`, which takes the place of this script.
 set -u
@@ -35,9 +35,10 @@ while [ -z "$stopping" ]; do
     status=$?
   done
   agent=
-  if [ -n "$stopping" ] || [ "$status" -eq 0 ] || { [ "$status" -eq 2 ] && [ "$starts" -eq 1 ]; }; then
-    exit "$status"
-  fi
+  [ -z "$stopping" ] || exit "$status"
+  case $starts:$status in
+    *:0 | 1:2 | 1:4) exit "$status" ;;
+  esac
   echo "the agent has ended with status $status; its keeper and its jobs go on, and another one is started" >&2
   sleep 2 &
   wait $!

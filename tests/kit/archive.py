@@ -12,12 +12,25 @@ from shoal.credentials import Credentials
 
 @asynccontextmanager
 async def served_archive(
-    url: str, identity: Callable[[], Credentials] | None = None
+    url: str,
+    identity: Callable[[], Credentials] | None = None,
+    *,
+    port: int = 0,
+    reached: str = "",
 ) -> AsyncIterator[OpenArchive]:
-    """Open the archive at `url`, and serve it if it is a folder; over HTTPS with an identity."""
+    """Open the archive at `url`, and serve it if it is a folder; over HTTPS with an identity.
+
+    Args:
+        url: address of the archive.
+        identity: what the endpoint of a folder proves.
+        port: where that endpoint listens; 0 for a free one.
+        reached: what signed addresses begin with; empty for the archive's own.
+    """
     async with open_store(
         url,
-        EndpointSettings("127.0.0.1", 0, secrets.token_bytes(32), identity=identity),
+        EndpointSettings(
+            "127.0.0.1", port, secrets.token_bytes(32), identity=identity, url=reached
+        ),
         wall=time.time,
         clock=time.monotonic,
         new_id=lambda: secrets.token_hex(8),

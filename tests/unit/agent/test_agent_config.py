@@ -51,8 +51,9 @@ def test_a_name_is_an_id(tmp_path: Path) -> None:
 
 
 def test_the_machine_is_described(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
     for name in ("video0", "video1", "null"):
-        (tmp_path / name).touch()
+        (tmp_path / "dev" / name).touch()
     found = capacity(tmp_path)
     assert found.cpus >= 1
     assert found.memory_bytes > 1 << 20
