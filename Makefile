@@ -174,6 +174,10 @@ lane-sim: $(STAMP)
 	@nice -n 15 $(MAKE) --no-print-directory sim SECONDS=240
 	@nice -n 15 $(MAKE) --no-print-directory sim SHAPES=1 SECONDS=60
 
+.PHONY: lane-upgrade
+lane-upgrade: $(STAMP) ## The newest release and this build in one cluster, up and back under a running pipeline
+	@$(PY) -m pytest tests/lanes/upgrade --log-cli-level=INFO --log-cli-format='%(message)s'
+
 .PHONY: lane-packages
 lane-packages: $(PACKAGER)/.stamp ## A release, and docs/packages.md carried out with nothing else
 	@$(PY) -m pytest tests/lanes/packages --log-cli-level=INFO --log-cli-format='%(message)s'

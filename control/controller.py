@@ -66,10 +66,10 @@ from services.runtime.outward import outward_host
 from services.runtime.process import OtherVersionError, StartRefusedError, SupersededError
 from services.runtime.state_folder import prepare_state_folder
 from shoal.affix import beside
-from shoal.build_version import build_version
 from shoal.credentials import Credentials
 from shoal.names import PipelineRef
 from shoal.protocol_version import SESSION
+from shoal.version import VERSION
 from shoal.wire.trust import KEYS_MAX
 
 LOG = logging.getLogger(__name__)
@@ -428,7 +428,7 @@ class Controller:
             controller_id=f"{config.name}-{process.token(8)}",
             lease_seconds=config.lease_seconds,
             heartbeat_seconds=config.heartbeat_seconds,
-            protocols=SESSION.said_by(build_version()),
+            protocols=SESSION.said_by(VERSION),
         )
         return SessionService(
             lambda context: SessionServer(

@@ -21,8 +21,8 @@ from services.runtime.process import ExitCode, run
 from services.runtime.process_options import begin_log, process_options
 from services.runtime.secret_option import warn_of_visible
 from services.runtime.settings_file import read_settings, use_settings
-from shoal.build_version import build_version
 from shoal.model import Capacity
+from shoal.version import VERSION
 
 
 def _use_file(context: click.Context, path: Path) -> None:
@@ -202,7 +202,7 @@ def _run(config: AgentConfig) -> int:
     uv = Path(sys.executable).parent / "uv"
     process = AgentProcess(
         environ=MappingProxyType(dict(os.environ)),
-        version=build_version(),
+        version=VERSION,
         python=Path(os.path.realpath(sys.executable)),
         uv=uv if uv.exists() else Path(shutil.which("uv") or "uv"),
         boot_id=fingerprint.boot_id(),

@@ -14,7 +14,6 @@ import grpc
 import grpc.aio
 
 from shoal.backoff import Backoff
-from shoal.build_version import build_version
 from shoal.channel import USER, channel_options, open_channel
 from shoal.errors import (
     ControllerUnreachableError,
@@ -25,6 +24,7 @@ from shoal.errors import (
 )
 from shoal.handshake_failure import explain_handshake
 from shoal.protocol_version import API, as_text
+from shoal.version import VERSION
 from shoal.wire.fields import WireError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Connection:
         self.credentials = credentials
         self.deadline_seconds = deadline_seconds
         self.patience_seconds = patience_seconds
-        said = as_text(API.said_by(build_version()))
+        said = as_text(API.said_by(VERSION))
         options = [*channel_options(USER), ("grpc.primary_user_agent", said)]
         self.channel = open_channel(address, options, credentials)
         self.answered = False

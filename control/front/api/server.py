@@ -17,7 +17,6 @@ from control.front.api.records_service import RecordsService
 from control.front.rpc_status import refusal
 from control.front.sessions.service import SessionService
 from services.runtime.rpc import ErrorInterceptor, bind, server_options
-from shoal.build_version import build_version
 from shoal.channel import SESSION
 from shoal.credentials import Credentials
 from shoal.protocol_version import API
@@ -29,6 +28,7 @@ from shoal.v1 import (
     records_service_pb2_grpc,
     session_service_pb2_grpc,
 )
+from shoal.version import VERSION
 
 # Neither ships types; what is used of them stands in this module alone.
 _HEALTH: Final = cast("Any", import_module("grpc_health.v1.health"))
@@ -74,7 +74,7 @@ class ApiServer:
             interceptors=[
                 ErrorInterceptor(refusal),
                 *asked,
-                ClientVersionInterceptor(API.said_by(build_version())),
+                ClientVersionInterceptor(API.said_by(VERSION)),
             ],
             options=server_options(SESSION),
         )

@@ -13,7 +13,6 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from shoal.build_version import build_version
 from shoal.client import Client
 from shoal.connection import Pause
 from shoal.errors import ShoalError
@@ -25,6 +24,7 @@ from shoal.protocol_version import LANES, LinkEnd, NoCommonProtocolError, agreed
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING
 from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1.lanes_service_pb2 import FeedLaneRequest, PullLaneRequest
+from shoal.version import VERSION
 from shoal.wire.fields import WireError
 from shoal.wire.protocols import encode_protocols, said_in
 
@@ -418,7 +418,7 @@ async def _read(call: Any) -> Any:
 
 
 def _speaks() -> Any:
-    return encode_protocols(LANES.said_by(build_version()))
+    return encode_protocols(LANES.said_by(VERSION))
 
 
 def _check_protocols(message: v1.PullOpen | v1.PullAccept) -> None:
@@ -428,7 +428,7 @@ def _check_protocols(message: v1.PullOpen | v1.PullAccept) -> None:
         LaneRefusedError: it is too old, or too new.
     """
     worker = LinkEnd("the stream worker", said_in(message), "upgrade the agent of its node")
-    client = LinkEnd("this client", LANES.said_by(build_version()), "upgrade it")
+    client = LinkEnd("this client", LANES.said_by(VERSION), "upgrade it")
     try:
         agreed(LANES, client, worker)
     except (NoCommonProtocolError, WireError) as error:

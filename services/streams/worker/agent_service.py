@@ -12,13 +12,13 @@ from services.streams.worker.node_proof import NodeProof
 from services.streams.worker.pull import Channels
 from services.streams.worker.shell import AttemptStreamsShell
 from services.streams.worker.stream_worker import StreamWorker
-from shoal.build_version import build_version
 from shoal.credentials import CredentialsError
 from shoal.names import AttemptRef
 from shoal.protocol_version import STREAM_WORKER
 from shoal.v1 import session_service_pb2
 from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
+from shoal.version import VERSION
 from shoal.wire.assignment import decode_assignment
 from shoal.wire.attempt import decode_attempt_ref
 from shoal.wire.fields import each
@@ -27,7 +27,7 @@ from shoal.wire.protocols import encode_protocols
 from shoal.wire.trust import TRUST
 
 _, _decode_trust = TRUST
-_PROTOCOLS = encode_protocols(STREAM_WORKER.said_by(build_version()))
+_PROTOCOLS = encode_protocols(STREAM_WORKER.said_by(VERSION))
 
 # ruff: noqa: ARG002, N802 - the shape and the names of the contract
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from shoal.build_version import build_version
 from shoal.protocol_version import LANES, LinkEnd, NoCommonProtocolError, Protocols, agreed
+from shoal.version import VERSION
 from shoal.wire.fields import WireError
 from shoal.wire.protocols import encode_protocols, said_in
 
@@ -15,7 +15,7 @@ _IF_OLDER = "upgrade its build; a stream worker is replaced once nothing streams
 
 def spoken() -> Protocols:
     """Which protocols of lanes this build speaks."""
-    return LANES.said_by(build_version())
+    return LANES.said_by(VERSION)
 
 
 ENCODED = encode_protocols(spoken())

@@ -1,0 +1,1 @@
+"""Builds of several versions in one cluster."""
