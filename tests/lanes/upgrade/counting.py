@@ -33,16 +33,16 @@ jobs:
     inputs: {{values: double.doubles}}
 """
 _SOURCE = """
-import pathlib, sys, time
+import pathlib, sys, threading
 from shoal import job
 
 @job.source
 def source():
-    stop, number = pathlib.Path(sys.argv[1]), 0
+    stop, paced, number = pathlib.Path(sys.argv[1]), threading.Event(), 0
     while not stop.exists():
         yield number
         number += 1
-        time.sleep(0.005)
+        paced.wait(0.005)
     (job.context.results / "count").write_text(str(number))
 """
 _DOUBLE = """
