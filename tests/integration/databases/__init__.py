@@ -1,0 +1,1 @@
+"""Databases that releases have written, opened by this build."""
