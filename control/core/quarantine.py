@@ -118,7 +118,9 @@ class Rival:
     def conflict(self, node: NodeRecord) -> str:
         """One sentence for both: which agent has the name, which one wants it, and what to do."""
         remedy = (
-            "its state folder is a copy of the other's: give it a --name and a --state of its own"
+            "its state folder is a copy of the other's: give it a --name and a --state of its own, and a join token "
+            "of its own where nodes have identities (shoal token create); if the copy is a stranger's, shoal nodes "
+            f"revoke {node.name} shuts both out, and yours joins again"
             if self.copied
             else "give one of them another --name"
         )
