@@ -15,6 +15,7 @@ and is written over in place, so that what runs can still be recorded when its d
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -57,6 +58,8 @@ ROOM_BYTES = 4 << 20
 """What the file and its log take beforehand, each, or an eighth of what is free on a small disk."""
 
 CHECKPOINT_PAGES = 256
+_LEAST_BYTES = 64 * 1024
+"""With less than this the files that SQLite makes beside a database have no room."""
 
 
 class SqliteStore:
@@ -314,11 +317,33 @@ class SqliteStore:
             return error
         return None
 
+    def _is_full(self, error: Exception) -> bool:
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in {
+            errno.ENOSPC,
+            errno.EDQUOT,
+        }:
+            return True
+        if code & 0xFF not in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:
+            return False
+        # What SQLite makes beside the file found no room, and it only says that reading or writing failed.
+        try:
+            disk = os.statvfs(self._path.parent)
+        except OSError:
+            return False
+        return disk.f_bavail * disk.f_frsize < _LEAST_BYTES
+
     def _failed(self, what: str, error: Exception) -> StoreFailedError:
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+        again = "start the controller again" if what == "open" else "ask again"
+        if self._is_full(error):
             return StoreFullError(
-                f"store {self._path} could not {what}: its disk is full; make room there, and ask "
-                "again: what runs goes on"
+                f"store {self._path} could not {what}: its disk is full; make room there, and {again}: what "
+                "runs goes on"
+            )
+        if _is_read_only(error):
+            return StoreFailedError(
+                f"store {self._path} could not {what}: its disk is read-only; mount it for writing, and {again}: what "
+                "runs goes on"
             )
         remedy = "look at the disk's space, its health and the file's permissions"
         if (
@@ -327,6 +352,11 @@ class SqliteStore:
         ):
             remedy = "put a copy of it back, or move it away to begin with nothing"
         return StoreFailedError(f"store {self._path} could not {what}: {error}; {remedy}")
+
+
+def _is_read_only(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code == sqlite3.SQLITE_READONLY or getattr(error, "errno", 0) == errno.EROFS
 
 
 def _consistently(
