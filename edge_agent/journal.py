@@ -310,12 +310,18 @@ class Journal:
                 self._loop.call_soon_threadsafe(_resolve, waiting)
 
     def _note_trouble(self, error: Exception) -> None:
-        if not self.trouble:
-            LOG.error("the journal waits for its disk", extra=fields(path=self._path, error=error))
-        self.trouble = (
-            f"its journal {self._path} cannot be written: {error}; make room on the disk, or see "
-            "that it is healthy and writable"
+        before, self.trouble = (
+            self.trouble,
+            f"its journal {self._path} cannot be written: {error}; {self._remedy()}",
         )
+        if not before:
+            LOG.error("the journal waits for its disk", extra=fields(why=self.trouble))
+
+    def _remedy(self) -> str:
+        with suppress(OSError):
+            if os.statvfs(self._path.parent).f_flag & os.ST_RDONLY:
+                return "its disk is read-only, mount it for writing"
+        return "make room on the disk, or see that it is healthy and writable"
 
 
 def _joined(older: _Write, newer: _Write) -> _Write:

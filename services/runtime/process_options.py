@@ -39,7 +39,13 @@ def process_options(
             use_file(context, path)
 
     def absolute(_context: click.Context, _: click.Parameter, path: Path) -> Path:
-        return path.expanduser().absolute()
+        try:
+            return path.expanduser().absolute()
+        except RuntimeError:
+            raise click.UsageError(
+                f"--state is {path}, and this user has no home folder: set HOME, or name a folder that it may write, "
+                "such as --state /var/lib/shoal"
+            ) from None
 
     return with_options(
         click.option(
