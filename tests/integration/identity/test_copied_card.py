@@ -96,9 +96,9 @@ async def test_a_board_imaged_twice_is_told_and_may_not_run_a_job_twice(
             [node] = await client.nodes()
             assert COPIED in node.conflict
             # Gossip tells it on its own, too: on the member that hears of both.
-            words = "two members call themselves cam-1"
+            doubled = "two members call themselves cam-1"
             await until(
-                lambda: any(words in text for text in (first.said(), second.said(), caplog.text))
+                lambda: any(doubled in text for text in (first.said(), second.said(), caplog.text))
             )
             # The job that may not run twice was run by the board before, and by one of the two since.
             assert len(set((tmp_path / "ledger.once").read_text().split())) == 2
