@@ -2,11 +2,12 @@
 
 import json
 import os
+import platform
 from pathlib import Path
 
 from edge_agent.keeper.strays import environment
 from shoal.model import JobState
-from shoal.spec import Environment, EnvironmentStep, Job, PipStep, RequirementsStep
+from shoal.spec import Environment, EnvironmentStep, Job, PipStep, RequirementsStep, WheelStep
 from tests.integration.agent.board import Board
 from tests.kit.agent_process import AgentProcess
 from tests.kit.bundle_archive import source_of, tar_of, wheel_of
@@ -68,6 +69,21 @@ async def test_k3_an_editable_install_works_as_often_as_it_is_run(board: Board) 
     assert await printed(board, "b", PipStep(("--editable=./libs",)), bundle) == "1"
     changed = tar_of({**source_of("libs", "VALUE = 2\n"), "r.txt": "-e ./libs\n"})
     assert await printed(board, "a", RequirementsStep("r.txt"), changed) == "2"
+
+
+async def test_a_wheel_for_another_processor_is_refused_with_both_named(board: Board) -> None:
+    other = "x86_64" if platform.machine() == "aarch64" else "aarch64"
+    _, wheel = wheel_of("mine", "1.0", "VALUE = 1\n")
+    file = f"wheels/mine-1.0-cp311-cp311-manylinux_2_17_{other}.whl"
+    bundle = tar_of({file: wheel, "r.txt": f"./{file}\n"})
+    for name, step in (("wheel", WheelStep(file)), ("list", RequirementsStep("r.txt"))):
+        ref = board.run(Job(name, PRINTS, environment=Environment(steps=(step,))), bundle)
+        assert await board.end(ref, 60) is JobState.FAILED
+        code, _, message = board.controller.reason(ref)
+        assert code == "INSTALL"
+        assert f"({file}) dependency is incompatible with the current platform" in message
+        assert f"compatible with Linux (`manylinux_2_17_{other}`)" in message
+        assert f"_{platform.machine()}`)" in message
 
 
 async def test_builds_keeper_and_stream_worker_get_the_variables_that_are_named_for_them() -> None:
