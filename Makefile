@@ -182,6 +182,11 @@ lane-upgrade: $(STAMP) ## The newest release and this build in one cluster, up a
 lane-packages: $(PACKAGER)/.stamp ## A release, and docs/packages.md carried out with nothing else
 	@$(PY) -m pytest tests/lanes/packages --log-cli-level=INFO --log-cli-format='%(message)s'
 
+.PHONY: lane-arm64
+lane-arm64: $(STAMP) ## The image of the agent for aarch64, built and run by qemu beside a native agent (as root)
+	@.ci/system arm64
+	@$(PY) -m tests.kit.docker $(PY) -m pytest tests/lanes/arm64 --log-cli-level=INFO --log-cli-format='%(message)s'
+
 .PHONY: unit
 unit: $(STAMP) ## Tests that need no server: unit, property, simulation, architecture
 	@$(PY) -m pytest tests/unit tests/property tests/simulation tests/architecture
