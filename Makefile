@@ -174,6 +174,11 @@ lane-sim: $(STAMP)
 	@nice -n 15 $(MAKE) --no-print-directory sim SECONDS=240
 	@nice -n 15 $(MAKE) --no-print-directory sim SHAPES=1 SECONDS=60
 
+.PHONY: lane-compose
+lane-compose: $(STAMP) ## The shipped compose file, built and run; docs/compose.md carried out (as root)
+	@.ci/system compose
+	@$(PY) -m tests.kit.docker $(PY) -m pytest tests/lanes/compose --log-cli-level=INFO --log-cli-format='%(message)s'
+
 .PHONY: lane-upgrade
 lane-upgrade: $(STAMP) ## The newest release and this build in one cluster, up and back under a running pipeline
 	@$(PY) -m pytest tests/lanes/upgrade --log-cli-level=INFO --log-cli-format='%(message)s'

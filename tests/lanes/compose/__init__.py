@@ -1,0 +1,1 @@
+"""The shipped compose file, built and run."""
