@@ -106,6 +106,7 @@ def up(*, name: str, detach: bool, state: Path | None, **given: Any) -> None:
     operator, and other users of the machine are refused.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     setup("up", level="WARNING")
+    state_home()  # where other commands are told of it; says so where there is none
     if given["port"] is None:
         given["port"] = _PORT if name == DEFAULT_NAME else 0
     folder = (state or _default_state(name)).absolute()

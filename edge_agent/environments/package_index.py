@@ -7,6 +7,7 @@ https://docs.astral.sh/uv/reference/environment/).
 """
 
 import configparser
+import os.path
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -77,7 +78,8 @@ def _is_there(place: str) -> bool:
     scheme, separator, path = place.partition("://")
     if separator and scheme != "file":
         return True  # in the network, where only the installer looks
-    return Path(path if separator else place).expanduser().exists()
+    # As pip does, which leaves a ~ where there is no home.
+    return Path(os.path.expanduser(path if separator else place)).exists()  # noqa: PTH111
 
 
 def _read(path: Path) -> dict[str, str]:

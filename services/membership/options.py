@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from services.runtime.process_options import with_options
+from services.runtime.process_options import absolute_path, with_options
 from shoal.gossip_key import parse_key
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -106,7 +106,7 @@ def gossip_settings(given: dict[str, Any]) -> dict[str, Any]:
         "gossip": "" if gossip == "off" else gossip,
         "seeds": given.pop("join"),
         "gossip_keys": given.pop("gossip_key"),
-        "gossip_keyring": keyring and keyring.expanduser().absolute(),
+        "gossip_keyring": keyring and absolute_path(keyring, "--gossip-keyring"),
         **{f"gossip_{name}": given.pop(f"gossip_{name}") for name in same},
         **{
             name: given.pop(name)

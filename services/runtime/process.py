@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from services.runtime.log import fields
 from shoal.redaction import redacted
+from shoal.unloadable_package import explain_unloadable
 
 LOG = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ def _ended(error: Exception) -> EndedError | None:
     """Find the reason to end, which a TaskGroup wraps."""
     if isinstance(error, EndedError):
         return error
+    if isinstance(error, ImportError) and (said := explain_unloadable(error)):
+        return EndedError(said)
     inner = cast("tuple[Exception, ...]", getattr(error, "exceptions", ()))
     return _ended(inner[0]) if len(inner) == 1 else None
 

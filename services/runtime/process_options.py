@@ -39,13 +39,7 @@ def process_options(
             use_file(context, path)
 
     def absolute(_context: click.Context, _: click.Parameter, path: Path) -> Path:
-        try:
-            return path.expanduser().absolute()
-        except RuntimeError:
-            raise click.UsageError(
-                f"--state is {path}, and this user has no home folder: set HOME, or name a folder that it may write, "
-                "such as --state /var/lib/shoal"
-            ) from None
+        return absolute_path(path, "--state")
 
     return with_options(
         click.option(
@@ -84,6 +78,25 @@ def process_options(
             help="Form of log lines.",
         ),
     )
+
+
+def absolute_path(path: Path, option: str) -> Path:
+    """Return a path with the home folder in the place of a `~` that it begins with, and from the root.
+
+    Args:
+        path: as it was given.
+        option: what gives it another one.
+
+    Raises:
+        click.UsageError: this user has no home folder.
+    """
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise click.UsageError(
+            f"{option} is {path}, and this user has no home folder: set HOME, or name a folder that it may write, "
+            f"such as {option} /var/lib/shoal"
+        ) from None
 
 
 def begin_log(process: str, given: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
-from shoal.cli.state_home import state_home
+from shoal.cli.state_home import NoHomeError, state_home
 
 DEFAULT_NAME = "local"
 """What a cluster is called that was given no name."""
@@ -104,7 +104,11 @@ def holding(name: str) -> Iterator[HeldRecord]:
 
 def running_clusters() -> tuple[ClusterRecord, ...]:
     """Read the records of all clusters of this user that run now, by name."""
-    found = (_running(path) for path in sorted(_folder().glob("*.json")))
+    try:
+        folder = _folder()
+    except NoHomeError:  # where none can be recorded, none runs
+        return ()
+    found = (_running(path) for path in sorted(folder.glob("*.json")))
     return tuple(record for record in found if record is not None)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shoal.cli.cluster_record import running_clusters
-from shoal.cli.state_home import state_home
+from shoal.cli.state_home import NoHomeError, from_home, state_home
 from shoal.errors import ShoalError
 
 if TYPE_CHECKING:
@@ -32,12 +32,15 @@ def identity_folder(given: str, address: str) -> Path | None:
         address: `host:port` of the controller.
     """
     if given:
-        return Path(given).expanduser()
+        return from_home(Path(given))
     meant = _loopback(address)
     for record in running_clusters():
         if record.controller == meant:
             return Path(record.identity) if record.identity else None
-    folder = login_folder(address)
+    try:
+        folder = login_folder(address)
+    except NoHomeError:  # where no login is kept, nothing is proved
+        return None
     return folder if folder.is_dir() else None
 
 

@@ -13,6 +13,7 @@ import click
 
 from shoal.cli.suggesting_group import SuggestingGroup
 from shoal.errors import ShoalError
+from shoal.unloadable_package import explain_unloadable
 from shoal.version import described
 
 PLUGIN_GROUP = "shoal.commands"
@@ -136,9 +137,12 @@ def _broken(plugin: EntryPoint, error: Exception) -> click.Command:
     if found is not None:
         where = f"lies in {', '.join(found.submodule_search_locations or [str(found.origin)])}"
 
+    unloadable = explain_unloadable(error) if isinstance(error, ImportError) else ""
+
     def refuse(**_: Any) -> None:
         raise click.ClickException(
-            f"{said}\nThe package {package!r} {where}. If it belongs to another distribution, or "
+            unloadable
+            or f"{said}\nThe package {package!r} {where}. If it belongs to another distribution, or "
             "shoal-server is not installed completely, install the wheels of shoal and shoal-server in "
             "an environment of their own (docs/packages.md)"
         )
@@ -192,6 +196,12 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
+    except ImportError as error:
+        said = explain_unloadable(error)
+        if not said:
+            raise
+        sys.stderr.write(f"Error: {said}\n")
+        sys.exit(1)
     except BrokenPipeError:  # the reader of our output has gone, as in `shoal status | head -1`
         sys.stderr.close()
         sys.exit(1)
