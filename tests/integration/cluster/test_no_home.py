@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,16 +15,16 @@ _USER: Final = "12345"
 _SHOAL: Final = (sys.executable, "-m", "shoal.cli")
 
 
-def _without_home(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def _without_home(*words: str) -> subprocess.CompletedProcess[str]:
     """Run as a user of whom the system knows nothing, with the rights of the one that runs the test."""
     enter = (program("unshare"), f"--map-user={_USER}", f"--map-group={_USER}")
     if subprocess.run([*enter, "true"], capture_output=True, check=False).returncode:
         unavailable("namespaces of users are forbidden here")
-    return _shoal(*words, enter=enter, **variables)
+    return _shoal(*words, enter=enter, variables={})
 
 
 def _shoal(
-    *words: str, enter: tuple[str, ...] = (), **variables: str
+    *words: str, enter: tuple[str, ...] = (), variables: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     kept = {
         name: value
@@ -76,12 +77,12 @@ def test_a_cluster_runs_where_a_folder_is_named(tmp_path: Path) -> None:
     """As the user of a service, whose home is not there."""
     here = {"HOME": "/proc/absent", "XDG_STATE_HOME": str(tmp_path), "SHOAL_CLUSTER": "no-home"}
     up = ("up", "--detach", "--name", "no-home", "--agents", "1", "--mqtt", "none", "--insecure")
-    started = _shoal(*up, **here)
+    started = _shoal(*up, variables=here)
     try:
         assert started.returncode == 0, started.stdout
         # The environment is built by uv, which wants a home of its own.
-        ran = _shoal("run", "--", "python", "-c", "print('no', 'home')", **here)
+        ran = _shoal("run", "--", "python", "-c", "print('no', 'home')", variables=here)
         assert ran.returncode == 0, ran.stdout
         assert "no home" in ran.stdout
     finally:
-        _shoal("down", "no-home", **here)
+        _shoal("down", "no-home", variables=here)

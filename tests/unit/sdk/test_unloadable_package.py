@@ -22,18 +22,17 @@ def test_a_package_that_is_not_there_is_named() -> None:
     assert "Install Shoal anew on this machine" in said
 
 
-def test_a_package_with_an_extension_that_does_not_load_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_with_an_extension_that_does_not_load_is_named(tmp_path: Path) -> None:
     """As one of another C library, or whose file broke."""
     package = tmp_path / "broken_extension"
     package.mkdir()
     (package / "__init__.py").write_text("from broken_extension import core\n")
     (package / "core.abi3.so").write_bytes(b"\x7fELF of no kind")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.path.insert(0, str(tmp_path))
     try:
         said = explain_unloadable(_failure("broken_extension"))
     finally:
+        sys.path.remove(str(tmp_path))
         sys.modules.pop("broken_extension", None)
     assert said.startswith("the package broken_extension cannot be loaded: ")
     assert "core.abi3.so" in said
