@@ -12,8 +12,8 @@ class NoHomeError(ShoalError):
     def __init__(self) -> None:
         super().__init__(
             "NO_HOME",
-            f"user {os.geteuid()} has no home folder to keep anything in: set HOME, or XDG_STATE_HOME, "
-            "to a folder that this user may write",
+            "this user has no home folder to keep anything in: set HOME, or XDG_STATE_HOME, "
+            "to a folder that it may write",
         )
 
 
