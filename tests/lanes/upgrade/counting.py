@@ -1,5 +1,6 @@
 """A pipeline over three boards that counts until it is told to stop, and checks that nothing is lost or comes twice."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,8 +86,7 @@ class Counting:
         cls, cluster: MixedCluster, build: Build, boards: tuple[str, str, str]
     ) -> "Counting":
         """Submit one over three boards with a client of a build, and wait until it flows."""
-        folder = cluster.folder / f"counting-{'-'.join(boards)}"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix="counting-", dir=cluster.folder))
         stop = folder.with_name(f"{folder.name}.stop")
         (folder / "pipeline.yaml").write_text(_SPEC.format(stop=stop, boards=boards))
         (folder / "source.py").write_text(_SOURCE)
