@@ -1,50 +1,57 @@
 """Clients of other builds: refused in a sentence where no protocol of requests is shared, before anything happens."""
 
-from pathlib import Path
-from types import MappingProxyType
-
 import grpc.aio
 import pytest
 
 from control.controller import ControllerAddresses
-from control.front.api import server
-from shoal import connection
+from control.front.access.client_versions import ClientVersionInterceptor
+from control.front.rpc_status import refusal
+from services.runtime.rpc import ErrorInterceptor, bind, server_options
+from shoal.channel import SESSION, USER, channel_options, open_channel
 from shoal.client import Client
 from shoal.errors import ShoalError
-from shoal.protocol_version import LinkKind
-from shoal.spec import Job, Pipeline
-from shoal.v1.nodes_service_pb2 import ListNodesRequest
-from shoal.v1.nodes_service_pb2_grpc import NodesServiceStub
-from tests.kit.running_controller import running_controller
+from shoal.protocol_version import Protocols, as_text
+from shoal.v1.nodes_service_pb2 import ListNodesRequest, WatchNodesRequest
+from shoal.v1.nodes_service_pb2_grpc import (
+    NodesServiceServicer,
+    NodesServiceStub,
+    add_NodesServiceServicer_to_server,
+)
 
-LATER = LinkKind("requests", 9, MappingProxyType({9: "of a later build"}))
-ONE = Pipeline("one", (Job("a", ("true",)),))
+LATER = Protocols(9, 9, "9.0.0")
 
 
-async def test_a_client_of_a_later_build_is_refused_before_anything_happens(
-    controller: ControllerAddresses, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "API", LATER)
-    async with Client(controller.grpc) as later:
-        with pytest.raises(ShoalError) as refused:
-            await later.submit(ONE)
+async def test_a_client_of_a_later_build_is_refused(controller: ControllerAddresses) -> None:
+    options = [*channel_options(USER), ("grpc.primary_user_agent", as_text(LATER))]
+    async with open_channel(controller.grpc, options) as channel:
+        stub = NodesServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.ListNodes(ListNodesRequest(), timeout=20)
+        said = refused.value.details() or ""
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "this client of version 9.0.0 speaks protocol 9 of requests" in said
+        assert "the controller is the older one; upgrade it, or use a client of its version" in said
+        with pytest.raises(grpc.aio.AioRpcError, match="the controller is the older one"):
+            await stub.WatchNodes(WatchNodesRequest(), timeout=20).read()
+
+
+async def test_a_controller_of_a_later_build_refuses_this_client() -> None:
+    server = grpc.aio.server(
+        interceptors=[ErrorInterceptor(refusal), ClientVersionInterceptor(LATER)],
+        options=server_options(SESSION),
+    )
+    port = bind(server, "127.0.0.1:0")
+    add_NodesServiceServicer_to_server(NodesServiceServicer(), server)
+    await server.start()
+    try:
+        async with Client(f"127.0.0.1:{port}") as client:
+            with pytest.raises(ShoalError) as refused:
+                await client.nodes()
         assert refused.value.reason == "PROTOCOL"
-        assert "the controller is the older one; upgrade it, or use a client of its version" in str(
-            refused.value
-        )
-        assert "speaks protocol 9 of requests" in str(refused.value)
-        with pytest.raises(ShoalError, match="the controller is the older one"):
-            await anext(later.watch_nodes())
-    assert [one.name async for one in client.list()] == []
-
-
-async def test_a_controller_of_a_later_build_refuses_this_client(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "API", LATER)
-    async with running_controller(tmp_path) as addresses, Client(addresses.grpc) as client:
-        with pytest.raises(ShoalError, match="this client is the older one; upgrade it"):
-            await client.nodes()
+        assert "this client is the older one; upgrade it" in refused.value.message
+        assert "the controller of version 9.0.0 speaks protocol 9" in refused.value.message
+    finally:
+        await server.stop(0)
 
 
 async def test_another_program_on_the_api_is_not_asked_for_a_protocol(
