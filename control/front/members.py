@@ -1,5 +1,6 @@
 """What gossip believes, for people and for the control plane."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -12,9 +13,14 @@ from services.membership.change_watch import WatchEvictedError
 from services.membership.member import ChangeKind, Member
 from services.membership.message import SwimState
 from services.membership.shell import GossipShell
+from services.runtime.log import fields
 from shoal.model import MemberState
 from shoal.view import MemberView
 
+LOG = logging.getLogger(__name__)
+
+_ROLE_TAG: Final = "role"
+_CONTROLLER: Final = "controller"
 CHANGES_KEPT: Final = 10_000
 PENDING_MAX: Final = 20_000  # above the largest cluster, so that its whole change fits
 
@@ -63,6 +69,7 @@ class GossipMembers:
         self._revision = int(wall().timestamp() * 1_000_000)
         self._records: dict[str, Member] = {}
         self._shown: dict[str, MemberShown] = {}
+        self._others: set[str] = set()
         self._watched: Watched[str, MemberShown] = Watched(
             self._revision,
             changes_kept=changes_kept,
@@ -128,9 +135,26 @@ class GossipMembers:
         plane.member_verdict(member.name, _STATES[member.state])
         self._records[member.name] = member
         self._publish(self._view(member))
+        self._tell_of_another(member)
+
+    def _tell_of_another(self, member: Member) -> None:
+        """Warn of a second controller in the gossip of this one, once for each that comes."""
+        if self._gossip is None or member.name == self._gossip.local.name:
+            return
+        there = member.state is SwimState.ALIVE and member.tags.get(_ROLE_TAG) == _CONTROLLER
+        if there and member.name not in self._others:
+            LOG.warning(
+                "another controller gossips here; a cluster has one: end the one that is there by mistake, or give it "
+                "a cluster of its own (--gossip-label, or other seeds); a node stays with the controller it follows",
+                extra=fields(
+                    name=member.name, grpc=member.tags.get("grpc", ""), address=member.endpoint
+                ),
+            )
+        (self._others.add if there else self._others.discard)(member.name)
 
     def _forget(self, name: str, plane: ControlPlane) -> None:
         plane.member_verdict(name, MemberState.UNKNOWN)
+        self._others.discard(name)
         record = self._records.pop(name, None)
         if record is None:
             return

@@ -399,7 +399,7 @@ class MemberStates:
         claimed = Address(claim.host, claim.port)
         said = (
             f"two members call themselves {old.name}: {old.endpoint} has the name and keeps it, "
-            f"{claimed} claims it; give one of them another name"
+            f"{claimed} claims it; give one of them another name, or end the one that is there by mistake"
         )
         out.append(effects.Dropped(DropReason.CONFLICT, said))
         out.append(effects.NameConflict(old, claimed))
