@@ -19,8 +19,8 @@ _SYSTEM_PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _OF_A_CHECKOUT: Final = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "XDG_STATE_HOME", "CI")
 
 
-def make_release(folder: Path, commit: str = "HEAD") -> None:
-    """Put a release into a folder, as `make packages` does.
+def make_release(folder: Path, commit: str = "HEAD") -> str:
+    """Put a release into a folder, as `make packages` does; returns what was said.
 
     Raises:
         AssertionError: something of it is not in order; the message has what was said.
@@ -37,6 +37,7 @@ def make_release(folder: Path, commit: str = "HEAD") -> None:
         check=False,
     )
     assert made.returncode == 0, made.stdout
+    return made.stdout
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,6 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a release, to be read alone."""
     folder = tmp_path_factory.mktemp("release")
     begin = time.monotonic()
-    make_release(folder)
-    LOG.info("a release was made within %.1f s", time.monotonic() - begin)
+    said = make_release(folder)
+    LOG.info("%s\na release was made within %.1f s", said, time.monotonic() - begin)
     return folder

@@ -1,7 +1,9 @@
 """`docs/packages.md` is carried out as it stands, with a release and nothing else of Shoal."""
 
 import csv
+import json
 import logging
+import re
 import shutil
 import subprocess
 import tempfile
@@ -42,6 +44,7 @@ def test_u3_the_page_about_packages_is_carried_out(release: Path) -> None:
         finally:
             first.run("shoal down try || true", examples)
         _check_installed(first, top)
+        _check_described(first, release)
         _check_counted(examples / "counted" / "counter" / "results" / "people.csv")
 
 
@@ -74,6 +77,22 @@ def _check_installed(machine: FreshMachine, folder: Path) -> None:
     modules, path = said.splitlines()[: len(_OURS)], said.splitlines()[len(_OURS) :]
     assert [name for name in modules if not name.startswith(f"{tool}/")] == []
     assert [name for name in path if Path(name).is_relative_to(ROOT)] == []
+
+
+def _check_described(machine: FreshMachine, release: Path) -> None:
+    """The SBOM names what `uv tool install` has installed, all of it and nothing else."""
+    tool = machine.home / ".local" / "share" / "uv" / "tools" / "shoal-server"
+    status, said = machine.run(f"uv pip list --quiet --python {tool} --format json", release)
+    assert status == 0, said
+    sbom = json.loads((release / "shoal.cdx.json").read_text(encoding="utf-8"))
+    described = {(_normal(one["name"]), one["version"]) for one in sbom["components"]}
+    assert described == {(_normal(one["name"]), one["version"]) for one in json.loads(said)}
+    assert {"shoal", "shoal-server", "grpcio", "uvloop"} <= {name for name, _ in described}
+
+
+def _normal(name: str) -> str:
+    """Return the name of a distribution as PEP 503 compares it."""
+    return re.sub("[-_.]+", "-", name).lower()
 
 
 def _check_counted(table: Path) -> None:

@@ -1,13 +1,11 @@
 """What a release consists of: the same each time, complete, and described as it is."""
 
-import json
-import re
 import subprocess
 import zipfile
 from pathlib import Path
 from typing import Final
 
-from tests.kit.release import TOOLS, FreshMachine
+from tests.kit.release import TOOLS
 from tests.kit.tree import ROOT
 from tests.kit.wheels import build_wheels
 
@@ -55,20 +53,9 @@ def test_a_server_wants_the_client_of_its_own_version(release: Path) -> None:
     assert f"Requires-Dist: shoal=={version}\n" in text
 
 
-def test_the_sbom_is_what_is_installed(release: Path, tmp_path: Path) -> None:
-    machine = FreshMachine(tmp_path)
-    machine.prepare()
-    status, said = machine.run(
-        "uv venv --quiet environment\n"
-        f"uv pip install --quiet --python environment -c {release}/requirements.txt {release}/*.whl\n"
-        "uv pip list --quiet --python environment --format json",
-        tmp_path,
-    )
-    assert status == 0, said
+def test_the_sbom_is_valid_and_says_nothing_of_the_machine(release: Path) -> None:
+    """That it is what `uv tool install` installs is seen where the page is carried out."""
     text = (release / "shoal.cdx.json").read_text(encoding="utf-8")
-    described = {(_normal(one["name"]), one["version"]) for one in json.loads(text)["components"]}
-    assert described == {(_normal(one["name"]), one["version"]) for one in json.loads(said)}
-    assert {"shoal", "shoal-server", "grpcio", "uvloop"} <= {name for name, _ in described}
     assert "file:" not in text
     validated = subprocess.run(
         [TOOLS / "python", "-c", _VALIDATE],
@@ -79,11 +66,6 @@ def test_the_sbom_is_what_is_installed(release: Path, tmp_path: Path) -> None:
         check=True,
     )
     assert validated.stdout.strip() == "None"
-
-
-def _normal(name: str) -> str:
-    """Return the name of a distribution as PEP 503 compares it."""
-    return re.sub("[-_.]+", "-", name).lower()
 
 
 def _git(*words: str) -> str:
