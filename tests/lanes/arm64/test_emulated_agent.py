@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -25,7 +26,7 @@ from tests.kit.controller_process import ControllerProcess
 from tests.kit.emulation import FORMAT, aarch64_programs
 from tests.kit.programs import program
 from tests.kit.until import until
-from tests.lanes.arm64.conftest import AUTHORITIES, LOG, BoardImage
+from tests.lanes.arm64.conftest import AUTHORITIES, LOG, BoardImage, block_of, carry_out
 
 pytestmark = pytest.mark.timeout(900)  # with the bases and the image, on a busy machine
 NATIVE: Final = "native-1"
@@ -53,7 +54,7 @@ jobs:
     resources: {{cpus: 0.25}}
     inputs: {{found: convert.found}}
   system:
-    run: host-python system.py
+    run: host-python -I -S system.py  # nothing of it is compiled: little is imported
     place: {{require: {{node: {EMULATED}}}}}
     resources: {{cpus: 0.25}}
 """
@@ -94,11 +95,12 @@ job.run(Report)
 """,
     "system.py": """
 import ctypes  # asks for a library of the board
-import json, platform, sys
-from shoal import job
+import sys
 
-said = [sys.version_info[:2], platform.libc_ver()[1], sys.prefix, platform.machine()]
-(job.context.results / "system.json").write_text(json.dumps(said))
+libc = ctypes.CDLL(None)
+libc.gnu_get_libc_version.restype = ctypes.c_char_p
+with open("results/system.txt", "w") as said:
+    print(*sys.version_info[:2], libc.gnu_get_libc_version().decode(), sys.prefix, file=said)
 """,
 }
 
@@ -126,32 +128,50 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.asynccontextmanager
 async def emulated_agent(
-    image: BoardImage, controller: ControllerProcess, token: str, board: Path
-) -> AsyncIterator[None]:
-    """Run the image as a board would, in the network of this machine, until the block ends."""
+    image: BoardImage, controller: ControllerProcess, board: Path, folder: Path
+) -> AsyncIterator[str]:
+    """Join a board as the page says, in the network of this machine; yields the container's name."""
     name = f"shoal-arm64-{uuid.uuid4().hex[:8]}"
-    trusted = (
-        ("--volume", f"{AUTHORITIES}:{AUTHORITIES}:ro", "--env", f"SSL_CERT_FILE={AUTHORITIES}")
-        if AUTHORITIES.exists()
-        else ()
+    token = {"jetson.token": str(folder / "jetson.token")}
+    carry_out(
+        image.docker,
+        "shoal token create",
+        {"shoal token": f"{sys.executable} -m shoal.cli token", **token},
+        {
+            "SHOAL_CONTROLLER": controller.grpc,
+            "SHOAL_IDENTITY": str(folder / "state" / "identity" / "operator"),
+        },
     )
-    image.docker(
-        "run", "--detach", "--name", name, "--platform", "linux/arm64", "--network", "host",
-        *trusted, "--volume", f"{board}/usr:/host/usr:ro", "--env", f"SHOAL_TOKEN={token}", image.name,
-        "agent", "--name", EMULATED, "--controller", controller.grpc,
-        "--newcomers", controller.addresses["newcomers"], "--join", controller.gossip,
-        "--gossip", "127.0.0.1:0", "--streams", "127.0.0.1:0", "--label", f"node={EMULATED}",
-    )  # fmt: skip
+    trusted = f"--volume {AUTHORITIES}:{AUTHORITIES}:ro" if AUTHORITIES.exists() else ""
+    options = (
+        f"{controller.gossip} --newcomers {controller.addresses['newcomers']}"
+        f" --gossip 127.0.0.1:0 --streams 127.0.0.1:0 --label node={EMULATED}"
+    )
+    began = {
+        "docker run": f"docker run --platform linux/arm64 --volume {board}/usr:/host/usr:ro {trusted}",
+        "--name shoal ": f"--name {name} ",
+        "--volume shoal:": f"--volume {name}:",
+        "--runtime nvidia ": "",
+        "shoal-agent:arm64": image.name,
+        "10.77.0.1:7470": controller.grpc,
+        "10.77.0.1:7946": options,
+        **token,
+    }
     try:
-        yield
+        carry_out(image.docker, "docker run", began)
+        yield name
     except BaseException:
-        LOG.warning(
-            "the emulated agent said:\n%s",
-            image.docker.command(["sh", "-c", f"docker logs {name} 2>&1"]),
-        )
+        LOG.warning("the emulated agent said:\n%s", said_by(image, name))
         raise
     finally:
-        image.docker("rm", "--force", "--volumes", name)
+        image.docker("rm", "--force", name)
+        image.docker("volume", "rm", "--force", name)
+
+
+def said_by(image: BoardImage, name: str) -> str:
+    """What the agent in a container has logged."""
+    said = carry_out(image.docker, "docker logs", {"docker logs shoal": f"docker logs {name} 2>&1"})
+    return str(said)
 
 
 async def test_an_emulated_agent_joins_and_works_with_a_native_one(
@@ -164,8 +184,9 @@ async def test_an_emulated_agent_joins_and_works_with_a_native_one(
         operator = read_credentials(tmp_path / "state" / "identity" / "operator")
         client = await stack.enter_async_context(Client(controller.grpc, credentials=operator))
         began = time.monotonic()
-        word, _ = await client.create_token(Role.NODE, name_pattern="*-1", uses=2)
-        await stack.enter_async_context(emulated_agent(image, controller, word, board))
+        emulated = emulated_agent(image, controller, board, tmp_path)
+        name = await stack.enter_async_context(emulated)
+        word, _ = await client.create_token(Role.NODE, name_pattern=NATIVE)
         native = AgentProcess(
             controller.grpc, "--no-insecure", "--newcomers", controller.addresses["newcomers"],
             "--gossip", "127.0.0.1:0", "--join", controller.gossip, "--label", f"node={NATIVE}",
@@ -180,6 +201,7 @@ async def test_an_emulated_agent_joins_and_works_with_a_native_one(
         await until(both, 120, "both agents have a session")
         nodes = {node.name: node.architecture for node in await client.nodes()}
         assert nodes[EMULATED] == "aarch64"
+        assert block_of("docker logs").missing(said_by(image, name)) == []
         LOG.info("joined with its token after %.1f s, emulated", time.monotonic() - began)
 
         began = time.monotonic()
@@ -189,8 +211,8 @@ async def test_an_emulated_agent_joins_and_works_with_a_native_one(
         assert job_of(pipeline, "convert").node == EMULATED
         found = await contents(client, pipeline, "results/found.json", tmp_path / "found.json")
         assert json.loads(found) == [[number, "aarch64"] for number in range(RECORDS)]
-        said = await contents(client, pipeline, "results/system.json", tmp_path / "system.json")
-        assert json.loads(said) == [[3, 13], "2.41", "/host/usr", "aarch64"]
+        said = await contents(client, pipeline, "results/system.txt", tmp_path / "system.txt")
+        assert said.split() == [b"3", b"13", b"2.41", b"/host/usr"]
         LOG.info("a job ran on the Python 3.13 and glibc 2.41 of another Linux below /host")
         LOG.info(
             "a job with requirements, and %d records to it and %d from it over streams: %.1f s",

@@ -16,7 +16,7 @@ import pytest
 
 from tests.kit.docker import DockerError
 from tests.kit.programs import program
-from tests.lanes.arm64.conftest import LOG, BoardImage, build
+from tests.lanes.arm64.conftest import LOG, BoardImage, build_options
 
 pytestmark = pytest.mark.timeout(900)  # with the bases and the image, on a busy machine
 OLDEST: Final = {"GLIBC": (2, 27), "GLIBCXX": (3, 4, 25), "CXXABI": (1, 3, 11), "GCC": (8, 0, 0)}
@@ -136,7 +136,11 @@ def test_what_cannot_be_built_is_refused_in_a_sentence(
     image.docker("build", "--quiet", "--platform", platform, "--tag", empty, "-", stdin=label)
     try:
         with pytest.raises(DockerError, match=reason):
-            build(image.docker, empty, "--platform", platform)
+            image.docker(
+                "build", "--file", "edge_agent/Dockerfile", "--platform", platform,
+                *build_options(empty), ".",
+                seconds=120,
+            )  # fmt: skip
     finally:
         image.docker("image", "rm", "--force", empty)
 
