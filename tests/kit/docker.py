@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from tests.kit.until import PATIENCE, until_sync
 HOST_VARIABLE: Final = "DOCKER_HOST"
 PATH: Final = os.pathsep.join(["/usr/bin", SEARCH_PATH])
 """Debian's programs come first, whatever else is called `docker`."""
+OLDEST: Final = (20, 10)
+"""The oldest docker that the Dockerfiles are for."""
 _FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
 _BRIDGE: Final = Path("/sys/class/net/docker0")
 
@@ -87,20 +90,30 @@ class Docker:
             )
         return ended.stdout
 
-    def answers(self) -> bool:
-        """Say whether the daemon is there."""
+    def version(self) -> str:
+        """Return the version of the daemon; empty where none answers."""
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             words = [docker_program(), "version", "--format", "{{.Server.Version}}"]
             ended = subprocess.run(
-                words, capture_output=True, timeout=PATIENCE * 10, env=self.environ, check=False
+                words,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE * 10,
+                env=self.environ,
+                check=False,
             )
-            return ended.returncode == 0
-        return False
+            return "" if ended.returncode else ended.stdout.strip()
+        return ""
 
     def base(self, name: str = "bookworm") -> str:
         """Return an image to build on, which `.ci/bases` makes where it is missing."""
         self.command([str(ROOT / ".ci" / "bases"), name], seconds=300)
         return f"shoal-base:{name}"
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """Return year and month of `20.10.24+dfsg1`."""
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
 
 
 def docker_program() -> str:
@@ -114,7 +127,12 @@ def docker_daemon() -> Iterator[Docker]:
     docker_program()
     host = os.environ.get(HOST_VARIABLE, "")
     found = Docker(host)
-    if found.answers():
+    if version := found.version():
+        if _number(version) < OLDEST:
+            unavailable(
+                f"docker {version} answers; builds need {OLDEST[0]}.{OLDEST[1]} or later: install docker.io of Debian "
+                "12, or a newer docker"
+            )
         yield found
     elif host:
         unavailable(f"no docker daemon answers at {HOST_VARIABLE}={host}: start it, or unset that")
@@ -143,7 +161,7 @@ def _own_daemon() -> Iterator[Docker]:
         words = [daemon, f"--host={own.host}", *folders, f"--pidfile={folder}/pid"]
         process = child.run(words, own.environ)
         try:
-            until_sync(lambda: own.answers() or process.poll() is not None, 60, "dockerd answers")
+            until_sync(lambda: own.version() or process.poll() is not None, 60, "dockerd answers")
             assert process.poll() is None, f"dockerd ended at once: {child.log()}"
             yield own
         finally:

@@ -17,6 +17,7 @@ from tests.kit.docker import Docker, DockerError, docker
 from tests.kit.document_blocks import Block, blocks
 from tests.kit.programs import unavailable
 from tests.kit.until import until_sync
+from tests.lanes.compose.subscriber import received, subscribe
 from tests.lanes.compose.walk import LOG, PAGE, Walk
 
 __all__ = ["docker"]
@@ -25,6 +26,17 @@ BOARDS: Final = ("board-1", "board-2", "board-3")
 SERVICES: Final = (*BOARDS, "controller", "s3", "mosquitto")
 COUNTED: Final = 20
 """Records of the counter after which its run is in its middle."""
+
+
+STRAY: Final = """\
+name: stray
+bundle: .
+jobs:
+  six:
+    run: python -c "import os, six; print('six', six.__version__, 'of user', os.getuid())"
+    environment: {requirements: requirements.txt}
+    place: {require: {board: stray}}
+"""
 
 
 @pytest.fixture
@@ -105,6 +117,7 @@ def _nothing(_walk: Walk) -> None:
 
 def _look_at_the_containers(walk: Walk) -> None:
     """Rights, limits, health and cost of what the file starts."""
+    subscribe(walk.mqtt_port)
     for service in SERVICES:
         found = walk.inspected(service)
         limits = found["HostConfig"]
@@ -118,8 +131,8 @@ def _look_at_the_containers(walk: Walk) -> None:
             walk.inside(board, "echo x > /usr/x")
     nodes = [json.loads(line) for line in walk.ask("shoal nodes --json 2>/dev/null").splitlines()]
     offered = {node["name"]: node["capacity"] for node in nodes}
-    limits = {"cpus": 2.0, "memory_bytes": 1 << 30, "devices": []}
-    assert offered == dict.fromkeys(BOARDS, limits), nodes
+    for board in BOARDS:
+        assert offered[board] == {"cpus": 2.0, "memory_bytes": 1 << 30, "devices": []}
     LOG.info("idle:\n%s", walk.docker("stats", "--no-stream", *map(walk.container, SERVICES)))
     LOG.info("images:\n%s", walk.docker("images", "--filter", f"reference=shoal-*:{walk.tag}"))
 
@@ -134,7 +147,10 @@ def _look_at_what_was_moved(walk: Walk) -> None:
     moved = [job["name"] for job in view["jobs"] if len(job["attempts"]) > 1]
     LOG.info("placed more than once: %s", moved)
     assert moved
+    final = f"{view['namespace']}/{view['name']}/succeeded/1"
+    received(walk.mqtt_port, lambda ids: final in ids)
     _kill_an_agent_under_its_job(walk)
+    _run_as_any_user(walk)
 
 
 def _kill_an_agent_under_its_job(walk: Walk) -> None:
@@ -161,6 +177,44 @@ def _kill_an_agent_under_its_job(walk: Walk) -> None:
     (after,) = json.loads(walk.ask("shoal status latest --json 2>/dev/null"))["jobs"]
     assert (after["node"], len(after["attempts"])) == (board, 1)
     assert walk.inspected(board)["RestartCount"] == 0
+
+
+def _run_as_any_user(walk: Walk) -> None:
+    """A board of a user that its image does not know, without a home, runs a job with requirements."""
+    token = walk.inside("controller", "shoal token create --role node --name stray").strip()
+    board = f"{walk.project}-stray"
+    variables = {
+        "HOME": "",
+        "SHOAL_TOKEN": token,
+        "SHOAL_AGENT_CONTROLLER": "controller:7470",
+        "SHOAL_AGENT_JOIN": "controller:7946",
+        "SHOAL_AGENT_LABEL": "board=stray",
+    }
+    walk.docker(
+        "run", "--detach", "--init", "--read-only", "--name", board, "--hostname", "stray",
+        "--network", f"{walk.project}_default", "--user", "4321:4321", "--cap-drop", "ALL", "--memory", "512m",
+        "--tmpfs", "/run/shoal", "--tmpfs", "/tmp:exec", "--tmpfs", "/var/lib/shoal:uid=4321,gid=4321,exec",
+        *(f"--env={name}={value}" for name, value in variables.items()),
+        f"shoal-agent:{walk.tag}", "agent", "--cpus", "1.5",
+    )  # fmt: skip
+    try:
+        folder = walk.home("this") / "stray"
+        folder.mkdir()
+        (folder / "requirements.txt").write_text("six==1.17.0\n")
+        (folder / "pipeline.yaml").write_text(STRAY)
+        said = walk.ask("shoal run stray")
+        assert "six 1.17.0 of user 4321" in said, said
+        nodes = [
+            json.loads(line) for line in walk.ask("shoal nodes --json 2>/dev/null").splitlines()
+        ]
+        (capacity,) = (node["capacity"] for node in nodes if node["name"] == "stray")
+        # What was said wins over what was found.
+        assert (capacity["cpus"], capacity["memory_bytes"]) == (1.5, 512 << 20)
+        walk.docker("stop", board)
+        (ended,) = json.loads(walk.docker("inspect", board))
+        assert ended["State"]["ExitCode"] == 0
+    finally:
+        walk.docker("rm", "--force", "--volumes", board)
 
 
 def _look_at_the_ends(walk: Walk) -> None:

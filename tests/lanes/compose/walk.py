@@ -55,6 +55,7 @@ class Walk:
         number = int(self._id[:2], 16)
         self.host = f"10.211.{number}.1"
         self._net = f"10.212.{number}"
+        self.mqtt_port = free_port()
         self.victim = "board-2"
         """The board that the page kills; it has to run something then."""
 
@@ -85,7 +86,7 @@ class Walk:
                     "SHOAL_BASE": base,
                     "SHOAL_TAG": self.tag,
                     "SHOAL_NET": self._net,
-                    "SHOAL_MQTT_PORT": free_port(),
+                    "SHOAL_MQTT_PORT": self.mqtt_port,
                     "COMPOSE_PROJECT_NAME": self.project,
                 }.items()
             )

@@ -1,0 +1,64 @@
+"""The compose file and the Dockerfiles, as far as they can be read without docker."""
+
+import re
+from pathlib import Path
+from typing import Any, Final, cast
+
+import pytest
+import yaml
+
+from tests.kit.tree import text
+
+FILE: Final = Path("compose") / "docker-compose.yml"
+DOCKERFILES: Final = (
+    Path("control") / "Dockerfile",
+    Path("edge_agent") / "Dockerfile",
+    Path("compose") / "mosquitto" / "Dockerfile",
+    Path("compose") / "s3" / "Dockerfile",
+)
+
+
+def _services() -> dict[str, dict[str, Any]]:
+    return cast("dict[str, dict[str, Any]]", yaml.safe_load(text(FILE))["services"])
+
+
+def test_agent_and_controller_are_built_by_the_same_stages() -> None:
+    """So the second build finds what the first one has made."""
+
+    def stages(path: Path) -> str:
+        words = text(path)
+        return words[words.index("\nARG BASE=") : words.index("\nFROM base\n")]
+
+    assert stages(Path("edge_agent") / "Dockerfile") == stages(Path("control") / "Dockerfile")
+
+
+def test_every_variable_of_the_file_is_told_at_its_top() -> None:
+    words = text(FILE)
+    top = words[: words.index("\nx-contained:")]
+    used = set(re.findall(r"(?<!\$)\$\{(\w+)", words))
+    assert used
+    assert sorted(name for name in used if name not in top) == []
+
+
+def test_every_service_is_built_here_and_has_no_rights() -> None:
+    for name, service in _services().items():
+        built = Path(service["build"]["dockerfile"])
+        assert built in DOCKERFILES, name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["init"] is True, name
+        # An ordinary user in the end, whatever the stages before are.
+        users = re.findall(r"^USER (\S+)$", text(built), re.MULTILINE)
+        assert users, name
+        assert users[-1] not in {"root", "0", "0:0"}, name
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=str)
+def test_a_dockerfile_takes_its_base_and_fetches_no_frontend(path: Path) -> None:
+    words = text(path)
+    assert "ARG BASE=python:3.11-slim-bullseye\n" in words
+    assert "# syntax" not in words
+    assert not re.search(
+        r"^FROM (?!.*(\$\{(BUILD_)?BASE\}|base\b|dependencies\b))", words, re.MULTILINE
+    )
