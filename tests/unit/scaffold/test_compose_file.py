@@ -22,12 +22,12 @@ def _services() -> dict[str, dict[str, Any]]:
     return cast("dict[str, dict[str, Any]]", yaml.safe_load(text(FILE))["services"])
 
 
-def test_agent_and_controller_are_built_by_the_same_stages() -> None:
-    """So the second build finds what the first one has made."""
+def test_agent_and_controller_have_the_same_dependencies() -> None:
+    """So the second build finds what the first one has fetched."""
 
     def stages(path: Path) -> str:
         words = text(path)
-        return words[words.index("\nARG BASE=") : words.index("\nFROM base\n")]
+        return words[words.index("\nARG BASE=") : words.index("\nFROM dependencies AS shoal\n")]
 
     assert stages(Path("edge_agent") / "Dockerfile") == stages(Path("control") / "Dockerfile")
 
