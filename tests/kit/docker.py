@@ -42,15 +42,17 @@ class Docker:
 
     Attributes:
         host: its address, as DOCKER_HOST has it; empty for the machine's own.
+        path: folders of programs.
     """
 
     host: str
+    path: str = PATH
 
     @property
     def environ(self) -> Mapping[str, str]:
         """The variables for a command that speaks to it."""
         own = {HOST_VARIABLE: self.host} if self.host else {}
-        return {**os.environ, **own, "PATH": PATH, "DOCKER_BUILDKIT": "1"}
+        return {**os.environ, **own, "PATH": self.path, "DOCKER_BUILDKIT": "1"}
 
     def __call__(self, *words: str, seconds: float = 60, stdin: str = "") -> str:
         """Run `docker WORDS...` to its end and return what it printed.
@@ -58,7 +60,7 @@ class Docker:
         Raises:
             DockerError: it failed.
         """
-        return self.command((docker_program(), *words), seconds=seconds, stdin=stdin)
+        return self.command((self.program, *words), seconds=seconds, stdin=stdin)
 
     def command(
         self,
@@ -90,10 +92,18 @@ class Docker:
             )
         return ended.stdout
 
+    @property
+    def program(self) -> str:
+        """The command; ends the test that needs it where it is not there."""
+        found = shutil.which("docker", path=self.path)
+        return found or unavailable(
+            "docker is not installed; `.ci/system compose` installs it or says how"
+        )
+
     def version(self) -> str:
         """Return the version of the daemon; empty where none answers."""
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            words = [docker_program(), "version", "--format", "{{.Server.Version}}"]
+            words = [self.program, "version", "--format", "{{.Server.Version}}"]
             ended = subprocess.run(
                 words,
                 capture_output=True,
@@ -116,17 +126,11 @@ def _number(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", version)[:2]))
 
 
-def docker_program() -> str:
-    """Return the command, or end the test that needs it."""
-    return shutil.which("docker", path=PATH) or program("docker")
-
-
 @contextlib.contextmanager
-def docker_daemon() -> Iterator[Docker]:
+def docker_daemon(path: str = PATH) -> Iterator[Docker]:
     """A daemon: that of DOCKER_HOST, that of this machine, or, as root, one that ends with the block."""
-    docker_program()
     host = os.environ.get(HOST_VARIABLE, "")
-    found = Docker(host)
+    found = Docker(host, path)
     if version := found.version():
         if _number(version) < OLDEST:
             unavailable(

@@ -75,7 +75,7 @@ class Walk:
                 shutil.copy2(ROOT / path, copy)
         wrapper = self._folder / "bin" / "docker"
         wrapper.parent.mkdir()
-        own = shutil.which("docker", path=PROGRAMS) or program("docker")
+        own = self.docker.program
         wrapper.write_text(_DOCKER.format(docker=own, compose=_compose(own)))
         wrapper.chmod(0o755)
         base = os.environ.get("SHOAL_BASE") or self.docker.base()
