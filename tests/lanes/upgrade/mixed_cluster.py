@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,9 @@ class MixedCluster:
         return self
 
     async def __aexit__(self, *_error: object) -> None:
+        for child in (self.controller, *self.agents.values()):
+            if child.process is not None:  # shown where the test has failed
+                sys.stdout.write(child.log()[-4000:])
         for child in (*self.agents.values(), self.controller):
             child.end(signal.SIGKILL)
         for name in self.agents:
