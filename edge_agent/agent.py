@@ -8,6 +8,7 @@ afterwards lives in its journal.
 import asyncio
 import contextlib
 import logging
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -133,6 +134,7 @@ class Agent:
                     process.version,
                     None if identity is None else identity.folder,
                     config.streams_security,
+                    await asyncio.to_thread(_is_free, config.streams),
                 ),
                 journal=self._journal,
                 workshop=workshop,
@@ -262,6 +264,17 @@ def _cluster_keys(identity: NodeIdentity | None) -> ClusterKeys | None:
         lambda: identity.current() or joined,
         lambda serial: f"{serial:x}" in identity.trust.revoked,
     )
+
+
+def _is_free(listen: str) -> bool:
+    """Whether nothing listens there yet: neither the stream worker of an earlier agent nor a stranger."""
+    host, port = host_port(listen, hostless=True)
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError:
+        return False
+    return True
 
 
 def _advertised(config: AgentConfig) -> str:

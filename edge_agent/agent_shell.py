@@ -150,6 +150,7 @@ class AgentShell:
         self._introduced: str | None = None
         """Where the controller was told that the stream worker is, empty for nowhere yet; None if no Hello
         says it now."""
+        self._introduced_listening = False
         self.restored = asyncio.Event()
         """Set once everything that an earlier agent left is taken over."""
 
@@ -363,8 +364,11 @@ class AgentShell:
         if outdated.sentence != self._said.outdated:
             words = "a part is outdated" if outdated.sentence else "no part is outdated any more"
             LOG.warning(words, extra=fields(why=outdated.sentence))
-        if self._introduced not in {None, self._streams.address}:
-            # Also where it was nowhere: else no lane to this node would ever be dialled.
+        moved = self._introduced != self._streams.address
+        begun = self._streams.listening and not self._introduced_listening
+        if self._introduced is not None and (moved or begun):
+            # Also where it was nowhere: else no lane to this node would ever be dialled. And where it listens only
+            # now: the controller looks there when a session begins, so as to see when the worker is gone.
             self._introduced = None
             await self._session_driver.post(Moved())
         if outdated.keeper:
@@ -504,6 +508,7 @@ class AgentShell:
     def _hello(self) -> Hello:
         config = self._config
         self._introduced = self._streams.address
+        self._introduced_listening = self._streams.listening
         return Hello(
             node=config.name,
             agent_id=self._agent_id,

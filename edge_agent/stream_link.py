@@ -7,6 +7,10 @@ worker that has never heard of it, for ever. If the journal named the next worke
 that dies in between would take that for the one that carries its attempts.
 How: `_carrier` is the process that the attempts are on, as `Restored` had it or as it was found
 since. Every list of the keeper's, and every end that it tells, is held against it.
+Rule: a worker is started when the first attempt with ports is attached, where its address can be told before.
+Why: a node without streams does without a third of an agent's memory. A controller has to know the address
+before it places such an attempt here, so it is told ahead, and the controller hears anew once the worker
+listens, because it looks at what listens there when a session breaks.
 Example: agent restarts, finds its worker; the keeper is killed, and the worker with it; the next
 keeper knows no worker. Its first list says so, then the ends of the programs are looked at.
 """
@@ -107,6 +111,7 @@ class StreamLink:
     agent_version: str = ""
     _last_address: str = ""
     _stub: StreamWorkerStub | None = None
+    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
     _untold: asyncio.Event = field(default_factory=asyncio.Event)
     _told: dict[AttemptRef, Progress] = field(default_factory=dict[AttemptRef, Progress])
@@ -116,17 +121,29 @@ class StreamLink:
     """The words with which the worker was started, empty where an earlier keeper does not say; None
     until one was found."""
     address: str = ""
-    """Where the worker listens for other nodes; empty until it has said so."""
+    """Where the worker listens for other nodes, or will; empty until that is known."""
+    listening: bool = False
+    """Whether a worker has said that it listens there."""
+
+    def __post_init__(self) -> None:
+        self.address = self.door.address_ahead
+        if not self.address:
+            self._wanted.set()
 
     def recall(self, facts: Mapping[str, str], processes: Sequence[ProcessRecord]) -> bool:
         """Take up what the journal says of the last worker of this node; say whether it still runs."""
         self._last_address = facts.get(STREAM_ADDRESS, "")
+        if any(one.attempt == HELPER for one in processes):
+            self.address = ""  # it may listen elsewhere
+            self._wanted.set()
         known = facts.get(STREAM_WORKER, "")
         self._carrier = known if _runs(known, processes) else ""
         return bool(self._carrier)
 
     async def wait_ready(self, deadline_seconds: float) -> bool:
-        """Wait until the worker answers; say whether it does."""
+        """Wait until the worker answers, if there has to be one; say whether it does."""
+        if not self._wanted.is_set():
+            return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_seconds):
                 await self._ready.wait()
@@ -144,6 +161,8 @@ class StreamLink:
             tasks.create_task(self._keep_running())
 
     async def _keep_running(self) -> None:
+        # No deadline: a node may have no streams for months.
+        await self._wanted.wait()
         while True:
             try:
                 await self._ensure()
@@ -230,7 +249,8 @@ class StreamLink:
             await self._untold.wait()
             self._untold.clear()
             failures = 0
-            while not await self._trust_taken():
+            # A worker that is yet to come is told when it is found.
+            while self._wanted.is_set() and not await self._trust_taken():
                 failures += 1
                 await asyncio.sleep(_TRUST_BACKOFF.delay_seconds(failures, 0.0))
 
@@ -277,6 +297,7 @@ class StreamLink:
 
     @contextlib.asynccontextmanager
     async def _calling(self) -> AsyncIterator[StreamWorkerStub]:
+        self._wanted.set()
         if not await self.wait_ready(_READY_SECONDS) or self._stub is None:
             raise StreamsError(
                 f"the stream worker did not answer for {_READY_SECONDS:g} s: see its log "
@@ -362,6 +383,7 @@ class StreamLink:
             address = with_host(address, self.door.advertise)
         if address:
             self.address = address
+            self.listening = True
         if address and address != self._last_address:
             self._last_address = address
             await self.journal.note(STREAM_ADDRESS, address)

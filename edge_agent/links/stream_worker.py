@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 from edge_agent.keeper.client import StartRequest
+from services.runtime.stream_address import told
 from shoal.channel import USER, channel_options, open_channel
 from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1 import streams_service_pb2_grpc
@@ -72,6 +73,11 @@ class StreamWorkerDoor(Protocol):
         ...
 
     @property
+    def address_ahead(self) -> str:
+        """Where one will listen, as other nodes are told; empty where only it can say that."""
+        ...
+
+    @property
     def made(self) -> str:
         """The words with which one is started now: the version first, then its settings."""
         ...
@@ -94,7 +100,8 @@ class StreamWorkerSocket:
     """A stream worker behind a Unix socket: where it listens, its variables, and its version.
 
     `listen` is `host:port` for other nodes, `folder` its working folder. `identity` is the folder with
-    what the node proves, None in a cluster without identity, and `security` how it uses it.
+    what the node proves, None in a cluster without identity, and `security` how it uses it. `free` says
+    that the port of `listen` was found free, so that the address may be told before anything listens.
     """
 
     socket_path: Path
@@ -105,6 +112,16 @@ class StreamWorkerSocket:
     version: str
     identity: Path | None = None
     security: str = "mutual"
+    free: bool = False
+
+    @property
+    def address_ahead(self) -> str:
+        """Where one will listen, if the port is fixed and free, and the host is known."""
+        port = int(self.listen.rpartition(":")[2])
+        if not (self.free and port and self.advertise):
+            return ""
+        clear = self.identity is not None and self.security == "ticket"
+        return told(self.advertise, port, clear=clear)
 
     @property
     def made(self) -> str:

@@ -107,9 +107,8 @@ async def test_b1_a_program_that_runs_keeps_its_keeper(stopped: Board, tmp_path:
     ref = board.run(Job("long", ("sleep", "600")))
     await board.state(ref, JobState.RUNNING)
     assert await board.agent.terminate() == 0
-    upgrade = tmp_path / "shoal_server-9.9.9.dist-info" / "METADATA"
-    upgrade.parent.mkdir()
-    upgrade.write_text("Metadata-Version: 2.1\nName: shoal-server\nVersion: 9.9.9\n")
+    upgrade = tmp_path / "sitecustomize.py"
+    upgrade.write_text('import shoal.version\n\nshoal.version.VERSION = "9.9.9"\n')
     board.agent.start()
     await board.connected(2)
     await until(

@@ -106,6 +106,8 @@ class Board:
         self.worker = MemoryStreamWorker(
             loop, network, rng, host=name, keeper=self.keeper, disk=self.spools
         )
+        self.ahead = name[-1] in "02468"
+        """Whether its agent knows where a stream worker will listen, and starts one only when it is needed."""
         self.agent: Process | None = None
         self.shell: AgentShell | None = None
         """That of the running agent, or of the last one."""
@@ -300,6 +302,10 @@ class _WorkerDoor:
     def __init__(self, board: Board) -> None:
         self._board = board
         self.log_path = board.config.state / "stream-worker.log"
+
+    @property
+    def address_ahead(self) -> str:
+        return self._board.worker.address if self._board.ahead else ""
 
     @property
     def made(self) -> str:

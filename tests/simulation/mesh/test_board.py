@@ -71,6 +71,7 @@ def test_a_node_whose_stream_worker_comes_late_says_where_it_is_once_it_is_there
     """Its agent has introduced itself without one; lanes to it are dialled only once it does so again."""
 
     async def play(world: Play) -> Any:
+        world.board.ahead = False
         world._begin().cancel()
 
         def introduced() -> bool:
