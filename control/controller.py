@@ -231,7 +231,7 @@ class Controller:
                     if registrar is not None:
                         await registrar.keep_operator()
                         tasks.create_task(_renew(registrar))
-                        newcomers = await self._serve_newcomers(stack, registrar)
+                        newcomers = await self._serve_newcomers(stack, registrar, tasks)
                     self._announce(server, archive, member, newcomers)
                     if config.health_file is not None:
                         tasks.create_task(HealthFile(config.health_file, process.boottime).run())
@@ -338,7 +338,9 @@ class Controller:
             wall=self._now,
         )
 
-    async def _serve_newcomers(self, stack: contextlib.AsyncExitStack, registrar: Registrar) -> str:
+    async def _serve_newcomers(
+        self, stack: contextlib.AsyncExitStack, registrar: Registrar, tasks: asyncio.TaskGroup
+    ) -> str:
         """Let newcomers join; returns where, or an empty string.
 
         Raises:
@@ -349,7 +351,7 @@ class Controller:
             return ""
         newcomers = Newcomers(config.newcomers, proof, self._process.clock)
         try:
-            return await stack.enter_async_context(newcomers.serve(registrar))
+            return await stack.enter_async_context(newcomers.serve(registrar, tasks))
         except OSError as error:
             raise StartRefusedError(
                 f"newcomers cannot join at {config.newcomers}: {error.strerror or error}; choose another "

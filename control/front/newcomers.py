@@ -7,8 +7,8 @@
   base64. A refusal is `{reason, message}`; with the status 423 or 503 the same request may go well a little
   later.
 
-All the world may dial here. So a connection lives for seconds, there are so many at once, a request is
-small, and so many are taken at once; whatever else comes ends the connection and nothing more.
+All the world may dial here. So a connection lives for seconds, there are so many at once, counted before their
+handshakes, a request is small, and so many are taken at once; whatever else comes ends the connection and nothing more.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import base64
 import contextlib
 import json
 import logging
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
 
@@ -35,6 +36,9 @@ from shoal.join_token import JoinTokenError, parse_token
 from shoal.joining import AUTHORITIES_PATH, CLUSTER_HEADER, JOIN_PATH
 from shoal.tls import server_context
 
+if TYPE_CHECKING:
+    import ssl
+
 LOG = logging.getLogger(__name__)
 
 PERSON: Final = "person"
@@ -44,6 +48,8 @@ CONNECTIONS_OF_ONE_MAX: Final = 64
 """Of one address, so that one does not keep all others out; several boards may share one."""
 CONNECTION_SECONDS: Final = 30.0
 HANDSHAKE_SECONDS: Final = 10.0
+_NO_DESCRIPTOR_SECONDS: Final = 0.1
+"""How long accepting rests where the process has no descriptor left."""
 REQUESTS_MAX: Final = 16
 """So many are taken at once; others wait for their turn."""
 REQUEST_SECONDS: Final = 15.0
@@ -76,8 +82,8 @@ class Newcomers:
         self._connections: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
-    async def serve(self, registrar: Registrar) -> AsyncIterator[str]:
-        """Serve; yields the address, `host:port`.
+    async def serve(self, registrar: Registrar, tasks: asyncio.TaskGroup) -> AsyncIterator[str]:
+        """Serve by `tasks` until the end of the block; yields the address, `host:port`.
 
         Raises:
             OSError: the address cannot be had.
@@ -92,19 +98,70 @@ class Newcomers:
         await runner.setup()
         try:
             make = cast("Callable[[], asyncio.Protocol]", runner.server)
-            server = await asyncio.get_running_loop().create_server(
-                lambda: _Visit(self, make()),
-                self._host,
-                self._port,
-                ssl=server_context(self._identity),
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-            )
+            listeners = await self._listen()
+            doors = [tasks.create_task(self._open_door(one, make)) for one in listeners]
             try:
-                yield joined(self._host, int(server.sockets[0].getsockname()[1]))
+                yield joined(self._host, int(listeners[0].getsockname()[1]))
             finally:
-                server.close()
+                for door in doors:
+                    door.cancel()
         finally:
             await runner.cleanup()
+
+    async def _listen(self) -> list[socket.socket]:
+        """Listen on every address of the host."""
+        found = await asyncio.get_running_loop().getaddrinfo(
+            self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listeners: list[socket.socket] = []
+        try:
+            for family, _, _, _, address in dict.fromkeys(found):
+                listener = socket.create_server(
+                    (str(address[0]), int(address[1])), family=family, backlog=CONNECTIONS_MAX
+                )
+                listener.setblocking(False)
+                listeners.append(listener)
+        except OSError:
+            for listener in listeners:
+                listener.close()
+            raise
+        return listeners
+
+    async def _open_door(
+        self, listener: socket.socket, make: Callable[[], asyncio.Protocol]
+    ) -> None:
+        """Accept connections, and count them before their handshake, which a stranger may leave unfinished."""
+        context = server_context(self._identity)
+        loop = asyncio.get_running_loop()
+        with listener:
+            async with asyncio.TaskGroup() as visits:
+                while True:
+                    try:
+                        connection, peer = await loop.sock_accept(listener)
+                    except OSError as error:
+                        self._refused.warn("a newcomer cannot be heard", why=error)
+                        await asyncio.sleep(_NO_DESCRIPTOR_SECONDS)
+                        continue
+                    address = str(peer[0])
+                    if self.enter(address):
+                        visit = _Visit(self, make(), address)
+                        visits.create_task(self._greet(connection, visit, context))
+                    else:
+                        connection.close()
+
+    async def _greet(
+        self, connection: socket.socket, visit: _Visit, context: ssl.SSLContext
+    ) -> None:
+        """Finish a handshake, which makes a visit of a connection, or count it no more."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: visit, connection, ssl=context, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+        except OSError:
+            LOG.debug("a handshake of a newcomer failed", extra=fields(address=visit.address))
+        finally:
+            if not visit.begun:
+                self.leave(visit.address)
 
     def enter(self, address: str) -> bool:
         """Let one more connection in; False if there are too many of its address, or of all."""
@@ -204,22 +261,19 @@ class Newcomers:
 
 
 class _Visit(asyncio.Protocol):
-    """One connection: its time is short, and there are so many of them."""
+    """One connection that was let in, from the end of its handshake on: its time is short."""
 
-    def __init__(self, newcomers: Newcomers, inner: asyncio.Protocol) -> None:
+    def __init__(self, newcomers: Newcomers, inner: asyncio.Protocol, address: str) -> None:
+        self.address = address
+        self.begun = False
         self._newcomers = newcomers
         self._inner = inner
-        self._address = ""
         self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let it in, unless there are too many."""
+        """The handshake is over."""
         connection = cast("asyncio.Transport", transport)
-        name = connection.get_extra_info("peername")
-        self._address = str(name[0]) if name else ""
-        if not self._newcomers.enter(self._address):
-            connection.abort()
-            return
+        self.begun = True
         self._end = asyncio.get_running_loop().call_later(CONNECTION_SECONDS, connection.abort)
         self._inner.connection_made(transport)
 
@@ -227,7 +281,7 @@ class _Visit(asyncio.Protocol):
         """It is gone."""
         if self._end is not None:
             self._end.cancel()
-            self._newcomers.leave(self._address)
+            self._newcomers.leave(self.address)
             self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -16,7 +16,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from control.controller import ControllerAddresses
-from control.front.newcomers import CONNECTIONS_OF_ONE_MAX, REQUESTS_MAX
+from control.front.newcomers import CONNECTIONS_OF_ONE_MAX, HANDSHAKE_SECONDS, REQUESTS_MAX
 from shoal.channel import USER, channel_options, open_channel
 from shoal.credentials import Credentials
 from shoal.identity import Role
@@ -244,14 +244,43 @@ async def test_one_address_that_holds_many_connections_keeps_no_newcomer_out(
         host, _, port = cluster.addresses.newcomers.rpartition(":")
         held = [
             await asyncio.open_connection(host, int(port), ssl=context, local_addr=("127.0.0.2", 0))
-            for _ in range(CONNECTIONS_OF_ONE_MAX + 20)
+            for _ in range(CONNECTIONS_OF_ONE_MAX)
+        ]
+        for _ in range(20):
+            with pytest.raises((ConnectionError, ssl.SSLError)):
+                await asyncio.open_connection(
+                    host, int(port), ssl=context, local_addr=("127.0.0.2", 0)
+                )
+        assert not any(reader.at_eof() for reader, _ in held)
+        assert (await cluster.join(await cluster.token())).credentials.identity.name == "cam-1"
+        for _, writer in held:
+            writer.close()
+
+
+async def test_handshakes_that_are_never_finished_are_bounded_and_keep_nobody_out(
+    tmp_path: Path,
+) -> None:
+    """A stranger that dials and says nothing takes no descriptor beyond its share."""
+    async with running(tmp_path) as cluster:
+        host, _, port = cluster.addresses.newcomers.rpartition(":")
+        held = [
+            await asyncio.open_connection(host, int(port), local_addr=("127.0.0.2", 0))
+            for _ in range(CONNECTIONS_OF_ONE_MAX + 40)
         ]
         for reader, _ in held[CONNECTIONS_OF_ONE_MAX:]:
             with contextlib.suppress(ConnectionError):
-                assert await asyncio.wait_for(reader.read(), 10) == b""
-        assert not any(reader.at_eof() for reader, _ in held[:CONNECTIONS_OF_ONE_MAX])
+                assert await asyncio.wait_for(reader.read(), 40) == b""
         assert (await cluster.join(await cluster.token())).credentials.identity.name == "cam-1"
-        for _, writer in held:
+        # Their time is over, and the address is let in again.
+        for reader, _ in held[:CONNECTIONS_OF_ONE_MAX]:
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 10 * HANDSHAKE_SECONDS) == b""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        _, again = await asyncio.open_connection(
+            host, int(port), ssl=context, local_addr=("127.0.0.2", 0)
+        )
+        for writer in (again, *(writer for _, writer in held)):
             writer.close()
 
 
