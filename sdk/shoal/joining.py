@@ -223,6 +223,12 @@ def _ask(
         headers = {name.lower(): value for name, value in response.getheaders()}
     except ssl.SSLCertVerificationError:
         raise
+    except ssl.SSLEOFError as error:
+        raise JoiningError(
+            f"what answers at {address} hung up before it proved anything: a controller does so while as many "
+            "newcomers are there as it takes, so try again in a moment; or this is no port of --newcomers",
+            passing=True,
+        ) from error
     except ssl.SSLError as error:
         raise JoiningError(
             f"what answers at {address} does not speak TLS as a controller does to newcomers "

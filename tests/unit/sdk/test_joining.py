@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import json
 import secrets
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -267,3 +268,21 @@ def test_what_a_certificate_says_is_what_the_newcomer_is(
         joined.credentials.key, joined.credentials.certificate, authority.certificate
     )
     assert joined.credentials.identity == ann
+
+
+def test_a_port_that_hangs_up_in_the_handshake_is_tried_again(authority: Authority) -> None:
+    """As a controller does that has as many newcomers as it takes."""
+
+    def hang_up() -> None:
+        connection, _ = full.accept()
+        connection.recv(10_000)  # what is left unread would be a reset
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as full:
+        closing = threading.Thread(target=hang_up)
+        closing.start()
+        with pytest.raises(JoiningError) as error:
+            join(f"127.0.0.1:{full.getsockname()[1]}", token_of(authority), "cam-1")
+        closing.join()
+    assert error.value.passing
+    assert "hung up before it proved anything" in str(error.value)
