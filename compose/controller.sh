@@ -4,14 +4,19 @@
 set -eu
 ready=/run/shoal/ready.json
 token=/tokens/boards.token
+said=/run/shoal/said
 
 hand_over() {
   until [ -s $ready ]; do sleep 0.2; done
   umask 077
-  shoal token create --role node --name 'board-*' --ttl 24h --uses 100 2>/dev/null >$token.new
+  until shoal token create --role node --name 'board-*' --ttl 24h --uses 100 >$token.new 2>$said; do
+    cat $said >&2
+    sleep 2
+  done
   mv $token.new $token
   # An id says which container this is, whatever the project is called and whichever compose has started it.
-  echo "to log in on this host:  docker exec $(hostname) shoal token create --role submitter" \
+  read -r container </etc/hostname
+  echo "to log in on this host:  docker exec $container shoal token create --role submitter" \
     "| shoal login --controller ${SHOAL_HOST:-127.0.0.1}:7470 --token-file -"
 }
 
