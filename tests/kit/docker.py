@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -28,6 +29,8 @@ PATH: Final = os.pathsep.join(["/usr/bin", SEARCH_PATH])
 """Debian's programs come first, whatever else is called `docker`."""
 OLDEST: Final = (20, 10)
 """The oldest docker that the Dockerfiles are for."""
+_LOCK: Final = Path(tempfile.gettempdir()) / "shoal-docker.lock"
+_ALONE_SECONDS: Final = 300
 _FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
 _BRIDGE: Final = Path("/sys/class/net/docker0")
 
@@ -151,10 +154,41 @@ def docker_daemon(path: str = PATH) -> Iterator[Docker]:
 
 
 @contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for other daemons of tests to end: each begins by emptying the chains of iptables, which all share."""
+    with _LOCK.open("w") as file:
+
+        def locked() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            return False
+
+        until_sync(locked, _ALONE_SECONDS, f"the daemon of another lane ends ({_LOCK} is locked)")
+        yield
+
+
+def _unmount_below(folder: str) -> None:
+    """Let go of what a daemon has left mounted."""
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        if (point := line.split(" ")[1]).startswith(f"{folder}/"):
+            subprocess.run([program("umount"), "--lazy", point], check=False)
+
+
+@contextlib.contextmanager
 def _own_daemon() -> Iterator[Docker]:
+    with _alone(), _daemon_alone() as own:
+        yield own
+
+
+@contextlib.contextmanager
+def _daemon_alone() -> Iterator[Docker]:
     daemon = program("dockerd")
-    # Before the daemon starts, or it lets nothing be forwarded from then on.
-    _FORWARD.write_text("1\n")
+    try:
+        # Before the daemon starts, or it lets nothing be forwarded from then on.
+        _FORWARD.write_text("1\n")
+    except OSError as error:
+        unavailable(f"{_FORWARD} cannot be written ({error}), so a docker daemon is of no use here")
     had_bridge = _BRIDGE.exists()
     with tempfile.TemporaryDirectory(prefix="shoal-docker-", ignore_cleanup_errors=True) as folder:
         own = Docker(f"unix://{folder}/d.sock")
@@ -173,6 +207,7 @@ def _own_daemon() -> Iterator[Docker]:
                 if running := own("ps", "--all", "--quiet").split():
                     own("rm", "--force", *running)
             child.end(signal.SIGTERM, PATIENCE * 30)
+            _unmount_below(folder)
     if not had_bridge and _BRIDGE.exists():
         subprocess.run([program("ip"), "link", "delete", _BRIDGE.name], check=False)
 
