@@ -73,6 +73,26 @@ def test_a_command_goes_on_to_the_controller_that_it_is_told() -> None:
     assert "no controller answers at 127.0.0.1:1" in ended.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "status", "remedy"),
+    [
+        ("--help", 0, "Start a cluster on this machine"),
+        ("down", 0, "no cluster of `shoal up` runs here"),
+        ("nodes --controller 127.0.0.1:1", 1, "no controller answers at 127.0.0.1:1"),
+        ("up", 2, "set XDG_STATE_HOME to a folder"),
+        ("up --detach", 2, "choose another --state"),
+        ("controller", 2, "choose another --state"),
+        ("agent --controller 127.0.0.1:1", 2, "choose another --state"),
+    ],
+)
+def test_a_home_that_takes_nothing_is_told(words: str, status: int, remedy: str) -> None:
+    """As one on a disk that is read-only; /proc takes no folder from any user."""
+    ended = _shoal(*words.split(), variables={"HOME": "/proc/sys"})
+    assert ended.returncode == status, ended.stdout
+    assert remedy in ended.stdout
+    assert "Traceback" not in ended.stdout
+
+
 def test_a_cluster_runs_where_a_folder_is_named(tmp_path: Path) -> None:
     """As the user of a service, whose home is not there."""
     here = {"HOME": "/proc/absent", "XDG_STATE_HOME": str(tmp_path), "SHOAL_CLUSTER": "no-home"}
