@@ -1,7 +1,9 @@
 """What an operator may set for a controller, read once at the root."""
 
 import math
+import re
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +21,10 @@ from shoal.redaction import redacted
 
 GOSSIP_PORT = 7946
 OBJECTS_PORT = 7471
+_OBJECTS_URL = re.compile(
+    r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?)(:[0-9]{1,5})?/?"
+)
+"""Nothing behind the host and its port, to which paths are added; names as they stand in a request."""
 NEWCOMERS_ABOVE = 2
 """The port of newcomers is so far above that of the API."""
 
@@ -225,16 +231,14 @@ def newcomers_beside(address: str) -> str:
 def _check_objects_url(url: str) -> None:
     try:
         parts = urlsplit(url)
-        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        fits = _OBJECTS_URL.fullmatch(url) is not None and parts.port != 0
+        host = parts.hostname or ""
+        # Only an address has a colon; a name of figures and dots is one, too.
+        if ":" in host or not set(host) - set("0123456789."):
+            fits = fits and not ip_address(host).is_unspecified
     except ValueError:
-        parts, fits = urlsplit(""), False
-    if (
-        not fits
-        or parts.username is not None
-        or parts.path not in {"", "/"}
-        or parts.query
-        or parts.fragment
-    ):
+        fits = False
+    if not fits:
         raise ConfigError(
             f"--objects-url {redacted(url)!r}: write http://HOST:PORT or https://HOST:PORT, under which boards "
             "and people reach the archive"

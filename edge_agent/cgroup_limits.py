@@ -26,6 +26,7 @@ _V2: Final = "cgroup2"
 _UNLIMITED: Final = 1 << 62
 """Version 1 says something near to 2^63 for no limit."""
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+_DIGITS: Final = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ def _mounts(root: Path) -> Iterator[_Mount]:
         if len(fields) < 5 or kind not in {_V1, _V2}:
             continue
         top, point = (PurePosixPath(_unescaped(field)) for field in fields[3:5])
+        if not point.is_absolute():
+            continue
         unified = kind == _V2
         names = ("cpu", "memory") if unified else options.split(",")
         yield _Mount(top, point, frozenset(names), unified)
@@ -105,16 +108,22 @@ def _cpus(folder: Path) -> float | None:
     if not quota:
         quota = "".join(_words(folder / "cpu.cfs_quota_us"))
         period = "".join(_words(folder / "cpu.cfs_period_us"))
-    if quota.isdecimal() and period.isdecimal() and int(quota) and int(period):
-        return int(quota) / int(period)
+    if (most := _number(quota)) and (within := _number(period)):
+        return most / within
     return None
 
 
 def _memory(folder: Path) -> int | None:
     for name in ("memory.max", "memory.limit_in_bytes"):
         for size in _words(folder / name):
-            return int(size) if size.isdecimal() and int(size) < _UNLIMITED else None
+            limit = _number(size)
+            return limit if limit is not None and limit < _UNLIMITED else None
     return None
+
+
+def _number(word: str) -> int | None:
+    """Read what the kernel writes of an unsigned number of 64 bits; None for everything else."""
+    return int(word) if _DIGITS.fullmatch(word) else None
 
 
 def _words(path: Path) -> list[str]:
@@ -124,7 +133,7 @@ def _words(path: Path) -> list[str]:
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(errors="replace").splitlines()
-    except OSError:
+    except (OSError, ValueError):  # a path with a zero byte is no path
         return []
 
 

@@ -150,6 +150,8 @@ def _best_backup(path: Path, known: int) -> Path | None:
     """The backup of the latest version that is not later than `known`."""
     name = re.compile(rf"{re.escape(path.name)}\.v(\d+)\.backup")
     found = {
-        int(match[1]): one for one in path.parent.iterdir() if (match := name.fullmatch(one.name))
+        int(match[1]): one
+        for one in path.parent.iterdir()
+        if (match := name.fullmatch(one.name)) and one.is_file()
     }
     return max(((v, p) for v, p in found.items() if v <= known), default=(0, None))[1]

@@ -90,6 +90,16 @@ def test_an_older_program_leaves_a_newer_file_alone_and_says_how_to_go_back(tmp_
         refuse_newer(path, 1)
 
 
+def test_what_only_has_the_name_of_a_backup_is_none(tmp_path: Path) -> None:
+    """A folder, and a link to a backup that was moved elsewhere."""
+    path = tmp_path / "x.db"
+    opened(path, STEPS).close()
+    backup_path(path, 2).mkdir()
+    backup_path(path, 1).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NewerFileError, match="no backup that this program could read lies"):
+        refuse_newer(path, 2)
+
+
 def test_without_room_for_a_backup_nothing_changes(tmp_path: Path) -> None:
     with small_disk(tmp_path, "1m") as disk:
         path = disk.path / "x.db"

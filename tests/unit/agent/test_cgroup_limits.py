@@ -104,11 +104,14 @@ def test_both_versions_at_once(tmp_path: Path) -> None:
         {"cpu.max": "a b\n", "memory.max": "-5\n"},
         {"cpu.max": "0 0\n", "memory.max": "\xff\n"},
         {"cpu.max": "100000\n"},
+        {"cpu.max": f"{'9' * 400} 1\n", "memory.max": f"{'9' * 5000}\n"},
+        {"cpu.max": "\u0663 \u0662\n", "memory.max": "\u0663\n"},
         {},
     ],
 )
 def test_what_cannot_be_read_limits_nothing(tmp_path: Path, files: Mapping[str, str]) -> None:
-    mounts = (V2, "nonsense", "1 2 3 - cgroup2", " - ", DISK)
+    nowhere = V2.replace("/sys/fs/cgroup", "nowhere"), V2.replace("/sys/fs/cgroup", "/a\\000b")
+    mounts = (V2, "nonsense", "1 2 3 - cgroup2", " - ", DISK, *nowhere)
     root = _tree(tmp_path, "0::/../../outside\n7\n\n", mounts, files)
     assert cgroup_limits(root) == CgroupLimits(None, None)
 
