@@ -61,7 +61,7 @@ def s3_client(server: S3Server) -> AbstractAsyncContextManager["S3Client"]:
             # than Amazon's do not always understand.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            # None for a server on one's own network; else what the environment says.
+            # A server on one's own network is reached directly, others as the environment says.
             proxies={} if server.endpoint and is_near(server.endpoint) else None,
         ),
     )
