@@ -1,0 +1,1 @@
+"""The fleet by Ansible: `deploy/ansible` over ssh, on containers with systemd."""
