@@ -192,6 +192,12 @@ lane-arm64: $(STAMP) ## The image of the agent for aarch64, built and run by qem
 	@.ci/system arm64
 	@$(PY) -m tests.kit.docker $(PY) -m pytest tests/lanes/arm64 --log-cli-level=INFO --log-cli-format='%(message)s'
 
+.PHONY: lane-ansible
+lane-ansible: $(ANSIBLE)/.stamp ## docs/fleet.md over ssh, on containers with systemd, and ansible-lint beside it
+	@.ci/system ansible
+	@$(MAKE) --no-print-directory lint-ansible & lint=$$!; \
+	  $(PY) -m pytest tests/lanes/ansible --log-cli-level=INFO --log-cli-format='%(message)s'; wait $$lint
+
 .PHONY: unit
 unit: $(STAMP) ## Tests that need no server: unit, property, simulation, architecture
 	@$(PY) -m pytest tests/unit tests/property tests/simulation tests/architecture

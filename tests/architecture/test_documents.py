@@ -96,7 +96,10 @@ def test_every_link_of_a_document_leads_somewhere() -> None:
 def test_names_of_code_in_documents_are_in_the_source() -> None:
     # A renamed class or function has to be renamed in the documents, too.
     known = set[str]()
-    for path in (*sources(), *tracked("*.proto", "*.service", "Makefile", "pyproject.toml")):
+    for path in (
+        *sources(),
+        *tracked("*.proto", "*.service", "*.yml", "Makefile", "pyproject.toml"),
+    ):
         known.update(re.findall(r"\w+", text(path)))
     unknown = [
         f"{path}:{number}: {symbol}"

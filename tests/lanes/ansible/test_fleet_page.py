@@ -254,7 +254,9 @@ def _bring_wheels(made: Fleet) -> None:
             with step(f"wheels: {block.commands.strip().splitlines()[0]}"):
                 status, said = made.run(block.commands, seconds=200)
             assert status == 0, said
-    python = "boards/python/cpython-3.11-linux"
+    python = (
+        "boards/python/cpython-3.11.14-linux-aarch64-gnu"  # as the page names the one of a Jetson
+    )
     status, said = made.run(
         f"mkdir -p {python}/bin {python}/lib\n"
         f"cp /usr/bin/python3.11 {python}/bin\n"
