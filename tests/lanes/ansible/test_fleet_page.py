@@ -150,7 +150,7 @@ class Story:
             finally:
                 made.interrupt(process)
         for board in BOARDS:
-            assert made.on(board, "readlink /opt/shoal/venv") != f"{NEW}/venv\n"
+            assert made.on(board, "readlink /opt/shoal/venv") != f"/opt/shoal/{NEW}/venv\n"
             assert made.nodes()[board]["connected"], board
             assert len(made.nodes()[board]["attempts"]) == 1
         status, said = made.run("ansible-playbook site.yml --limit board-2")
@@ -208,7 +208,7 @@ class Story:
         assert re.search(rf"board-1: the board was not alive with version {BROKEN}", said)
         assert f"It runs the release {NEW} with the earlier settings again" in said
         assert "this release is broken" in said
-        assert made.on("board-1", "readlink /opt/shoal/venv") == f"{NEW}/venv\n"
+        assert made.on("board-1", "readlink /opt/shoal/venv") == f"/opt/shoal/{NEW}/venv\n"
         assert made.on("board-2", "cat /proc/sys/kernel/random/boot_id; ls /opt/shoal") == other
         until_sync(lambda: made.nodes()["board-1"]["connected"], 30, "board-1 is back")
         assert {one["agent_version"] for one in made.nodes().values()} == {NEW}
