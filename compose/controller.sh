@@ -24,7 +24,11 @@ hand_over() {
 if [ -z "${SHOAL_CONTROLLER_ARCHIVE:-}" ]; then
   export SHOAL_CONTROLLER_ARCHIVE='s3://shoal/main?endpoint=http://s3:9000'
   if [ -z "${SHOAL_CONTROLLER_OBJECTS_URL:-}" ]; then
-    export SHOAL_CONTROLLER_OBJECTS_URL="http://${SHOAL_HOST:-$S3_ADDRESS}:9000"
+    case ${SHOAL_HOST:-localhost} in
+      localhost | 127.*) host=$S3_ADDRESS ;; # which boards and this host reach, and nothing else does
+      *) host=$SHOAL_HOST ;;
+    esac
+    export SHOAL_CONTROLLER_OBJECTS_URL="http://$host:9000"
   fi
   AWS_ACCESS_KEY_ID=shoal
   read -r AWS_SECRET_ACCESS_KEY </keys/s3
