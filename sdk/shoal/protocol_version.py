@@ -18,6 +18,7 @@ builds below it, so it waits until the release before, which still speaks the ol
 Example: an agent that speaks sessions 1 to 2 and a controller that speaks 2 to 3 agree on 2.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -27,6 +28,8 @@ FIRST_VERSION: Final = "0.1.0"
 """The first build that says which protocols it speaks."""
 
 _PAGE: Final = "docs/upgrade.md"
+_SPAN: Final = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
+"""As many digits as the contract has for a protocol, which is a number of 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,5 @@ def as_text(said: Protocols) -> str:
 def from_text(words: str) -> Protocols | None:
     """Read protocols among the words of a user agent; None where it does not name them."""
     named = dict(word.split("/", 1) for word in words.split() if "/" in word)
-    low, _, high = named.get("protocols", "").partition("-")
-    if not (low.isdecimal() and high.isdecimal()):
-        return None
-    return Protocols(int(low), int(high), named.get("shoal", ""))
+    span = _SPAN.fullmatch(named.get("protocols", ""))
+    return span and Protocols(int(span[1]), int(span[2]), named.get("shoal", ""))

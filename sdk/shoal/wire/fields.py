@@ -132,13 +132,15 @@ def text(value: str, path: str) -> str:
 
 
 def word(value: str, path: str) -> str:
-    """Return a single word that a peer says of itself, if it is not too long."""
+    """Return a single word that a peer says of itself, if it is not too long and can be shown on a terminal."""
     if len(value) > limits.WORD_CHARACTERS_MAX:
         raise WireError(
             path,
             f"{value[:40]!r}… has {len(value)} characters; at most {limits.WORD_CHARACTERS_MAX} "
             "are taken",
         )
+    if not value.isprintable():
+        raise WireError(path, f"{value!r} has characters that cannot be printed")
     return value
 
 

@@ -86,7 +86,16 @@ def test_a_user_agent_says_protocols(said: Protocols) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["", "grpcurl/1.9.1 grpc-go/1.61.0", "shoal/0.1.0", "protocols/-", "protocols/1-x", "/"],
+    [
+        "",
+        "grpcurl/1.9.1 grpc-go/1.61.0",
+        "shoal/0.1.0",
+        "protocols/-",
+        "protocols/1-x",
+        "/",
+        f"protocols/{'9' * 5000}-1",
+        "protocols/\u0663-\u0664",
+    ],
 )
 def test_a_user_agent_of_another_program_says_none(words: str) -> None:
     assert from_text(words) is None

@@ -12,11 +12,13 @@ from shoal.v1 import (
     nodes_service_pb2,
     pipeline_pb2,
     pipelines_service_pb2,
+    protocols_pb2,
     session_service_pb2,
     spec_pb2,
 )
 from shoal.wire.attempt import decode_attempt_ref
 from shoal.wire.fields import WireError
+from shoal.wire.protocols import decode_protocols
 from shoal.wire.spec import decode_job_spec, decode_pipeline_spec, encode_pipeline_spec
 from shoal.wire.state import JOB_STATE, decode_reason
 from shoal.wire.view import decode_event
@@ -115,6 +117,13 @@ def test_an_unknown_reason_is_refused_and_an_unset_one_is_none() -> None:
     with pytest.raises(WireError, match=r"reason\.code: 'TIRED' is not a reason"):
         decode_reason(pipeline_pb2.Reason(code="TIRED"))
     assert decode_reason(pipeline_pb2.Reason()) == Reason()
+
+
+@pytest.mark.parametrize("version", ["0.1.0\n", "\x1b[2J", "0.1.0\u202e", "9" * 300])
+def test_a_version_is_a_word_that_a_terminal_can_show(version: str) -> None:
+    """An operator reads it in `shoal nodes`, and in a refusal."""
+    with pytest.raises(WireError, match=r"^protocols\.version: "):
+        decode_protocols(protocols_pb2.Protocols(lowest=1, highest=1, version=version))
 
 
 def test_an_attempt_has_a_whole_name() -> None:
