@@ -2,12 +2,13 @@
 
 The image is built from the shipped file on Debian 12 (the shipped base cannot be pulled everywhere). In each round a
 container of it joins a controller with a token (`docker run`), is stopped and started again, and is then left alone
-for IDLE seconds. Memory is the sum of PSS of all its processes, before its first job and after one, CPU that of all of
-them over those seconds. The peer, Dask's worker with its nanny, does the same in the same rounds, in an image of its
-own on the same base. It is the nearest daemon of PyPI that takes work for a machine.
+for IDLE seconds. Memory is the sum of PSS of all its processes: before its first job, after one, and after one with a
+stream, which the stream worker is started for. CPU is that of all of them over those seconds. The peer, Dask's worker
+with its nanny, does the same in the same rounds, in an image of its own on the same base. It is the nearest daemon of
+PyPI that takes work for a machine.
 
 Not like for like: Dask's worker has no identity, no gossip, no records between machines, keeps nothing on disk, and
-its jobs die with it. Ours runs three processes, of which two outlive the agent.
+its jobs die with it. Ours runs two processes, with streams three, of which all but the first outlive the agent.
 
 Run it with `make bench-images`; ROUNDS and IDLE say how much. The last line is one JSON object.
 """
@@ -31,7 +32,7 @@ from shoal.client import Client
 from shoal.credentials import read_credentials
 from shoal.identity import Role
 from shoal.model import PipelineState
-from shoal.spec import Job, Pipeline
+from shoal.spec import Job, Output, Pipeline, Resources, StreamInput
 from tests.kit.controller_process import ControllerProcess
 from tests.kit.docker import Docker, docker_daemon
 from tests.kit.ports import free_port
@@ -90,6 +91,7 @@ def _tell(added: float, peer_added: float, ours: list[Figures], peers: list[Figu
         "again_seconds": "docker start to session, s",
         "idle_mib": f"idle, PSS, MiB (bar {IDLE_MIB_MAX:g})",
         "worked_mib": "idle after a job, PSS, MiB",
+        "streamed_mib": "idle after a job with a stream, PSS, MiB",
         "idle_cpu": "idle, % of a core",
     }
     print(f"{'median (least to most)':46}{'agent':>24}{'Dask worker':>24}{'ratio':>8}")
@@ -150,9 +152,14 @@ async def _agent(
     async def away() -> bool:
         return not await there()
 
-    async def work() -> None:
-        job = Job("noop", ("python", "-c", "pass"))
-        submitted = await client.submit(Pipeline(f"noop-{name}", (job,)))
+    async def work(*, stream: bool) -> None:
+        program, cpus = ("python", "-c", "pass"), Resources(cpus=0.25)
+        jobs: tuple[Job, ...] = (Job("noop", program, resources=cpus),)
+        if stream:
+            source = Job("source", program, outputs=(Output("out"),), resources=cpus)
+            inputs = (StreamInput("in", "source", "out"),)
+            jobs = (source, Job("sink", program, streams=inputs, resources=cpus))
+        submitted = await client.submit(Pipeline(f"noop-{name}", jobs))
         pipeline = await client.wait(submitted.pipeline.name, deadline_seconds=60)
         if pipeline.state is not PipelineState.SUCCEEDED:
             raise RuntimeError(f"the job ended as {pipeline.state.name}")
@@ -161,7 +168,7 @@ async def _agent(
         "--env", f"SHOAL_TOKEN={word}", image,
         "agent", "--name", name, "--controller", controller.grpc,
         "--newcomers", controller.addresses["newcomers"], "--join", controller.gossip,
-        "--gossip", "127.0.0.1:0", "--streams", "127.0.0.1:0",
+        "--gossip", "127.0.0.1:0", "--streams", f"127.0.0.1:{free_port()}",
     )  # fmt: skip
     try:
         return await _figures(docker, name, words, there, away, work)
@@ -190,7 +197,8 @@ async def _worker(docker: Docker, image: str) -> Figures:
     async def is_(number: int) -> bool:
         return await asyncio.to_thread(count) == number
 
-    async def work() -> None:
+    async def work(*, stream: bool) -> None:
+        del stream  # it has none, and does the same again
         program = f"from distributed import Client; Client({place!r}).submit(abs, -1).result()"
         python = ("exec", f"{name}-scheduler", "/opt/dask/bin/python", "-c", program)
         await asyncio.to_thread(docker, *python)
@@ -209,7 +217,7 @@ async def _figures(
     words: tuple[str, ...],
     there: Callable[[], Awaitable[bool]],
     away: Callable[[], Awaitable[bool]],
-    work: Callable[[], Awaitable[None]],
+    work: Callable[..., Awaitable[None]],
 ) -> Figures:
     """Measure one container, which is gone afterwards."""
     try:
@@ -228,13 +236,17 @@ async def _figures(
         await asyncio.sleep(IDLE_SECONDS)
         cpu = (_cpu_seconds(docker, name) - cpu) / (time.monotonic() - began)
         idle = _pss_mib(docker, name)
-        await work()
+        await work(stream=False)
+        await asyncio.sleep(IDLE_SECONDS / 2)
+        worked = _pss_mib(docker, name)
+        await work(stream=True)
         await asyncio.sleep(IDLE_SECONDS / 2)
         return {
             "first_seconds": first,
             "again_seconds": again,
             "idle_mib": idle,
-            "worked_mib": _pss_mib(docker, name),
+            "worked_mib": worked,
+            "streamed_mib": _pss_mib(docker, name),
             "idle_cpu": 100 * cpu,
         }
     finally:

@@ -23,8 +23,6 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
 from edge_agent.web_sessions import WebSessions
 from services.runtime.log import fields
 from shoal.affix import beside
@@ -63,13 +61,6 @@ class _TransientError(Exception):
     """Worth another try."""
 
 
-_TROUBLE: Final = (
-    _TransientError,
-    aiohttp.ClientError,
-    TimeoutError,
-    ConnectionError,
-    ValueError,  # of what is no address
-)
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
 _NOT_YET_VALID: Final = 9  # X509_V_ERR_CERT_NOT_YET_VALID
 
@@ -127,7 +118,7 @@ class Downloader:
             try:
                 await self._attempt(transfer)
                 break
-            except _TROUBLE as error:
+            except _trouble() as error:
                 if isinstance(error, OSError) and error.errno in _LOCAL:
                     raise  # it is this disk, and no server, that does not take the bytes
                 words = _say(error)
@@ -170,10 +161,13 @@ class Downloader:
             headers["Range"] = f"bytes={transfer.received}-"
             if transfer.etag:
                 headers["If-Range"] = transfer.etag
+        session = await self.web.toward(transfer.url)
+        import aiohttp  # noqa: PLC0415 - see WebSessions
+
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS
         )
-        async with self.web.toward(transfer.url).get(
+        async with session.get(
             transfer.url,
             headers={**headers, "Accept-Encoding": "identity"},
             timeout=timeout,
@@ -259,6 +253,19 @@ class _Transfer:
         return Fetched(self.received, self.digest.hexdigest())
 
 
+def _trouble() -> tuple[type[Exception], ...]:
+    """What may end a try."""
+    import aiohttp  # noqa: PLC0415
+
+    return (
+        _TransientError,
+        aiohttp.ClientError,
+        TimeoutError,
+        ConnectionError,
+        ValueError,  # of what is no address
+    )
+
+
 def _plain(url: str) -> str:
     """An address without its query, which may carry a signature, which is secret."""
     return redacted(url.partition("?")[0])
@@ -266,6 +273,8 @@ def _plain(url: str) -> str:
 
 def _hopeless(error: BaseException) -> str:
     """Why another try would be in vain; empty if it might not."""
+    import aiohttp  # noqa: PLC0415
+
     match error:
         case aiohttp.ClientConnectorCertificateError():
             reason = error.certificate_error
@@ -287,6 +296,8 @@ def _hopeless(error: BaseException) -> str:
 
 
 def _say(error: BaseException) -> str:
+    import aiohttp  # noqa: PLC0415
+
     match error:
         case aiohttp.ClientConnectorCertificateError():
             return f"the certificate of {error.host} is not valid yet: is the clock of this node right?"

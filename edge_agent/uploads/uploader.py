@@ -12,9 +12,6 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-from yarl import URL
-
 from edge_agent.tree import open_plain
 from edge_agent.web_sessions import WebSessions
 from services.runtime.log import fields
@@ -96,12 +93,16 @@ class Uploader:
 
     async def _put(self, file: RawIOBase, artifact: Artifact, grant: UploadGrant) -> str:
         """Try once; return what was wrong if it is worth another try, or nothing."""
+        session = await self.web.toward(grant.url)
+        import aiohttp  # noqa: PLC0415 - see WebSessions
+        from yarl import URL  # noqa: PLC0415
+
         headers = {**grant.headers, "Content-Length": str(artifact.size_bytes)}
         try:
             # One deadline, moved on by each piece that the network took: no matter how large a file
             # is, a store that takes nothing more, or says nothing at the end, is given up.
             async with asyncio.timeout(self.stall_seconds) as stalled:
-                async with self.web.toward(grant.url).put(
+                async with session.put(
                     # As it was signed: another spelling of the same key has another signature.
                     URL(grant.url, encoded=True),
                     data=self._pieces(file, artifact.size_bytes, stalled)
