@@ -18,13 +18,13 @@ from tests.kit.document_blocks import Block, blocks
 from tests.kit.programs import unavailable
 from tests.kit.until import until_sync
 from tests.lanes.compose.subscriber import received, subscribe
-from tests.lanes.compose.walk import LOG, PAGE, Walk
+from tests.lanes.compose.walk import FRAMES, LOG, PAGE, Walk
 
 __all__ = ["docker"]
 
 BOARDS: Final = ("board-1", "board-2", "board-3")
 SERVICES: Final = (*BOARDS, "controller", "s3", "mosquitto")
-COUNTED: Final = 20
+COUNTED: Final = FRAMES // 4
 """Records of the counter after which its run is in its middle."""
 
 
