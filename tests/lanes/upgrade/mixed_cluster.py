@@ -32,6 +32,7 @@ class MixedCluster:
         self.state = self.folder / "controller"
         self.controller = ChildProcess(self.folder / "controller.log")
         self.agents: dict[str, ChildProcess] = {}
+        self.lease_seconds = LEASE_SECONDS
         self._addresses: dict[str, str] = {}
         self._token = ""
 
@@ -93,7 +94,14 @@ class MixedCluster:
         ]
         return build.command(
             *("controller", "--state", str(self.state), "--ready-file", str(ready), *ports),
-            *("--gossip", "off", "--lease-seconds", str(LEASE_SECONDS), "--heartbeat-seconds", "1"),
+            *(
+                "--gossip",
+                "off",
+                "--lease-seconds",
+                str(self.lease_seconds),
+                "--heartbeat-seconds",
+                "1",
+            ),
         )
 
     async def stop_controller(self) -> None:
