@@ -64,7 +64,9 @@ async def test_a_board_imaged_twice_is_told_and_may_not_run_a_job_twice(
 ) -> None:
     ledger, gate = tmp_path / "ledger", tmp_path / "gate"
     beat = BEAT.format(gate=gate, ledger=ledger)
-    async with running(tmp_path / "controller") as cluster:
+    # A lease so long that a slow start of the boards gives no job to another attempt.
+    lease = {"lease_seconds": 120.0, "heartbeat_seconds": 1.0}
+    async with running(tmp_path / "controller", **lease) as cluster:
         words = ("--gossip", "127.0.0.1:0", "--join", cluster.addresses.gossip)
         async with (
             board(cluster, *words) as first,
