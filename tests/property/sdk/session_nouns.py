@@ -99,7 +99,8 @@ CONDITIONS = drawn(
     stream_worker_version=TEXT,
     outdated=TEXT,
 )
-PROTOCOLS = st.tuples(st.integers(1, 2**31), st.integers(0, 2**31), WORDS).map(
+PRINTABLE = WORDS.map(lambda word: "".join(one for one in word if one.isprintable()))
+PROTOCOLS = st.tuples(st.integers(1, 2**31), st.integers(0, 2**31), PRINTABLE).map(
     lambda drawn: Protocols(drawn[0], drawn[0] + drawn[1], drawn[2])
 )
 FROM_AGENT = st.one_of(
