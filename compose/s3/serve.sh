@@ -1,6 +1,6 @@
 #!/bin/sh
-# Serves S3 at GATEWAY_PORT, with the bucket S3_BUCKET, to callers that sign with the secret in /keys/s3; SIGTERM ends it.
-# The first start makes the secret, which the controller reads from the same volume.
+# Serves S3 at GATEWAY_PORT, with the bucket S3_BUCKET; SIGTERM ends it.
+# Addresses are signed with the secret in /keys/s3. The first start makes it, and the controller reads it there.
 set -u
 key=/keys/s3
 if [ ! -s $key ]; then
