@@ -90,33 +90,33 @@ OBSERVATIONS = drawn(
     holds=specs.tuples(specs.HOLDS),
     ended_inputs=specs.tuples(IDS),
 )
+SHOWN = TEXT.map(lambda text: "".join(one for one in text if one.isprintable()))
 FOLLOWED = drawn(Followed, cluster_id=WORDS, term=NUMBERS_64, start_id=TEXT, commit=NUMBERS_64)
 CONDITIONS = drawn(
     NodeCondition,
     refuses=TEXT,
     kept=specs.tuples(specs.KEPT_FOLDERS),
-    keeper_version=TEXT,
-    stream_worker_version=TEXT,
+    keeper_version=SHOWN,
+    stream_worker_version=SHOWN,
     outdated=TEXT,
 )
-PRINTABLE = WORDS.map(lambda word: "".join(one for one in word if one.isprintable()))
-PROTOCOLS = st.tuples(st.integers(1, 2**31), st.integers(0, 2**31), PRINTABLE).map(
+PROTOCOLS = st.tuples(st.integers(1, 2**31), st.integers(0, 2**31), SHOWN).map(
     lambda drawn: Protocols(drawn[0], drawn[0] + drawn[1], drawn[2])
 )
 FROM_AGENT = st.one_of(
     drawn(
         Hello,
         node=IDS,
-        agent_id=TEXT,
+        agent_id=SHOWN,
         capacity=specs.CAPACITIES,
-        stream_address=TEXT,
-        agent_version=TEXT,
+        stream_address=SHOWN,
+        agent_version=SHOWN,
         labels=specs.MAPPINGS,
-        architecture=TEXT,
+        architecture=SHOWN,
         attempts=specs.tuples(OBSERVATIONS),
         bundles=st.frozensets(specs.HASHES, max_size=3),
-        member_name=WORDS,
-        instance_id=TEXT,
+        member_name=SHOWN.filter(bool),
+        instance_id=SHOWN,
         followed=st.none() | FOLLOWED,
         condition=CONDITIONS,
         says_holds=st.booleans(),

@@ -127,7 +127,8 @@ PIPELINES = st.builds(spec.Pipeline, IDS, tuples(JOBS), MAYBE_HASHES, MAPPINGS, 
 
 REASONS = st.builds(Reason, st.sampled_from(ReasonCode), st.integers(-(2**31), 2**31 - 1), TEXT)
 ARTIFACTS = st.builds(Artifact, PATHS, NUMBERS_63, HASHES, TEXT)
-CAPACITIES = st.builds(Capacity, st.floats(0, 1e4), NUMBERS_63, tuples(WORDS))
+_DEVICES = tuples(WORDS.filter(str.isprintable))
+CAPACITIES = st.builds(Capacity, st.floats(0, 1e4), NUMBERS_63, _DEVICES)
 HOLDS = st.builds(PortHold, IDS, COUNTS, st.integers(0, limits.RECORDS_MAX), st.booleans())
 KEPT_FOLDERS = st.builds(
     KeptFolder,
