@@ -4,7 +4,9 @@ Rule: while the process is well and its event loop turns, the file holds the sec
 which it was written last, a whole number with a line break, at most `HEALTH_SECONDS` ago or a little more.
 A probe compares it with the first number of /proc/uptime, which is the same clock: no shell needs another
 program for that, and no clock that can be set matters.
-Example: `read up _ < /proc/uptime && read at < FILE && [ $((${up%%.*} - at)) -lt 20 ]`.
+A file that an earlier start of the machine has left says more seconds than have passed since, or is old.
+Example: `read up _ < /proc/uptime && read at < FILE &&
+[ "$at" -le "${up%%.*}" ] && [ $((${up%%.*} - at)) -lt 20 ]`.
 """
 
 import asyncio

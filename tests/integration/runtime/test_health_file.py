@@ -3,14 +3,21 @@
 import asyncio
 import signal
 import subprocess
+import time
 from pathlib import Path
+
+import pytest
 
 from services.runtime.health_file import HealthFile
 from tests.kit.agent_process import AgentProcess
 from tests.kit.controller_process import ControllerProcess
+from tests.kit.tree import text
 from tests.kit.until import until
 
-PROBE = 'read up _ < /proc/uptime && read at < "$0" && [ $((${up%%.*} - at)) -lt 20 ]'
+PROBE = (
+    'read up _ < /proc/uptime && read at < "$0" && '
+    '[ "$at" -le "${up%%.*}" ] && [ $((${up%%.*} - at)) -lt 20 ]'
+)
 """That of edge_agent/Dockerfile."""
 
 
@@ -44,6 +51,25 @@ async def test_a_process_that_stands_still_is_not_well(tmp_path: Path) -> None:
         assert not well(path)
         keeping.cancel()
     assert not path.exists()
+
+
+def test_what_a_start_of_the_machine_before_has_left_is_not_well(tmp_path: Path) -> None:
+    """Power fails, nothing removes the file, and no agent comes up any more."""
+    path = tmp_path / "health"
+    now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+    path.write_text(f"{now}\n")
+    assert well(path)
+    path.write_text(f"{now + 1_000}\n")
+    assert not well(path)
+
+
+@pytest.mark.parametrize(
+    "file", ["edge_agent/Dockerfile", "control/Dockerfile", "compose/docker-compose.yml"]
+)
+def test_every_probe_is_this_one(file: str) -> None:
+    words = text(Path(file)).replace("$$", "$")
+    for part in PROBE.split(' < "$0" && '):
+        assert part in words
 
 
 async def test_a_folder_that_is_not_there_harms_nothing(tmp_path: Path) -> None:
