@@ -6,18 +6,26 @@ ready=/run/shoal/ready.json
 token=/tokens/boards.token
 said=/run/shoal/said
 
+new_token() {
+  shoal token create --role node --name 'board-*' --ttl 24h --uses 100 >$token.new && mv $token.new $token
+}
+
+make_token() {
+  until new_token 2>$said; do
+    echo "the boards have no new token, and this is tried again: $(cat $said)" >&2
+    sleep 2
+  done
+}
+
 hand_over() {
   until [ -s $ready ]; do sleep 0.2; done
   umask 077
-  until shoal token create --role node --name 'board-*' --ttl 24h --uses 100 >$token.new 2>$said; do
-    cat $said >&2
-    sleep 2
-  done
-  mv $token.new $token
+  make_token
   # An id says which container this is, whatever the project is called and whichever compose has started it.
   read -r container </etc/hostname
   echo "to log in on this host:  docker exec $container shoal token create --role submitter" \
     "| shoal login --controller ${SHOAL_HOST:-127.0.0.1}:7470 --token-file -"
+  while sleep 43200; do make_token; done # for boards that are added later
 }
 
 # Without another archive it is the S3 server of this cluster, which boards and this host reach under one address.
