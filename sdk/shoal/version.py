@@ -6,7 +6,7 @@ which commit it was made of; a checkout that is installed as it is says none, be
 
 from typing import Final
 
-VERSION: Final = "0.1.0"
+VERSION: Final = "0.2.0.dev0"
 """Of both distributions; `shoal-server` wants exactly this one of `shoal`."""
 
 COMMIT: Final = ""
