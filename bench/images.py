@@ -153,7 +153,8 @@ async def _agent(
         return not await there()
 
     async def work(*, stream: bool) -> None:
-        program, cpus = ("python", "-c", "pass"), Resources(cpus=0.25)
+        # It prints, so that there is an artifact to store.
+        program, cpus = ("python", "-c", "print(1)"), Resources(cpus=0.25)
         jobs: tuple[Job, ...] = (Job("noop", program, resources=cpus),)
         if stream:
             source = Job("source", program, outputs=(Output("out"),), resources=cpus)
