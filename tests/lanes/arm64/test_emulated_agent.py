@@ -23,7 +23,7 @@ from shoal.model import PipelineState
 from tests.kit.agent_process import AgentProcess
 from tests.kit.cluster import contents, describe, job_of, submit
 from tests.kit.controller_process import ControllerProcess
-from tests.kit.emulation import FORMAT, aarch64_programs
+from tests.kit.emulation import aarch64_programs
 from tests.kit.programs import program
 from tests.kit.until import until
 from tests.lanes.arm64.conftest import AUTHORITIES, LOG, BoardImage, block_of, carry_out
@@ -218,12 +218,3 @@ async def test_an_emulated_agent_joins_and_works_with_a_native_one(
             "a job with requirements, and %d records to it and %d from it over streams: %.1f s",
             RECORDS, RECORDS, time.monotonic() - began,
         )  # fmt: skip
-
-
-def test_after_a_failure_the_kernel_is_as_it_was_before(emulation: None) -> None:
-    del emulation
-    mounted = Path("/proc/mounts").read_text()
-    registered = FORMAT.read_text()
-    with pytest.raises(ZeroDivisionError), aarch64_programs():
-        raise ZeroDivisionError
-    assert (Path("/proc/mounts").read_text(), FORMAT.read_text()) == (mounted, registered)
