@@ -6,7 +6,7 @@
 # 1. SIGTERM and SIGINT go to the agent; when that has ended, so does the container.
 # 2. An agent that ends by itself with status 0 has done what it was asked to.
 # 3. An agent that refuses its first start (status 2; 4 for another version) needs a remedy, and nothing depends on it yet.
-# 4. Any other end is followed by another start, two seconds later.
+# 4. Any other end is followed by another start, two seconds later. A signal in between ends the container, too.
 # Other words than `agent` are a command of `shoal`, which takes the place of this script.
 set -u
 if [ "${1:-agent}" != agent ]; then
@@ -39,7 +39,10 @@ while [ -z "$stopping" ]; do
   case $starts:$status in
     *:0 | 1:2 | 1:4) exit "$status" ;;
   esac
-  echo "the agent has ended with status $status; its keeper and its jobs go on, and another one is started" >&2
+  why=
+  [ "$status" -ne 137 ] || why=" (killed; where nobody did that, the container has too little memory)"
+  echo "the agent has ended with status $status$why; its keeper and its jobs go on, and another one is started" >&2
   sleep 2 &
   wait $!
 done
+exit 0
