@@ -145,7 +145,7 @@ lint-buf:
 .PHONY: lint-ansible
 lint-ansible: $(ANSIBLE)/.stamp ## The playbooks and roles of deploy/ansible; its lane does it, too
 	$(SAY) "ansible-lint"
-	@cd deploy/ansible && PATH="$(abspath $(ANSIBLE))/bin:$$PATH" LC_ALL=C.UTF-8 ansible-lint --offline --quiet
+	@cd deploy/ansible && PATH="$(abspath $(ANSIBLE))/bin:$$PATH" LC_ALL=C.UTF-8 ansible-lint --offline -q
 
 .PHONY: format
 format: $(STAMP) ## Let ruff and buf put the source in form
