@@ -156,7 +156,8 @@ format: $(STAMP) ## Let ruff and buf put the source in form
 # What CI runs: rows of lanes side by side, and in a row one lane after the other (.ci/lanes). A lane is named here
 # and has a target lane-NAME below.
 # Lanes share the checkout, /tmp and the loopback interface, so each test brings folders and ports of its own.
-LANES := unit,compose,ansible integration sim,arm64,packages,upgrade
+# Lanes with a docker daemon are in one row, since there can be one such daemon at a time.
+LANES := unit,compose,arm64,ansible integration sim,packages,upgrade
 
 comma := ,
 .PHONY: test $(patsubst %,lane-%,$(subst $(comma), ,$(LANES)))

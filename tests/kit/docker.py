@@ -5,6 +5,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ from tests.kit.programs import SEARCH_PATH, program, unavailable
 from tests.kit.tree import ROOT
 from tests.kit.until import PATIENCE, until_sync
 
+LOG = logging.getLogger(__name__)
+
 HOST_VARIABLE: Final = "DOCKER_HOST"
 PATH: Final = os.pathsep.join(["/usr/bin", SEARCH_PATH])
 """Debian's programs come first, whatever else is called `docker`."""
@@ -33,6 +36,15 @@ _LOCK: Final = Path(tempfile.gettempdir()) / "shoal-docker.lock"
 _ALONE_SECONDS: Final = 300
 _FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
 _BRIDGE: Final = Path("/sys/class/net/docker0")
+DOWNLOADS: Final = 3
+"""How often a build is tried whose downloads are cut off."""
+
+
+def hung_up(said: str) -> bool:
+    """Whether a build failed because a registry hung up, by what it said."""
+    return any(
+        word in said for word in ("Failed to download", "Connection broken", "ReadTimeoutError")
+    )
 
 
 class DockerError(Exception):
@@ -75,9 +87,23 @@ class Docker:
     ) -> str:
         """Run a program that speaks to the daemon to its end and return what it printed.
 
+        Where a registry hangs up, it is run again.
+
         Raises:
             DockerError: it failed.
         """
+        for left in range(DOWNLOADS - 1, 0, -1):
+            try:
+                return self._run(words, seconds, stdin, more)
+            except DockerError as error:
+                if not hung_up(str(error)):
+                    raise
+                LOG.warning("a registry hung up; %d more tries", left)
+        return self._run(words, seconds, stdin, more)
+
+    def _run(
+        self, words: Sequence[str], seconds: float, stdin: str, more: Mapping[str, str] | None
+    ) -> str:
         ended = subprocess.run(
             words,
             input=stdin,

@@ -8,7 +8,9 @@ from tests.integration.access.conftest import Cluster
 from tests.kit.scripted_agent import ScriptedAgent, connected_agent, observed
 from tests.kit.until import until
 
-SECRET = Pipeline("secret", (Job("camera", ("true",), variables={"API_TOKEN": "x9"}),))
+SECRET = Pipeline(
+    "secret", (Job("camera", ("true",), variables={"API_TOKEN": "no-board-sees-this"}),)
+)
 
 
 async def test_a_board_neither_gets_nor_ends_what_runs_on_another_one(cluster: Cluster) -> None:
@@ -38,7 +40,9 @@ async def test_a_board_neither_gets_nor_ends_what_runs_on_another_one(cluster: C
             assert {one.reason for one in thief.refused()} == {"FENCED"}
             assert thief.granted() is None
             assert thief.assignments == {}
-            assert not any(b"x9" in message.SerializeToString() for message in thief.messages)
+            assert not any(
+                b"no-board-sees-this" in message.SerializeToString() for message in thief.messages
+            )
         view = await operator.get(name)
         assert view.state is PipelineState.RUNNING
         assert view.jobs[0].node == "cam-1"
