@@ -154,7 +154,7 @@ def test_u4_u5_a_cluster_that_is_killed_leaves_nothing_and_several_are_known_by_
     dead = home.said("up", "-d", "--name", "second", "--mqtt", "mqtt://u:pw@127.0.0.1:1", *SMALL)
     events = line_of(dead, "events")
     assert "mqtt://127.0.0.1:1 unreachable since" in events
-    assert "refused" in events
+    assert "nothing listens on port 1 of 127.0.0.1" in events
     assert "start it, or name another one with --mqtt" in events
     assert "pw" not in dead
 
