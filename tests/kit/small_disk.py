@@ -3,12 +3,13 @@
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.kit.programs import program
+from tests.kit.until import until_sync
 
 _PIECE = 64 * 1024
 
@@ -44,8 +45,13 @@ class SmallDisk:
         (self.path / "filler").unlink(missing_ok=True)
 
     def remount(self, how: str) -> None:
-        """Change how it is mounted: "ro" or "rw"."""
-        _mount("-o", f"remount,{how}", str(self.path))
+        """Change how it is mounted: "ro" or "rw".
+
+        It waits while the disk is busy: a process that ends gives its memory back, by which it is seen, before
+        its files.
+        """
+        options = ("-o", f"remount,{how}", str(self.path))
+        until_sync(lambda: _busy(options) is None, 10, f"that nothing holds {self.path}")
 
     def unmount(self) -> None:
         """Take it away, with whatever is still open on it."""
@@ -68,6 +74,15 @@ def small_disk(path: Path, size: str = "16m") -> Iterator[SmallDisk]:
 
 
 def _mount(*words: str) -> None:
+    if (busy := _busy(words)) is not None:
+        pytest.fail(busy)
+
+
+def _busy(words: Sequence[str]) -> str | None:
+    """Mount; what mount(8) says where the disk is busy, and a failure where it says anything else."""
     done = subprocess.run([program("mount"), *words], capture_output=True, text=True, check=False)
-    if done.returncode:
+    if not done.returncode:
+        return None
+    if "busy" not in done.stderr:
         pytest.fail(f"mount {' '.join(words)} failed: {done.stderr.strip()}")
+    return done.stderr.strip()

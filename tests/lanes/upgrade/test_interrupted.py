@@ -1,8 +1,10 @@
 """An installation that is killed in its middle: what is seen of it, and how it is repaired (docs/upgrade.md)."""
 
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.kit.builds import Build, build_of, make_environment, this_build
@@ -25,6 +27,23 @@ def pip(python: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "pip", *into, *words]
 
 
+def kill_in_its_middle(command: list[str], reached: Callable[[], bool], what: str) -> None:
+    """Start an installation and kill all of it: `pip --python` works in a process of its own below the first."""
+    with subprocess.Popen(command, start_new_session=True) as installing:
+        until_sync(reached, 60, what)
+        os.killpg(installing.pid, signal.SIGKILL)
+    assert installing.returncode == -signal.SIGKILL
+    until_sync(lambda: not _lives(installing.pid), 30, "the end of all of its processes")
+
+
+def _lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def says_its_version(python: Path) -> bool:
     """Whether the program runs at all."""
     return Build("", python).call("--version", folder=python.parent).returncode == 0
@@ -43,15 +62,13 @@ def test_one_into_a_folder_of_its_own_changes_nothing_until_the_link_is_switched
     make_environment(new)
     python = new / "bin" / "python"
     packages = next((new / "lib").glob("python*/site-packages"))
-    with subprocess.Popen(pip(python, *map(str, wheels))) as installing:
-        until_sync((packages / "shoal").exists, 60, "the first files of it")
-        installing.send_signal(signal.SIGKILL)
-    assert installing.returncode == -signal.SIGKILL
+    install = pip(python, *map(str, wheels))
+    kill_in_its_middle(install, (packages / "shoal").exists, "the first files of it")
     assert says_its_version(link / "bin" / "python"), "what runs has not noticed"
     # Again from the beginning, then the link, in one step.
     subprocess.run(["rm", "-rf", new.parent], check=True)
     make_environment(new)
-    subprocess.run(pip(python, *map(str, wheels)), check=True, timeout=240)
+    subprocess.run(install, check=True, timeout=240)
     (tmp_path / "venv.new").symlink_to("new/venv")
     (tmp_path / "venv.new").replace(link)
     assert says_its_version(link / "bin" / "python")
@@ -65,11 +82,8 @@ def test_one_in_place_is_repaired_by_installing_again(tmp_path: Path) -> None:
     packages = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
     wheels = [str(one) for one in build_wheels("HEAD", tmp_path / "wheels")]
     again = pip(python, "--force-reinstall", *wheels)
-    with subprocess.Popen(again) as installing:
-        # pip moves what it takes out aside, under names that begin with a tilde.
-        until_sync(lambda: any(packages.glob("~*")), 60, "what is taken out")
-        installing.send_signal(signal.SIGKILL)
-    assert installing.returncode == -signal.SIGKILL
+    # pip moves what it takes out aside, under names that begin with a tilde.
+    kill_in_its_middle(again, lambda: any(packages.glob("~*")), "what is taken out")
     subprocess.run(again, check=True, timeout=240)
     assert says_its_version(python)
     assert this_build().call("--version", folder=tmp_path).returncode == 0
