@@ -40,6 +40,7 @@ class LocalClusterConfig:
     `mqtt` is a broker's address, "auto" (mosquitto, if the program is at hand) or "none".
     `archive` is an object store's address; empty means a folder below `state`.
     `cpus` is what each agent says it has, so that a pipeline fits a small machine.
+    `controller_environ`: further variables of the controller, such as SHOAL_CONTROLLER_SOURCE_BUCKETS.
     `insecure`: every process believes every other. Else the controller makes an identity for the cluster,
     and lets the agents join.
     `stop_jobs`: agents end their jobs when they are asked to end, which is also when this process
@@ -56,6 +57,7 @@ class LocalClusterConfig:
     labels: Mapping[str, str] | None = None
     stop_jobs: bool = False
     insecure: bool = False
+    controller_environ: Mapping[str, str] | None = None
 
 
 class LocalCluster:
@@ -74,7 +76,7 @@ class LocalCluster:
         self.gossip_address = ""
         self.broker_url = "" if config.mqtt in {"auto", _NO_BROKER} else config.mqtt
         self.broker: Child | None = None
-        self._environ = dict(os.environ)
+        self._environ = {**os.environ, **(config.controller_environ or {})}
         # Boards hold no keys of the object store; only the controller signs.
         self._agent_environ = {
             key: value for key, value in os.environ.items() if not key.startswith("AWS_")

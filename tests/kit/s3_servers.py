@@ -1,4 +1,4 @@
-"""Real S3 servers: moto, which is quick, and ministack, which is strict."""
+"""Real S3 servers: moto, which is quick, and ministack, which is strict and has queues (SQS), too."""
 
 import os
 import secrets
@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -14,6 +15,7 @@ from services.archive.s3_store import s3_client
 from tests.kit.child_process import ChildProcess
 from tests.kit.ports import accepts, free_port
 from tests.kit.programs import program
+from tests.kit.tree import ROOT
 from tests.kit.until import until_sync
 
 BUCKET = "shoal-archive"
@@ -33,34 +35,70 @@ def ministack_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     """Address of a ministack server, which checks checksums and races of conditional PUTs.
 
     It pins another botocore, so it lives in an environment of its own: `make test` makes it, and
-    SHOAL_MINISTACK names its program.
+    SHOAL_MINISTACK may name another program.
     """
-    command = program(os.environ.get("SHOAL_MINISTACK") or "ministack")
-    port = free_port()
-    folder = tmp_path_factory.mktemp("ministack")
-    settings = {
-        "BIND_HOST": "127.0.0.1",
-        "GATEWAY_PORT": str(port),
-        "SERVICES": "s3",
-        "S3_PERSIST": "1",
-        "S3_DATA_DIR": str(folder / "data"),
-    }
-    yield from _serve([command], port, settings, folder)
+    with Ministack(tmp_path_factory.mktemp("ministack")) as server:
+        yield server.endpoint
+
+
+class Ministack:
+    """One ministack on 127.0.0.1 with S3 and SQS; it keeps its port over stop and start, its objects but no queue.
+
+    Args:
+        folder: where its objects and its log go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        made = ROOT / ".venv-ministack" / "bin" / "ministack"
+        named = os.environ.get("SHOAL_MINISTACK") or (str(made) if made.exists() else "ministack")
+        self._program = program(named)
+        self._folder = folder
+        self._child = ChildProcess(folder / "log")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts connections."""
+        settings = {
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self.port),
+            "SERVICES": "s3,sqs",
+            "S3_PERSIST": "1",
+            "S3_DATA_DIR": str(self._folder / "data"),
+        }
+        _begin(self._child, [self._program], self.port, settings, self._folder)
+
+    def stop(self) -> None:
+        """End it; does nothing when it does not run."""
+        self._child.end(signal.SIGTERM, 10)
 
 
 def _serve(
     command: list[str], port: int, settings: Mapping[str, str], folder: Path
 ) -> Iterator[str]:
     child = ChildProcess(folder / "log")
-    process = child.run(command, {**os.environ, **CREDENTIALS, **settings}, folder)
     try:
-        until_sync(
-            lambda: accepts(port) or process.poll() is not None, 60, f"{command[0]} on port {port}"
-        )
-        assert process.poll() is None, child.log()
+        _begin(child, command, port, settings, folder)
         yield f"http://127.0.0.1:{port}"
     finally:
         child.end(signal.SIGTERM, 10)
+
+
+def _begin(
+    child: ChildProcess, command: list[str], port: int, settings: Mapping[str, str], folder: Path
+) -> None:
+    process = child.run(command, {**os.environ, **CREDENTIALS, **settings}, folder)
+    until_sync(
+        lambda: accepts(port) or process.poll() is not None, 60, f"{command[0]} on port {port}"
+    )
+    assert process.poll() is None, child.log()
 
 
 async def make_bucket(server: S3Server) -> str:
