@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from shoal import limits, names, spec
+from shoal.checks.compat import compat_problems
 from shoal.checks.job import job_problems
 from shoal.checks.ports import port_problems
 from shoal.checks.problem import Path, Problem, id_problems
@@ -48,6 +49,8 @@ def _problems(
     yield from id_problems(("name",), "pipeline", pipeline.name)
     yield from _labels(("labels",), pipeline.labels)
     yield from _parameters(("parameters",), pipeline.parameters)
+    if pipeline.compat is not None:
+        yield from compat_problems(pipeline.compat, pipeline.jobs)
     if not pipeline.jobs:
         yield Problem(("jobs",), "there are none; a pipeline has at least one job")
     yield from _names_of_jobs(pipeline)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from shoal.compat import Compat
 from shoal.model import no_strings
 from shoal.parameter import ParameterValue, no_values
 
@@ -316,6 +317,8 @@ class Pipeline:
     labels: Mapping[str, str] = field(default_factory=no_strings)
     parameters: Mapping[str, ParameterValue] = field(default_factory=no_values)
     """What was put into the file, by the names of its parameters and in its order; only shown."""
+    compat: Compat | None = None
+    """What is done for programs that know it as a task of the edge-analytics dashboard."""
 
     def job(self, name: str) -> Job:
         """The job of that name.

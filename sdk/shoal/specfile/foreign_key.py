@@ -48,6 +48,8 @@ _PIPELINE = _table([
     ("files folder path context workdir working_dir directory src source", _FILES),
     ("image container build", _PACKAGES),
     ("volumes mounts", _FILES),
+    ("user user_name action action_type task_name updates updates_topic legacy legacy_results",
+     "what the edge-analytics dashboard needs stands under `compat: {user: ada, task: task7}`"),
     ("params param args arguments inputs config values settings options",
      "values that a run may give are declared under `parameters: {NAME: {default: VALUE}}`"),
     ("tags annotations", "write `labels: {key: value}`"),
@@ -130,6 +132,13 @@ _BUNDLE = _table([
     ("folder directory context root source src", "write `path: .`"),
     ("ignore excludes include", "write `exclude: ['*.pyc', data/]`"),
 ])  # fmt: skip
+_COMPAT = _table([
+    ("user_name username name", "write `user: NAME`"),
+    ("action_type actiontype", "write `action: NAME`"),
+    ("task_name taskname", "write `task: NAME`"),
+    ("updates update_topic topic mqtt", "write `updates_topic: true`"),
+    ("legacy results", "write `legacy_results: true`"),
+])  # fmt: skip
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -155,6 +164,8 @@ def _around(path: Path) -> Mapping[str, str]:
             return _PIPELINE
         case ("bundle",):
             return _BUNDLE
+        case ("compat",):
+            return _COMPAT
         case ("parameters", _):
             return _PARAMETER
         case ("jobs", _):

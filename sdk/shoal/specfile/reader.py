@@ -10,6 +10,7 @@ import yaml
 
 from shoal import spec
 from shoal.checks.problem import Path
+from shoal.compat import Compat
 from shoal.limits import BUFFER_MAX
 from shoal.model import no_strings
 from shoal.parameter import Parameter
@@ -22,7 +23,7 @@ from shoal.specfile.tree import mark_of
 from shoal.specfile.values import GivenValues
 from shoal.suggestion import did_you_mean
 
-_PIPELINE_KEYS = ("name", "parameters", "bundle", "labels", "jobs")
+_PIPELINE_KEYS = ("name", "parameters", "bundle", "labels", "compat", "jobs")
 _ENVIRONMENT_KEYS = ("python", "system_site_packages", "steps", *STEP_KINDS, "sha256")
 _STAND_IN_KEYS = ("default", "repeat", "buffer", "drop")
 _STREAM_KEYS = (
@@ -78,6 +79,7 @@ class Reader:
             )
         bundle, exclude = self._bundle(found.get("bundle"))
         labels = self._map(found["labels"], ("labels",)) if "labels" in found else no_strings()
+        compat = self._compat(found["compat"], ("compat",)) if "compat" in found else None
         jobs: tuple[spec.Job, ...] = ()
         if "jobs" in found:
             jobs = self._jobs(found["jobs"])
@@ -89,7 +91,13 @@ class Reader:
                 "belongs, or remove it",
             )
         return Draft(
-            spec.Pipeline(name, jobs, labels=labels, parameters=MappingProxyType(values.by_name)),
+            spec.Pipeline(
+                name,
+                jobs,
+                labels=labels,
+                parameters=MappingProxyType(values.by_name),
+                compat=compat,
+            ),
             bundle,
             exclude,
             self._complete and not scalars.keys_refused,
@@ -114,6 +122,19 @@ class Reader:
         if "exclude" not in fields:
             return folder, ()
         return folder, exclude(fields["exclude"], (*path, "exclude"))
+
+    def _compat(self, node: yaml.Node, path: Path) -> Compat | None:
+        scalars = self._scalars
+        readers: Readers = {
+            "user": ("user", scalars.text),
+            "action": ("action", scalars.text),
+            "task": ("task", scalars.text),
+            "updates_topic": ("updates_topic", scalars.boolean),
+            "legacy_results": ("legacy_results", scalars.boolean),
+        }
+        wanted = "a mapping such as {user: ada, task: task7, updates_topic: true}"
+        found = scalars.mapping(Compat(), node, path, readers, wanted)
+        return None if found == Compat() else found
 
     def _jobs(self, node: yaml.Node) -> tuple[spec.Job, ...]:
         path = ("jobs",)

@@ -342,6 +342,7 @@ class PipelineSpec(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    COMPAT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the pipeline, `[a-z][a-z0-9-]{0,62}`; the id of a submission is this name and a suffix."""
     bundle_digest: _builtins.str
@@ -358,6 +359,10 @@ class PipelineSpec(_message.Message):
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]:
         """What was put into the specification as it was read, in the order of its file; shown, never interpreted."""
 
+    @_builtins.property
+    def compat(self) -> Global___CompatSpec:
+        """What is done for programs of the edge-analytics dashboard; unset: nothing."""
+
     def __init__(
         self,
         *,
@@ -366,14 +371,55 @@ class PipelineSpec(_message.Message):
         jobs: _abc.Iterable[Global___JobSpec] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         parameters: _abc.Iterable[Global___Parameter] | None = ...,
+        compat: Global___CompatSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compat", b"compat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "jobs", b"jobs", "labels", b"labels", "name", b"name", "parameters", b"parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "compat", b"compat", "jobs", b"jobs", "labels", b"labels", "name", b"name", "parameters", b"parameters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PipelineSpec: _TypeAlias = PipelineSpec  # noqa: Y015
+
+@_typing.final
+class CompatSpec(_message.Message):
+    """Under which names the edge-analytics dashboard knows a pipeline of one job, and what it is given of it.
+    A name has no `/` and no control character, is neither `.` nor `..`, and has 128 bytes at most.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    UPDATES_TOPIC_FIELD_NUMBER: _builtins.int
+    LEGACY_RESULTS_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """The `userName` of messages, and the first part of keys."""
+    action: _builtins.str
+    """The `actionType` of task messages, and the second part of keys."""
+    task: _builtins.str
+    """The `taskName` of messages, and the third part of keys."""
+    updates_topic: _builtins.bool
+    """Whether each step is published on the topic `Updates`; needs `user` and `task`."""
+    legacy_results: _builtins.bool
+    """Whether results are copied to `{user}/{action}/{task}/Results/` before the last step; needs all three names."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        action: _builtins.str = ...,
+        task: _builtins.str = ...,
+        updates_topic: _builtins.bool = ...,
+        legacy_results: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "legacy_results", b"legacy_results", "task", b"task", "updates_topic", b"updates_topic", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompatSpec: _TypeAlias = CompatSpec  # noqa: Y015
 
 @_typing.final
 class Parameter(_message.Message):

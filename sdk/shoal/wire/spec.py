@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from shoal import limits, spec
+from shoal.compat import Compat, compat_name_problem
 from shoal.parameter import ParameterValue, name_problem, value_problem
 from shoal.v1 import spec_pb2
 from shoal.wire import fields
@@ -314,6 +315,19 @@ def _decode_parameter(message: spec_pb2.Parameter, path: str) -> tuple[str, Para
     return message.name, value
 
 
+def _decode_compat_name(name: str, path: str) -> str:
+    if problem := compat_name_problem(name):
+        raise WireError(path, f"{name[:40]!r} {problem}")
+    return name
+
+
+_COMPAT = codec(
+    Compat,
+    spec_pb2.CompatSpec,
+    user=checked(_decode_compat_name),
+    action=checked(_decode_compat_name),
+    task=checked(_decode_compat_name),
+)
 JOB_SPEC = NounCodec(encode_job_spec, decode_job_spec)
 PIPELINE_SPEC = encode_pipeline_spec, decode_pipeline_spec = codec(
     spec.Pipeline,
@@ -322,6 +336,7 @@ PIPELINE_SPEC = encode_pipeline_spec, decode_pipeline_spec = codec(
     jobs=each(JOB_SPEC),
     bundle_digest=checked(fields.sha256),
     parameters=checked(_decode_parameters, _encode_parameters),
+    compat=maybe(_COMPAT),
 )
 
 

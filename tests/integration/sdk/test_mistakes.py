@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shoal.cli.main import cli
-from tests.integration.sdk.mistakes import identities, parameters
+from tests.integration.sdk.mistakes import compat, identities, parameters
 from tests.integration.sdk.mistakes.machines import ALL as OF_MACHINES
 from tests.integration.sdk.mistakes.mistake import Mistake, SpecMistake
 from tests.integration.sdk.mistakes.options import OPTIONS
@@ -22,7 +22,7 @@ from tests.integration.sdk.mistakes.pipelines import PIPELINES
 from tests.integration.sdk.mistakes.specification import SPECIFICATIONS
 
 ROWS = (*OPTIONS, *parameters.OPTIONS, *PIPELINES, *OF_MACHINES, *identities.ALL)
-SPECS = (*SPECIFICATIONS, *parameters.SPECIFICATIONS)
+SPECS = (*SPECIFICATIONS, *parameters.SPECIFICATIONS, *compat.SPECIFICATIONS)
 FILES = {
     "good.yaml": "name: good\njobs:\n  a: {run: x, outputs: [o]}\n  b: {run: y, inputs: {i: a.o}}\n",
     "other.yaml": "name: other\njobs:\n  a: {run: x}\n",

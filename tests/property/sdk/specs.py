@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from shoal import limits, spec, view
+from shoal.compat import Compat
 from shoal.kept_folder import KeptFolder
 from shoal.model import (
     Artifact,
@@ -123,7 +124,17 @@ PARAMETERS = st.dictionaries(
     | st.floats(allow_nan=False, allow_infinity=False),
     max_size=3,
 )
-PIPELINES = st.builds(spec.Pipeline, IDS, tuples(JOBS), MAYBE_HASHES, MAPPINGS, PARAMETERS)
+COMPATS = st.builds(
+    Compat,
+    st.sampled_from(["", "ada", "x; touch pwned", "Łódź 🙂"]),
+    st.sampled_from(["", "Classification"]),
+    st.sampled_from(["", "task7", "..a"]),
+    st.booleans(),
+    st.booleans(),
+)
+PIPELINES = st.builds(
+    spec.Pipeline, IDS, tuples(JOBS), MAYBE_HASHES, MAPPINGS, PARAMETERS, st.none() | COMPATS
+)
 
 REASONS = st.builds(Reason, st.sampled_from(ReasonCode), st.integers(-(2**31), 2**31 - 1), TEXT)
 ARTIFACTS = st.builds(Artifact, PATHS, NUMBERS_63, HASHES, TEXT)
