@@ -15,10 +15,11 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import logging
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
@@ -27,13 +28,17 @@ from services.archive.key import InvalidKeyError, check_key
 from services.archive.object_store import (
     ArchiveFullError,
     ArchiveUnavailableError,
+    ListedObject,
     ObjectDigestError,
     ObjectInfo,
     ObjectMissingError,
     PresignedPut,
     PutOutcome,
+    UnfinishedUpload,
+    UploadMissingError,
 )
-from services.archive.signature import PathSigner, SignedPut
+from services.archive.parts import PartedObject
+from services.archive.signature import PathSigner, SignedPart, SignedPut
 from services.runtime.log import fields
 
 LOG = logging.getLogger(__name__)
@@ -41,6 +46,10 @@ LOG = logging.getLogger(__name__)
 INCOMING = ".incoming"
 """Folder of the files that are being written; no key leads there."""
 
+UPLOADS = ".uploads"
+"""Folder of the objects that come in parts: one file each, with a note for each part that is on disk."""
+
+LISTED_AT_ONCE = 1_000
 CHUNK_BYTES = 256 * 1024
 _SHA256_ATTRIBUTE = "user.shoal.sha256"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -148,6 +157,89 @@ class DirectoryStore:
         self.path(key)
         return self.signer.get_url(key, int(self.wall()) + expires_seconds)
 
+    async def begin_upload(self, key: str, whole: PartedObject) -> str:
+        """Make a folder for an upload in parts."""
+        self.path(key)
+        upload_id = self.new_id()
+        await self._in_thread(self._begin_upload, key, upload_id, whole)
+        return upload_id
+
+    async def presign_part(
+        self, key: str, upload_id: str, whole: PartedObject, number: int, *, expires_seconds: int
+    ) -> PresignedPut:
+        """Return an address of the endpoint that takes exactly this part."""
+        self.path(key)
+        size_bytes = whole.size(number)
+        part = SignedPart(upload_id, number, whole.offset(number))
+        put = SignedPut(size_bytes, whole.part_hash(number), part)
+        url = self.signer.put_url(key, put, int(self.wall()) + expires_seconds)
+        return PresignedPut(url, {"Content-Length": str(size_bytes)})
+
+    async def put_part(
+        self, key: str, put: SignedPut, part: SignedPart, chunks: AsyncIterator[bytes]
+    ) -> None:
+        """Store a part that `chunks` yields, on disk when this returns.
+
+        Raises:
+            ObjectDigestError: when it is not what was announced; it counts as missing then.
+            UploadMissingError: when there is no such upload (any more).
+            ArchiveUnavailableError: when the archive is away.
+        """
+        upload = self._upload(part.upload_id)
+        writer = await self._in_thread(self._found_upload, key, lambda: _Part(upload, put, part))
+        try:
+            async for chunk in chunks:
+                await self._in_thread(writer.write, chunk)
+            received = writer.sha256()
+            if received != put.sha256:
+                raise ObjectDigestError(key, announced=put.sha256, received=received)
+            await self._in_thread(self._found_upload, key, writer.finish)
+        finally:
+            await asyncio.shield(asyncio.to_thread(writer.close))
+
+    async def stored_parts(self, key: str, upload_id: str, whole: PartedObject) -> Collection[int]:
+        """Return the parts that are on disk with the right hash."""
+        upload = self._upload(upload_id)
+        noted = await self._in_thread(self._found_upload, key, lambda: _noted(upload))
+        return [n for n in whole.numbers if noted.get(n) == whole.part_hash(n)]
+
+    async def complete_upload(self, key: str, upload_id: str, whole: PartedObject) -> None:
+        """Let the file of an upload become the object, by one rename."""
+        stored = await self.stored_parts(key, upload_id, whole)
+        if len(stored) != len(whole.numbers):
+            raise ArchiveUnavailableError(
+                f"object {key!r}: {len(stored)} of its {len(whole.numbers)} parts are there; "
+                "send the others"
+            )
+        upload, path = self._upload(upload_id), self.path(key)
+        await self._in_thread(self._complete, key, upload, path, whole)
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Remove the folder of an upload; harmless if there is none."""
+        LOG.info("an upload is given up", extra=fields(key=key, upload=upload_id))
+        await self._in_thread(_remove_upload, self._upload(upload_id))
+
+    async def unfinished_uploads(self) -> AsyncGenerator[UnfinishedUpload, None]:
+        """Yield the uploads that have a folder."""
+        for upload in await self._in_thread(lambda: list(_uploads(self.root / UPLOADS))):
+            yield upload
+
+    async def list_objects(self, prefix: str = "") -> AsyncGenerator[ListedObject, None]:
+        """Yield objects, in the order of the folders."""
+        await self._in_thread(self._ready)
+        walk = self._walk(prefix)
+        while page := await self._in_thread(lambda: list(itertools.islice(walk, LISTED_AT_ONCE))):
+            for one in page:
+                yield one
+
+    async def delete(self, keys: Collection[str]) -> None:
+        """Remove objects, and folders that are empty then."""
+        await self._in_thread(self._delete, [self.path(key) for key in keys])
+
+    async def copy(self, key: str, to: str) -> None:
+        """Copy a file; the disk shares what it can."""
+        await self._in_thread(self._copy, key, self.path(key), to, self.path(to))
+
     def path(self, key: str) -> Path:
         """Return the file of `key`, which is always beneath the folder.
 
@@ -155,8 +247,8 @@ class DirectoryStore:
             InvalidKeyError: when the key would lead elsewhere.
         """
         segments = check_key(key).split("/")
-        if segments[0] == INCOMING:
-            raise InvalidKeyError(f"key {key!r}: {INCOMING} is where files are being written")
+        if segments[0] in {INCOMING, UPLOADS}:
+            raise InvalidKeyError(f"key {key!r}: {segments[0]} is where files are being written")
         return self.root.joinpath(*segments)
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -223,6 +315,97 @@ class DirectoryStore:
             second.discard()
         self._device = incoming.stat().st_dev
 
+    def _upload(self, upload_id: str) -> Path:
+        check_key(upload_id)
+        if "/" in upload_id:
+            raise InvalidKeyError(f"upload {upload_id!r} is no name of a folder")
+        return self.root / UPLOADS / upload_id
+
+    def _begin_upload(self, key: str, upload_id: str, whole: PartedObject) -> None:
+        self._ready()
+        folder = self._upload(upload_id)
+        folder.mkdir(parents=True)
+        with (folder / _DATA).open("xb") as file:
+            file.truncate(whole.size_bytes)
+            os.fsync(file.fileno())
+        # Written last: what has no key is no upload.
+        with (folder / _KEY).open("x", encoding="utf-8") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(folder)
+        _sync_folder(folder.parent)
+
+    def _found_upload(self, key: str, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        except FileNotFoundError:
+            self._ready()
+            raise UploadMissingError(key) from None
+
+    def _complete(self, key: str, upload: Path, path: Path, whole: PartedObject) -> None:
+        self._ready()
+        data = upload / _DATA
+        with contextlib.suppress(OSError):
+            os.setxattr(data, _SHA256_ATTRIBUTE, whole.sha256.encode())
+        try:
+            with self._placing:
+                made = _make_folders(path.parent)
+                self._found_upload(key, lambda: data.replace(path))
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            self._ready()
+            raise self._in_the_way(key) from None
+        for folder in made:
+            _sync_folder(folder)
+        _remove_upload(upload)
+
+    def _walk(self, prefix: str) -> Iterator[ListedObject]:
+        """Go through the folders that may hold keys with this beginning."""
+        begin = prefix.rpartition("/")[0]
+        waiting = [self.root / begin if begin else self.root]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            for entry in entries:
+                key = os.path.relpath(entry.path, self.root)
+                if key in {INCOMING, UPLOADS} or not (
+                    key.startswith(prefix) or prefix.startswith(f"{key}/")
+                ):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False) and key.startswith(prefix):
+                    with contextlib.suppress(FileNotFoundError):
+                        seen = entry.stat(follow_symlinks=False)
+                        yield ListedObject(key, seen.st_size, seen.st_mtime)
+
+    def _delete(self, paths: list[Path]) -> None:
+        self._ready()
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                path.unlink()
+            with self._placing:  # or a folder would go between its making and its first file
+                for folder in path.parents:
+                    if folder == self.root:
+                        break
+                    try:
+                        folder.rmdir()
+                    except OSError:
+                        break
+
+    def _copy(self, key: str, source: Path, to: str, target: Path) -> None:
+        incoming = self._begin()
+        try:
+            with self._found(key, lambda: source.open("rb", buffering=0)) as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    incoming.write(chunk)
+            self._place(to, incoming, target, if_absent=False)
+        finally:
+            incoming.discard()
+
     def _as_fields(self) -> dict[str, dict[str, object]]:
         return fields(folder=self.root / INCOMING)
 
@@ -261,8 +444,8 @@ class DirectoryStore:
         incoming.finish()
         self._ready()  # or the folders above the object would be made where the archive was
         try:
-            made = _make_folders(path.parent)
             with self._placing:
+                made = _make_folders(path.parent)
                 if if_absent and self.conditional_put:
                     os.link(incoming.path, path)
                 elif if_absent and path.is_file():
@@ -326,6 +509,89 @@ class _Incoming:
                 self.path.unlink()
             with contextlib.suppress(OSError):
                 self._file.close()
+
+
+_DATA = "data"
+_KEY = "key"
+_PART = "part-"
+
+
+class _Part:
+    """One part that is being written into the file of its upload.
+
+    A note with its hash says that it is on disk. It is taken away before the part is written again.
+    """
+
+    def __init__(self, upload: Path, put: SignedPut, part: SignedPart) -> None:
+        self._put = put
+        self._note = upload / f"{_PART}{part.number}"
+        self._digest = hashlib.sha256()
+        self._lock = threading.Lock()
+        self._at = part.offset
+        self._file = (upload / _DATA).open("r+b", buffering=0)
+        try:
+            # One that is there already stays as it is: the same bytes come again.
+            self._kept = self._note.read_text() == put.sha256
+        except FileNotFoundError:
+            self._kept = False
+        if not self._kept:
+            self._note.unlink(missing_ok=True)
+
+    def write(self, data: bytes) -> None:
+        with self._lock:
+            self._digest.update(data)
+            view = memoryview(data)
+            while view and not self._kept:
+                written = os.pwrite(self._file.fileno(), view, self._at)
+                self._at += written
+                view = view[written:]
+
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def finish(self) -> None:
+        with self._lock:
+            if self._kept:
+                return
+            os.fsync(self._file.fileno())
+            with self._note.open("w") as note:
+                note.write(self._put.sha256)
+                note.flush()
+                os.fsync(note.fileno())
+            _sync_folder(self._note.parent)
+
+    def close(self) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            self._file.close()
+
+
+def _noted(upload: Path) -> dict[int, str]:
+    """Return the hashes of the parts that are on disk, by their numbers."""
+    notes = [one for one in upload.iterdir() if one.name.startswith(_PART)]
+    return {int(one.name.removeprefix(_PART)): one.read_text() for one in notes}
+
+
+def _uploads(folder: Path) -> Iterator[UnfinishedUpload]:
+    try:
+        entries = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return
+    for one in entries:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            begun = one.stat().st_mtime
+            try:
+                key = (one / _KEY).read_text(encoding="utf-8")
+            except FileNotFoundError:
+                key = UPLOADS  # it was being made or removed as its process ended
+            yield UnfinishedUpload(key, one.name, begun)
+
+
+def _remove_upload(upload: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        # Without its key it is no upload any more, however far this gets.
+        for one in sorted(upload.iterdir(), key=lambda path: path.name != _KEY):
+            one.unlink(missing_ok=True)
+        upload.rmdir()
 
 
 class _Reader:

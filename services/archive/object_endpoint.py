@@ -21,6 +21,7 @@ from services.archive.object_store import (
     ArchiveUnavailableError,
     ObjectDigestError,
     ObjectMissingError,
+    UploadMissingError,
 )
 from services.archive.signature import PATH_PREFIX, PathSigner, SignatureRefusedError
 from services.runtime.log import CountedLog
@@ -140,13 +141,17 @@ class ObjectEndpoint:
                     f"object {key!r} was announced with {put.size_bytes} bytes, and the request "
                     f"has {request.content_length}; nothing was stored"
                 )
-            await self.store.put_stream(
-                key, self._receive(request, key, put.size_bytes), sha256=put.sha256
-            )
+            received = self._receive(request, key, put.size_bytes)
+            if put.part is None:
+                await self.store.put_stream(key, received, sha256=put.sha256)
+            else:
+                await self.store.put_part(key, put, put.part, received)
         except (SignatureRefusedError, InvalidKeyError) as error:
             return self._refuse(403, error)
         except (_UploadSizeError, ObjectDigestError, *_GONE) as error:
             return self._refuse(400, error)
+        except UploadMissingError as error:
+            return self._refuse(404, error)
         except TimeoutError as error:
             return self._refuse(408, error)
         except ArchiveFullError as error:

@@ -1,9 +1,11 @@
 """What an archive can do, whatever it is made of."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+from services.archive.parts import PartedObject
 
 
 class PutOutcome(Enum):
@@ -23,6 +25,24 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object as a list has it: its key, size in bytes, and when it was stored (Unix seconds)."""
+
+    key: str
+    size_bytes: int
+    modify_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedUpload:
+    """An upload in parts that became no object yet: its key, its id, and when it began (Unix seconds)."""
+
+    key: str
+    upload_id: str
+    begin_time: float
+
+
+@dataclass(frozen=True, slots=True)
 class PresignedPut:
     """Where one object may be stored without credentials, and the headers that the PUT carries."""
 
@@ -39,6 +59,14 @@ class ObjectMissingError(ArchiveError):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"the archive has no object {key!r}")
+        self.key = key
+
+
+class UploadMissingError(ArchiveError):
+    """There is no such upload in parts: it was completed, or given up."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the archive knows no such upload of {key!r}; begin another one")
         self.key = key
 
 
@@ -108,4 +136,74 @@ class ObjectStore(Protocol):
 
     async def presign_get(self, key: str, *, expires_seconds: int) -> str:
         """Return an address for GETs, with ranges."""
+        ...
+
+    async def begin_upload(self, key: str, whole: PartedObject) -> str:
+        """Begin an upload in parts and return its id; no reader sees anything of it until it is complete."""
+        ...
+
+    async def presign_part(
+        self, key: str, upload_id: str, whole: PartedObject, number: int, *, expires_seconds: int
+    ) -> PresignedPut:
+        """Return an address for one PUT of exactly the part `number`, which counts from 1."""
+        ...
+
+    async def stored_parts(self, key: str, upload_id: str, whole: PartedObject) -> Collection[int]:
+        """Return the numbers of the parts that are there, with their sizes.
+
+        Raises:
+            UploadMissingError: when there is no such upload (any more).
+            ArchiveUnavailableError: when the archive does not answer.
+        """
+        ...
+
+    async def complete_upload(self, key: str, upload_id: str, whole: PartedObject) -> None:
+        """Let the parts become the object, at once; all of them have to be there.
+
+        Raises:
+            UploadMissingError: when there is no such upload (any more).
+            ArchiveUnavailableError: when the archive does not answer.
+        """
+        ...
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Give an upload up, with its parts; harmless if there is none."""
+        ...
+
+    def unfinished_uploads(self) -> AsyncIterator[UnfinishedUpload]:
+        """Yield every upload in parts that is neither complete nor given up."""
+        ...
+
+    def list_objects(self, prefix: str = "") -> AsyncIterator[ListedObject]:
+        """Yield every object whose key begins with `prefix`, however many they are.
+
+        Raises:
+            ArchiveUnavailableError: when the archive does not answer.
+        """
+        ...
+
+    async def delete(self, keys: Collection[str]) -> None:
+        """Remove objects; what is not there is removed already.
+
+        Raises:
+            ArchiveUnavailableError: when the archive does not answer; some may be gone then.
+        """
+        ...
+
+    async def copy(self, key: str, to: str) -> None:
+        """Store the object of `key` under `to` as well, as private as it is, without reading it here.
+
+        Raises:
+            ObjectMissingError: when there is none.
+            ArchiveUnavailableError: when the archive does not answer.
+        """
+        ...
+
+    def get_stream(self, key: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+        """Yield the object from byte `offset` on.
+
+        Raises:
+            ObjectMissingError: when there is none.
+            ArchiveUnavailableError: when the archive does not answer.
+        """
         ...

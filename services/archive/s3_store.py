@@ -1,9 +1,10 @@
 """A bucket as an archive, over any server that speaks S3."""
 
 import base64
+import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -15,12 +16,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from services.archive.key import check_key
 from services.archive.object_store import (
     ArchiveUnavailableError,
+    ListedObject,
     ObjectDigestError,
     ObjectInfo,
     ObjectMissingError,
     PresignedPut,
     PutOutcome,
+    UnfinishedUpload,
+    UploadMissingError,
 )
+from services.archive.parts import PartedObject
 from services.archive.s3_server import S3Server
 from services.runtime.log import fields
 from shoal.near_address import is_near
@@ -35,7 +40,16 @@ PART_BYTES = 8 * 1024 * 1024
 """Size of the first parts of a multipart upload; S3 takes 10,000 parts of 5 MiB to 5 GiB."""
 
 CONFLICT_TRIES = 5
+COPY_BYTES_MAX = 5 * 1024**3
+"""Largest object that S3 copies in one request."""
+
+COPY_PART_BYTES = 1024**3
+"""Size of the parts in which larger ones are copied."""
+
+READ_BYTES = 256 * 1024
+_DELETED_AT_ONCE = 1_000
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+_NO_UPLOAD = frozenset({"NoSuchUpload", "404"})
 _EXISTS = frozenset({"412", "PreconditionFailed"})
 _CONFLICT = frozenset({"409", "ConditionalRequestConflict"})
 _UNKNOWN_CONDITION = frozenset({"501", "NotImplemented"})
@@ -193,7 +207,7 @@ class S3Store:
         self, key: str, *, size_bytes: int, sha256: str, expires_seconds: int
     ) -> PresignedPut:
         """Return an address for a PUT whose size and SHA-256 are part of the signature."""
-        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+        checksum = _base64(sha256)
         with self._errors():
             url = await self._signer.generate_presigned_url(
                 "put_object",
@@ -225,6 +239,213 @@ class S3Store:
                 ExpiresIn=expires_seconds,
                 HttpMethod="GET",
             )
+
+    async def get_stream(self, key: str, *, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the object from byte `offset` on."""
+        full = self._full(key)
+        with self._errors(key):
+            asked: dict[str, str] = {"Range": f"bytes={offset}-"} if offset else {}
+            response = await self._client.get_object(
+                Bucket=self._bucket, Key=full, **cast("Any", asked)
+            )
+            body = response["Body"]
+            async with body:
+                while chunk := await body.read(READ_BYTES):
+                    yield chunk
+
+    async def begin_upload(self, key: str, whole: PartedObject) -> str:
+        """Begin a multipart upload whose parts carry SHA-256."""
+        with self._errors():
+            response = await self._client.create_multipart_upload(
+                Bucket=self._bucket,
+                Key=self._full(key),
+                Metadata={_SHA256_METADATA: whole.sha256},
+                ChecksumAlgorithm="SHA256",
+            )
+        return response["UploadId"]
+
+    async def presign_part(
+        self, key: str, upload_id: str, whole: PartedObject, number: int, *, expires_seconds: int
+    ) -> PresignedPut:
+        """Return an address for a PUT whose size and SHA-256 are part of the signature."""
+        checksum = _base64(whole.part_hash(number))
+        size_bytes = whole.size(number)
+        with self._errors():
+            url = await self._signer.generate_presigned_url(
+                "upload_part",
+                Params={
+                    "Bucket": self._bucket,
+                    "Key": self._full(key),
+                    "UploadId": upload_id,
+                    "PartNumber": number,
+                    "ContentLength": size_bytes,
+                    "ChecksumSHA256": checksum,
+                },
+                ExpiresIn=expires_seconds,
+                HttpMethod="PUT",
+            )
+        return PresignedPut(
+            url, {"Content-Length": str(size_bytes), "x-amz-checksum-sha256": checksum}
+        )
+
+    async def stored_parts(self, key: str, upload_id: str, whole: PartedObject) -> Collection[int]:
+        """Return the parts that are there with the right size, and hash where the server says it."""
+        return (await self._listed_parts(key, upload_id, whole)).keys()
+
+    async def complete_upload(self, key: str, upload_id: str, whole: PartedObject) -> None:
+        """Complete a multipart upload with what the server says of its parts."""
+        tags = await self._listed_parts(key, upload_id, whole)
+        parts: list[CompletedPartTypeDef] = [
+            {
+                "PartNumber": number,
+                "ETag": tags[number],
+                "ChecksumSHA256": _base64(whole.part_hash(number)),
+            }
+            for number in whole.numbers
+            if number in tags
+        ]
+        if len(parts) != len(whole.numbers):
+            raise ArchiveUnavailableError(
+                f"object {key!r}: {len(parts)} of its {len(whole.numbers)} parts are there; "
+                "send the others"
+            )
+        with self._upload_errors(key):
+            await self._client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=self._full(key),
+                UploadId=upload_id,
+                MultipartUpload={"Parts": parts},
+            )
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Abort a multipart upload; harmless if there is none."""
+        with contextlib.suppress(UploadMissingError), self._upload_errors(key):
+            await self._client.abort_multipart_upload(
+                Bucket=self._bucket, Key=self._full(key), UploadId=upload_id
+            )
+
+    async def unfinished_uploads(self) -> AsyncGenerator[UnfinishedUpload, None]:
+        """Yield multipart uploads under the prefix, in pages."""
+        markers: dict[str, str] = {}
+        while True:
+            with self._errors():
+                page = await self._client.list_multipart_uploads(
+                    Bucket=self._bucket, Prefix=self._prefix, **cast("Any", markers)
+                )
+            for upload in page.get("Uploads", []):
+                full = upload.get("Key", "")
+                begun = upload.get("Initiated")
+                # Not every server takes the prefix into account.
+                if full.startswith(self._prefix) and begun is not None:
+                    key = full[len(self._prefix) :]
+                    yield UnfinishedUpload(key, upload.get("UploadId", ""), begun.timestamp())
+            if not page.get("IsTruncated"):
+                return
+            markers = {
+                "KeyMarker": page.get("NextKeyMarker", ""),
+                "UploadIdMarker": page.get("NextUploadIdMarker", ""),
+            }
+
+    async def list_objects(self, prefix: str = "") -> AsyncGenerator[ListedObject, None]:
+        """Yield objects, in pages of 1,000."""
+        token: dict[str, str] = {}
+        while True:
+            with self._errors():
+                page = await self._client.list_objects_v2(
+                    Bucket=self._bucket, Prefix=f"{self._prefix}{prefix}", **cast("Any", token)
+                )
+            for entry in page.get("Contents", []):
+                yield ListedObject(
+                    entry.get("Key", "")[len(self._prefix) :],
+                    entry.get("Size", 0),
+                    entry["LastModified"].timestamp() if "LastModified" in entry else 0.0,
+                )
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page.get("NextContinuationToken", "")}
+
+    async def delete(self, keys: Collection[str]) -> None:
+        """Delete objects, a thousand in one request."""
+        left = [self._full(key) for key in keys]
+        while left:
+            some, left = left[:_DELETED_AT_ONCE], left[_DELETED_AT_ONCE:]
+            with self._errors():
+                answer = await self._client.delete_objects(
+                    Bucket=self._bucket,
+                    Delete={"Objects": [{"Key": full} for full in some], "Quiet": True},
+                )
+            for error in answer.get("Errors", []):
+                raise ArchiveUnavailableError(
+                    f"object {error.get('Key')!r} cannot be removed: {error.get('Message')}"
+                )
+
+    async def copy(self, key: str, to: str) -> None:
+        """Copy within the bucket, in parts where the object is larger than S3 copies at once."""
+        source = {"Bucket": self._bucket, "Key": self._full(key)}
+        full = self._full(to)
+        info = await self.head(key)
+        if info is None:
+            raise ObjectMissingError(key)
+        if info.size_bytes <= COPY_BYTES_MAX:
+            with self._errors(key):
+                await self._client.copy_object(
+                    Bucket=self._bucket, Key=full, CopySource=cast("Any", source)
+                )
+            return
+        upload = await self._begin(full, info.sha256)
+        try:
+            for begin in range(0, info.size_bytes, COPY_PART_BYTES):
+                end = min(begin + COPY_PART_BYTES, info.size_bytes) - 1
+                number = len(upload.parts) + 1
+                with self._errors(key):
+                    response = await self._client.upload_part_copy(
+                        Bucket=self._bucket,
+                        Key=full,
+                        CopySource=cast("Any", source),
+                        CopySourceRange=f"bytes={begin}-{end}",
+                        PartNumber=number,
+                        UploadId=upload.id,
+                    )
+                tag = response["CopyPartResult"].get("ETag", "")
+                upload.parts.append({"ETag": tag, "PartNumber": number})
+            await self._complete(upload)
+        except BaseException:
+            await self._abort(upload)
+            raise
+
+    async def _listed_parts(self, key: str, upload_id: str, whole: PartedObject) -> dict[int, str]:
+        """Return the tags of the parts that are there and right, by their numbers."""
+        tags: dict[int, str] = {}
+        marker: dict[str, int] = {}
+        while True:
+            with self._upload_errors(key):
+                page = await self._client.list_parts(
+                    Bucket=self._bucket,
+                    Key=self._full(key),
+                    UploadId=upload_id,
+                    **cast("Any", marker),
+                )
+            for part in page.get("Parts", []):
+                number = part.get("PartNumber", 0)
+                if number not in whole.numbers or part.get("Size") != whole.size(number):
+                    continue
+                checksum = _base64(whole.part_hash(number))
+                if part.get("ChecksumSHA256", checksum) == checksum:
+                    tags[number] = part.get("ETag", "")
+            following = int(page.get("NextPartNumberMarker", 0) or 0)
+            if not page.get("IsTruncated") or not following:
+                return tags
+            marker = {"PartNumberMarker": following}
+
+    @contextmanager
+    def _upload_errors(self, key: str) -> Iterator[None]:
+        with self._errors():
+            try:
+                yield
+            except ClientError as error:
+                if _code(error) in _NO_UPLOAD:
+                    raise UploadMissingError(key) from error
+                raise
 
     @property
     def _client(self) -> "S3Client":
@@ -360,6 +581,10 @@ def _open(client: "S3Client | None") -> "S3Client":
     if client is None:
         raise RuntimeError("this archive is not open: use it with `async with`")
     return client
+
+
+def _base64(sha256: str) -> str:
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
 
 
 def _integrity(data: bytes) -> dict[str, Any]:

@@ -14,11 +14,21 @@ class SignatureRefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class SignedPart:
+    """Where a part belongs: the upload, its number from 1, and its first byte in the object."""
+
+    upload_id: str
+    number: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class SignedPut:
-    """What one PUT may store: size in bytes and SHA-256 in hex."""
+    """What one PUT may store: size in bytes and SHA-256 in hex, of an object or of a part of one."""
 
     size_bytes: int
     sha256: str
+    part: SignedPart | None = None
 
 
 class PathSigner:
@@ -41,11 +51,14 @@ class PathSigner:
 
     def put_url(self, key: str, put: SignedPut, expires: int) -> str:
         """Return an address for a PUT of exactly `put` that holds until `expires`."""
-        return self._url(
-            "PUT",
-            key,
-            {"expires": str(expires), "size": str(put.size_bytes), "sha256": put.sha256},
-        )
+        fields = {"expires": str(expires), "size": str(put.size_bytes), "sha256": put.sha256}
+        if put.part is not None:
+            fields |= {
+                "upload": put.part.upload_id,
+                "part": str(put.part.number),
+                "offset": str(put.part.offset),
+            }
+        return self._url("PUT", key, fields)
 
     def check_get(self, key: str, query: Mapping[str, str], now: float) -> None:
         """Recognise an address that `get_url` made.
@@ -61,8 +74,13 @@ class PathSigner:
         Raises:
             SignatureRefusedError: when it did not, or the address has expired.
         """
-        self._check("PUT", key, query, ("expires", "size", "sha256"), now)
-        return SignedPut(int(query["size"]), query["sha256"])
+        names = ("expires", "size", "sha256")
+        if "upload" not in query:
+            self._check("PUT", key, query, names, now)
+            return SignedPut(int(query["size"]), query["sha256"])
+        self._check("PUT", key, query, (*names, "upload", "part", "offset"), now)
+        part = SignedPart(query["upload"], int(query["part"]), int(query["offset"]))
+        return SignedPut(int(query["size"]), query["sha256"], part)
 
     def _url(self, method: str, key: str, fields: Mapping[str, str]) -> str:
         signed = {**fields, "signature": self._signature(method, key, fields)}

@@ -4,8 +4,10 @@ import asyncio
 import hashlib
 import itertools
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import aiohttp
@@ -14,16 +16,21 @@ from yarl import URL
 
 from services.archive.key import InvalidKeyError
 from services.archive.object_store import (
+    ArchiveUnavailableError,
     ObjectDigestError,
     ObjectMissingError,
     ObjectStore,
     PutOutcome,
+    UploadMissingError,
 )
+from services.archive.parts import PartedObject
 from services.archive.s3_server import S3Server
 from tests.kit.archive import served_archive
 from tests.kit.s3_servers import CREDENTIALS, make_bucket
 
 KINDS = ("directory", "moto", "ministack")
+UNVERIFIED = ("moto",)
+"""Servers that take what has another SHA-256 than was signed."""
 LARGE = 20 * 1024 * 1024 + 17
 
 
@@ -192,8 +199,8 @@ async def test_k6_presigned_addresses_need_no_credentials_whatever_the_name(
 
 
 async def test_a_presigned_put_takes_nothing_else(archive: Archive) -> None:
-    if archive.kind == "moto":
-        pytest.skip("moto verifies neither checksums nor signatures")
+    if archive.kind in UNVERIFIED:
+        pytest.skip(f"{archive.kind} does not verify SHA-256")
     store = archive.store
     put = await store.presign_put("ns/x", size_bytes=5, sha256=sha256(b"hello"), expires_seconds=60)
     async with (
@@ -202,3 +209,102 @@ async def test_a_presigned_put_takes_nothing_else(archive: Archive) -> None:
     ):
         assert response.status == 400
     assert await store.head("ns/x") is None
+
+
+MIB = 1 << 20
+
+
+def parted(data: bytes, part_bytes: int = 5 * MIB) -> PartedObject:
+    pieces = [data[begin : begin + part_bytes] for begin in range(0, len(data), part_bytes)]
+    return PartedObject(len(data), sha256(data), part_bytes, tuple(map(sha256, pieces)))
+
+
+async def put_part(
+    store: ObjectStore, upload_id: str, whole: PartedObject, number: int, data: bytes
+) -> int:
+    put = await store.presign_part("ns/big", upload_id, whole, number, expires_seconds=60)
+    begin = whole.offset(number)
+    piece = data[begin : begin + whole.size(number)]
+    async with (
+        aiohttp.ClientSession() as http,
+        http.put(URL(put.url, encoded=True), data=BytesIO(piece), headers=put.headers) as response,
+    ):
+        return response.status
+
+
+async def test_parts_become_an_object_once_all_are_there(archive: Archive) -> None:
+    store = archive.store
+    data = secrets.token_bytes(12 * MIB + 17)
+    whole = parted(data)
+    upload_id = await store.begin_upload("ns/big", whole)
+    assert set(await store.stored_parts("ns/big", upload_id, whole)) == set()
+    assert await put_part(store, upload_id, whole, 3, data) == 200
+    assert await put_part(store, upload_id, whole, 1, data) == 200
+    assert set(await store.stored_parts("ns/big", upload_id, whole)) == {1, 3}
+    assert list(whole.missing({1, 3})) == [2]
+    with pytest.raises(ArchiveUnavailableError, match="2 of its 3 parts"):
+        await store.complete_upload("ns/big", upload_id, whole)
+    assert await store.head("ns/big") is None
+    assert [one async for one in store.list_objects("ns/")] == []
+    found = [one async for one in store.unfinished_uploads()]
+    assert [(one.key, one.upload_id) for one in found] == [("ns/big", upload_id)]
+    if archive.kind != "moto":  # which says of every upload that it began in 2010
+        assert abs(found[0].begin_time - time.time()) < 600
+    assert await put_part(store, upload_id, whole, 2, data) == 200
+    assert await put_part(store, upload_id, whole, 1, data) == 200  # once more harms nothing
+    await store.complete_upload("ns/big", upload_id, whole)
+    assert await store.get("ns/big") == data
+    info = await store.head("ns/big")
+    assert info is not None
+    assert (info.size_bytes, info.sha256) == (len(data), sha256(data))
+    assert [one async for one in store.unfinished_uploads()] == []
+    with pytest.raises(UploadMissingError):
+        await store.stored_parts("ns/big", upload_id, whole)
+
+
+async def test_a_part_that_is_not_as_announced_is_refused(archive: Archive) -> None:
+    if archive.kind in UNVERIFIED:
+        pytest.skip(f"{archive.kind} does not verify SHA-256")
+    store = archive.store
+    data = secrets.token_bytes(6 * MIB)
+    whole = parted(data)
+    upload_id = await store.begin_upload("ns/big", whole)
+    assert await put_part(store, upload_id, whole, 2, bytes(len(data))) == 400
+    assert set(await store.stored_parts("ns/big", upload_id, whole)) == set()
+
+
+async def test_an_upload_that_is_given_up_is_gone(archive: Archive) -> None:
+    store = archive.store
+    data = secrets.token_bytes(6 * MIB)
+    whole = parted(data)
+    upload_id = await store.begin_upload("ns/big", whole)
+    assert await put_part(store, upload_id, whole, 1, data) == 200
+    await store.abort_upload("ns/big", upload_id)
+    await store.abort_upload("ns/big", upload_id)
+    assert [one async for one in store.unfinished_uploads()] == []
+    refused = 500 if archive.kind == "moto" else 404
+    assert await put_part(store, upload_id, whole, 2, data) == refused
+    with pytest.raises(UploadMissingError):
+        await store.complete_upload("ns/big", upload_id, whole)
+
+
+async def test_objects_are_listed_past_a_page_copied_and_removed(archive: Archive) -> None:
+    store = archive.store
+    wanted = [f"ns/a/{number:04}" for number in range(1_003)]
+    for begin in range(0, len(wanted), 17):
+        await asyncio.gather(*(store.put(key, b"x") for key in wanted[begin : begin + 17]))
+    await store.put("ns/ab", b"hello")
+    await store.put("other/a", b"")
+    listed = [one async for one in store.list_objects("ns/a/")]
+    assert sorted(one.key for one in listed) == wanted
+    assert {one.size_bytes for one in listed} == {1}
+    assert all(abs(one.modify_time - time.time()) < 600 for one in listed)
+    assert len([one async for one in store.list_objects("ns/a")]) == len(wanted) + 1
+    await store.copy("ns/ab", "to/somewhere else/ü.txt")
+    assert await store.get("to/somewhere else/ü.txt") == b"hello"
+    with pytest.raises(ObjectMissingError):
+        await store.copy("ns/no", "to/x")
+    await store.delete([*wanted, "ns/no", "ns/a/no"])
+    rest = [one.key async for one in store.list_objects()]
+    assert sorted(rest) == ["ns/ab", "other/a", "to/somewhere else/ü.txt"]
+    assert b"".join([one async for one in store.get_stream("ns/ab", offset=2)]) == b"llo"
