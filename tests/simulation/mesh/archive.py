@@ -6,19 +6,23 @@ an S3 whose answer was lost.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from random import Random
 from urllib.parse import quote, unquote
 
 from services.archive.object_store import (
     ArchiveUnavailableError,
+    ListedObject,
     ObjectDigestError,
     ObjectInfo,
     ObjectMissingError,
     PresignedPut,
     PutOutcome,
+    UnfinishedUpload,
+    UploadMissingError,
 )
+from services.archive.parts import PartedObject
 
 PUT_SECONDS = 0.02
 SCHEME = "memory://"
@@ -26,6 +30,13 @@ SCHEME = "memory://"
 
 class ExpiredError(Exception):
     """A presigned address is no longer good."""
+
+
+@dataclass(slots=True)
+class _Upload:
+    key: str
+    begin_time: float
+    parts: dict[int, bytes] = field(default_factory=dict[int, bytes])
 
 
 @dataclass(eq=False)
@@ -40,6 +51,9 @@ class MemoryArchive:
     rng: Random
     stored: Callable[[str, bytes, dict[str, bytes]], None] = lambda _key, _data, _all: None
     objects: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    times: dict[str, float] = field(default_factory=dict[str, float])
+    """When each object was stored."""
+    uploads: dict[str, _Upload] = field(default_factory=dict[str, _Upload])
     away: bool = False
     errors: float = 0.0
     """Which part of all requests fails, from 0 to 1."""
@@ -90,6 +104,75 @@ class MemoryArchive:
         expires = asyncio.get_running_loop().time() + expires_seconds
         return f"{SCHEME}{quote(key)}?expires={expires:.3f}"
 
+    async def get_stream(self, key: str, *, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the object from byte `offset` on."""
+        yield (await self.get(key))[offset:]
+
+    async def begin_upload(self, key: str, whole: PartedObject) -> str:
+        """Begin an upload in parts."""
+        await self._answer(key)
+        upload_id = f"{self.rng.getrandbits(64):016x}"
+        self.uploads[upload_id] = _Upload(key, _now())
+        return upload_id
+
+    async def presign_part(
+        self, key: str, upload_id: str, whole: PartedObject, number: int, *, expires_seconds: int
+    ) -> PresignedPut:
+        """Return an address for one part."""
+        put = await self.presign_put(
+            key,
+            size_bytes=whole.size(number),
+            sha256=whole.part_hash(number),
+            expires_seconds=expires_seconds,
+        )
+        return PresignedPut(put.url, {**put.headers, "upload": upload_id, "part": str(number)})
+
+    async def stored_parts(self, key: str, upload_id: str, whole: PartedObject) -> Collection[int]:
+        """Return the parts that are there and right."""
+        await self._answer(key)
+        parts = self._upload(key, upload_id).parts
+        return [n for n, data in parts.items() if _sha256(data) == whole.part_hash(n)]
+
+    async def complete_upload(self, key: str, upload_id: str, whole: PartedObject) -> None:
+        """Let the parts become the object."""
+        await self._answer(key)
+        parts = self._upload(key, upload_id).parts
+        if sorted(parts) != list(whole.numbers):
+            raise ArchiveUnavailableError(f"not all parts of {key!r} are there")
+        lost = self.rng.random() < self.errors
+        self._put(key, b"".join(parts[number] for number in whole.numbers), if_absent=False)
+        del self.uploads[upload_id]
+        if lost:
+            raise ArchiveUnavailableError(f"the answer about {key!r} was lost")
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Give an upload up."""
+        await self._answer(key)
+        self.uploads.pop(upload_id, None)
+
+    async def unfinished_uploads(self) -> AsyncGenerator[UnfinishedUpload, None]:
+        """Yield every upload."""
+        await self._answer("")
+        for upload_id, upload in [*self.uploads.items()]:
+            yield UnfinishedUpload(upload.key, upload_id, upload.begin_time)
+
+    async def list_objects(self, prefix: str = "") -> AsyncGenerator[ListedObject, None]:
+        """Yield every object."""
+        await self._answer(prefix)
+        for key, data in [*self.objects.items()]:
+            if key.startswith(prefix):
+                yield ListedObject(key, len(data), self.times[key])
+
+    async def delete(self, keys: Collection[str]) -> None:
+        """Remove objects."""
+        for key in keys:
+            await self._answer(key)
+            self.objects.pop(key, None)
+
+    async def copy(self, key: str, to: str) -> None:
+        """Store an object under another key as well."""
+        await self.put(to, await self.get(key))
+
     async def upload(self, url: str, headers: dict[str, str], data: bytes) -> None:
         """Do what a board does with a presigned PUT.
 
@@ -104,12 +187,23 @@ class MemoryArchive:
             raise ExpiredError(url)
         if headers["sha256"] != _sha256(data) or headers["size"] != str(len(data)):
             raise ObjectDigestError(key, announced=headers["sha256"], received=_sha256(data))
+        if "upload" in headers:
+            await self._answer(key)
+            self._upload(key, headers["upload"]).parts[int(headers["part"])] = data
+            return
         await self.put(key, data)
+
+    def _upload(self, key: str, upload_id: str) -> _Upload:
+        upload = self.uploads.get(upload_id)
+        if upload is None or upload.key != key:
+            raise UploadMissingError(key)
+        return upload
 
     def _put(self, key: str, data: bytes, *, if_absent: bool) -> PutOutcome:
         if if_absent and key in self.objects:
             return PutOutcome.EXISTS
         self.objects[key] = data
+        self.times[key] = _now()
         self.stored(key, data, self.objects)
         return PutOutcome.STORED
 
@@ -117,6 +211,10 @@ class MemoryArchive:
         await asyncio.sleep(PUT_SECONDS * (0.5 + self.rng.random()))
         if self.away or self.rng.random() < self.errors:
             raise ArchiveUnavailableError(f"the archive does not answer about {key!r}")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _sha256(data: bytes) -> str:
