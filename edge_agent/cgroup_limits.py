@@ -18,6 +18,7 @@ Linux; `CgroupSubsystem` of OpenJDK, which reads the same files.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -68,6 +69,17 @@ def cgroup_limits(root: Path = Path("/")) -> CgroupLimits:
                 if controller == "memory" and (size := _memory(folder)) is not None:
                     memory.append(size)
     return CgroupLimits(min(cpus, default=None), min(memory, default=None))
+
+
+def memory_groups(root: Path = Path("/")) -> tuple[Path, ...]:
+    """Return the folders of the groups in which the memory of this process is counted, and of none above them."""
+    paths = _paths(root)
+    found: list[Path] = []
+    for mount in _mounts(root):
+        path = paths.get("" if mount.unified else "memory")
+        if "memory" in mount.controllers and path is not None:
+            found += islice(_groups(root, mount, path), 1)
+    return tuple(found)
 
 
 def _paths(root: Path) -> dict[str, PurePosixPath]:

@@ -165,4 +165,5 @@ def program_exit(record: ProcessRecord, stderr_tail: str, disk_full: str) -> Pro
         end_time=record.end_time,
         stderr_tail=stderr_tail,
         disk_full=disk_full,
+        out_of_memory=record.out_of_memory,
     )

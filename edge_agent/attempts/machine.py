@@ -792,6 +792,12 @@ def _verdict(record: LocalAttempt, program_exit: ProgramExit) -> Verdict:
         code = ReasonCode.TIMEOUT
         limit = record.assignment.job.timeout_seconds
         said = f"{name} ran longer than its timeout of {limit:g} s and was ended"
+    elif program_exit.out_of_memory:
+        code = ReasonCode.OOM
+        said = (
+            f"{name} was killed by the kernel, as memory ran out on its node or in the agent's container; "
+            "let it take less, ask for what it takes by `resources: {memory: …}`, or give the node more"
+        )
     elif program_exit.disk_full:
         code = ReasonCode.DISK
         ended = (

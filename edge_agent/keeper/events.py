@@ -34,7 +34,8 @@ class OfAttempt:
 class Ended(OfAttempt):
     """The leader of a process group has ended; exactly one of `exit_code` and `signal` is set.
 
-    `lease_ended` says that its guard ended it, `left` what of it could not be ended.
+    `lease_ended` says that its guard ended it, `left` what of it could not be ended, `out_of_memory` that
+    the kernel ended it for want of memory.
     """
 
     exit_code: int | None
@@ -42,6 +43,7 @@ class Ended(OfAttempt):
     end_time: float
     lease_ended: bool = False
     left: str = ""
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)

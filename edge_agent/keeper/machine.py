@@ -205,6 +205,7 @@ class KeeperMachine:
             exit_code=event.exit_code,
             signal=event.signal,
             end_time=event.end_time,
+            out_of_memory=event.out_of_memory,
         )
         if kept.forgotten:
             del self._kept[event.attempt]

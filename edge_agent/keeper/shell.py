@@ -17,6 +17,7 @@ from edge_agent.keeper import request as requests
 from edge_agent.keeper.execution import limit
 from edge_agent.keeper.guard import Guard, Outcome
 from edge_agent.keeper.launch import LaunchError, Port, launch
+from edge_agent.keeper.memory_kills import MemoryKills
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.relay import Relay
 from shoal.protocol_version import KEEPER, Protocols
@@ -26,6 +27,8 @@ _PATIENCE_SECONDS: Final = 3_600.0  # epoll takes no wait of 25 days, and a time
 _MAX_UNSENT_PACKETS: Final = 4096
 _RECORDS_A_PACKET: Final = 200
 _SHUTDOWN_GRACE_SECONDS: Final = 3.0
+_SHELL_SIGNAL: Final = 128
+"""What a shell adds to the number of the signal that ended its last program, for a status of its own."""
 _STRAYS_SECONDS: Final = 2.0
 """How long the end of an attempt waits for processes that were killed to be gone."""
 
@@ -45,6 +48,7 @@ class _Ending:
 
     outcome: Outcome
     give_up_at: float
+    out_of_memory: bool
 
 
 @dataclass(eq=False)
@@ -59,6 +63,7 @@ class KeeperShell:
         instance: What no other keeper is called.
         version: That of the agent that started it.
         protocols: What it speaks; the agent decides whether it can work with that.
+        memory_kills: Knows which programs the kernel ended.
     """
 
     socket_path: Path
@@ -68,6 +73,7 @@ class KeeperShell:
     instance: str
     version: str = ""
     protocols: Protocols = field(default_factory=lambda: KEEPER.said_by(""))
+    memory_kills: MemoryKills = field(default_factory=MemoryKills)
 
     def __post_init__(self) -> None:
         self._machine = machine.KeeperMachine()
@@ -242,6 +248,7 @@ class KeeperShell:
         env[strays.KEEPER_VARIABLE] = str(self.socket_path)
         mark = self._marks.new()
         until = request.lease_until and request.lease_until + request.lease_grace_seconds
+        self.memory_kills.begin(attempt)
         launched = launch(replace(request.program, env=env), mark, until)
         record = ProcessRecord(
             attempt=attempt,
@@ -298,12 +305,12 @@ class KeeperShell:
             os.waitid(os.P_PID, found.si_pid, os.WEXITED)
             exited = found.si_code == os.CLD_EXITED
             if attempt is not None:
-                self._leader_ended(attempt, exited, found.si_status)
+                self._leader_ended(attempt, found.si_pid, exited, found.si_status)
             elif found.si_pid in self._relays:
                 self._relay_ended(found.si_pid, found.si_status if exited else None)
         self._sweep()
 
-    def _leader_ended(self, attempt: str, exited: bool, status: int) -> None:  # noqa: FBT001 - the kernel's own pair
+    def _leader_ended(self, attempt: str, pid: int, exited: bool, status: int) -> None:  # noqa: FBT001 - the kernel's own pair
         give_up_at = self.clock() + _STRAYS_SECONDS
         guard = self._guards.pop(attempt, None)
         if guard is None:
@@ -314,7 +321,12 @@ class KeeperShell:
             # Unguarded it may not run: as good as a lease that is not renewed.
             self.log(f"{attempt}: its guard was killed, so it is ended")
             outcome = Outcome(None, signal.SIGKILL, lease_ended=True)
-        self._ending[attempt] = _Ending(outcome, give_up_at)
+        record = self._machine.record(attempt)
+        killed = signal.SIGKILL in {outcome.signal, (outcome.exit_code or 0) - _SHELL_SIGNAL}
+        out_of_memory = self.memory_kills.ended(
+            attempt, pid if record is None else record.pid, killed=killed
+        )
+        self._ending[attempt] = _Ending(outcome, give_up_at, out_of_memory)
 
     def _sweep(self) -> None:
         """End what attempts that are over left behind; an attempt is over once nothing is left of it."""
@@ -334,19 +346,26 @@ class KeeperShell:
         for attempt, ending in tuple(self._ending.items()):
             pids = rest.get(self._mark_of[attempt], [])
             if not pids:
-                self._over(attempt, ending.outcome, ending.outcome.left)
+                self._over(attempt, ending, ending.outcome.left)
             elif set(pids) <= set(refused) or self.clock() >= ending.give_up_at:
-                self._over(attempt, ending.outcome, strays.left(pids, refused))
+                self._over(attempt, ending, strays.left(pids, refused))
 
-    def _over(self, attempt: str, outcome: Outcome, left: str) -> None:
+    def _over(self, attempt: str, ending: _Ending, left: str) -> None:
         if left:
             self.log(f"{attempt}: {left}")
         del self._ending[attempt]
         del self._mark_of[attempt]
         self._helpers.discard(attempt)
+        outcome = ending.outcome
         self._handle(
             events.Ended(
-                attempt, outcome.exit_code, outcome.signal, self.wall(), outcome.lease_ended, left
+                attempt,
+                outcome.exit_code,
+                outcome.signal,
+                self.wall(),
+                outcome.lease_ended,
+                left,
+                ending.out_of_memory,
             )
         )
 

@@ -68,6 +68,7 @@ class ReasonCode(enum.StrEnum):
     NONE = ""
     EXIT = "EXIT"
     SIGNAL = "SIGNAL"
+    OOM = "OOM"
     TIMEOUT = "TIMEOUT"
     INSTALL = "INSTALL"
     BUNDLE = "BUNDLE"

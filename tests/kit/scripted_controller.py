@@ -121,7 +121,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
     def reason(self, ref: AttemptRef) -> tuple[str, int, str]:
         """Code, number and message of the last reason."""
         reason = self.observed[ref][-1].reason
-        return reason.code, reason.number, reason.message
+        return reason.exact_code or reason.code, reason.number, reason.message
 
     def log(self, ref: AttemptRef, stream: int = 1) -> str:
         """What was shipped of an output."""

@@ -213,6 +213,7 @@ class Reason(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    EXACT_CODE_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """Upper-case word for programs: `EXIT 3` has code `EXIT`; others are INSTALL, TIMEOUT, SIGNAL, BUNDLE, FETCH,
     ARTIFACT_CHECKSUM, STREAM, ARCHIVE, LOST, REWIND, NEIGHBOUR, CANCELLED, FENCED, START, DISK.
@@ -221,16 +222,19 @@ class Reason(_message.Message):
     """Exit status or signal number where the code has one."""
     message: _builtins.str
     """One sentence for people, with the thing, the value and the remedy; may carry the tail of stderr."""
+    exact_code: _builtins.str
+    """A code that peers of 0.1.0 do not know, such as OOM; `code` then has the nearest that they know."""
     def __init__(
         self,
         *,
         code: _builtins.str = ...,
         number: _builtins.int = ...,
         message: _builtins.str = ...,
+        exact_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "number", b"number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "exact_code", b"exact_code", "message", b"message", "number", b"number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

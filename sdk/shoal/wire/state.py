@@ -3,10 +3,22 @@
 The enumerations of `shoal.model` have the numbers of the contract.
 """
 
+from types import MappingProxyType
+from typing import Final
+
 from shoal import limits, model, view
 from shoal.v1 import nodes_service_pb2, pipeline_pb2, pipelines_service_pb2
 from shoal.wire import fields
-from shoal.wire.codec import checked, codec, count, duration, enumeration, identifier, number
+from shoal.wire.codec import (
+    FieldCodec,
+    checked,
+    codec,
+    count,
+    duration,
+    enumeration,
+    identifier,
+    number,
+)
 from shoal.wire.fields import WireError
 
 JOB_STATE = enumeration(model.JobState, pipeline_pb2.JobState, "state")
@@ -16,12 +28,26 @@ MEMBER_STATE = enumeration(model.MemberState, nodes_service_pb2.MemberState, "st
 LOG_STREAM = enumeration(view.LogStream, pipelines_service_pb2.LogStream, "stream")
 
 
-def _decode_code(code: str, path: str) -> model.ReasonCode:
+_NEAR: Final = MappingProxyType({model.ReasonCode.OOM: model.ReasonCode.SIGNAL})
+"""What a reason that 0.1.0 does not know, and would refuse, is called there."""
+
+
+_CODES: Final = frozenset(code.value for code in model.ReasonCode)
+
+
+def _decode_code(message: pipeline_pb2.Reason, path: str, _: str) -> model.ReasonCode:
+    exact = message.exact_code if message.exact_code in _CODES else ""
     try:
-        return model.ReasonCode(code)
+        return model.ReasonCode(exact or message.code)
     except ValueError:
-        known = ", ".join(item.value for item in model.ReasonCode if item.value)
-        raise WireError(path, f"{code!r} is not a reason; this version knows {known}") from None
+        known = ", ".join(sorted(_CODES - {""}))
+        said = f"{message.code!r} is not a reason; this version knows {known}"
+        raise WireError(fields.at(path, "code"), said) from None
+
+
+def _encode_code(code: model.ReasonCode) -> dict[str, str]:
+    near = _NEAR.get(code)
+    return {"code": code.value} if near is None else {"code": near.value, "exact_code": code.value}
 
 
 def _sentence(text: str, _path: str = "") -> str:
@@ -32,7 +58,7 @@ REASON = encode_reason, decode_reason = codec(
     model.Reason,
     pipeline_pb2.Reason,
     "reason",
-    code=checked(_decode_code, lambda code: code.value),
+    code=FieldCodec(_decode_code, _encode_code, ("code", "exact_code")),
     message=checked(_sentence, _sentence),
 )
 
