@@ -215,7 +215,7 @@ class Reason(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     EXACT_CODE_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """Upper-case word for programs: `EXIT 3` has code `EXIT`; others are INSTALL, TIMEOUT, SIGNAL, BUNDLE, FETCH,
+    """Upper-case word for programs: `EXIT 3` has code `EXIT`; others are INSTALL, TIMEOUT, SIGNAL, BUNDLE, FETCH, OOM,
     ARTIFACT_CHECKSUM, STREAM, ARCHIVE, LOST, REWIND, NEIGHBOUR, CANCELLED, FENCED, START, DISK.
     """
     number: _builtins.int
