@@ -100,6 +100,18 @@ ARTIFACTS_MAX = 50_000
 ARTIFACT_PATH_BYTES_MAX = 8 * 1024 * 1024
 """Most bytes of the paths of an attempt's artifacts together."""
 
+FOLDER_FILES_MAX = 50_000
+"""Most files of a folder input."""
+
+FOLDER_BYTES_MAX = 1 << 40
+"""Most bytes of the files of a folder input together: 1 TiB."""
+
+FOLDER_KEYS_MAX = 200_000
+"""Most keys below the prefix of a folder input, those that it does not take counted."""
+
+ADDRESSES_MAX = 100
+"""Most addresses of files of a folder input that an agent asks for at once."""
+
 SHOWN_ARTIFACTS_MAX = 2_000
 """Most artifacts that the picture of a pipeline lists, and a page of the list of a job's."""
 

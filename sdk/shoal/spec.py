@@ -181,6 +181,25 @@ class FileInput:
 
 
 @dataclass(frozen=True, slots=True)
+class FolderInput:
+    """Files that are fetched into a folder of the job before the program starts.
+
+    They are all objects below `prefix` (`s3://bucket/prefix/`), or what a job of another pipeline
+    committed (`artifacts`, as `PIPELINE/JOB`): one of the two. Which ones is found as the pipeline is
+    submitted, and is the same for every attempt. `patterns` choose among them by their paths below
+    the prefix. `entry` is the one of them that `{inputs.NAME.entry}` stands for.
+    """
+
+    name: str
+    prefix: str = ""
+    artifacts: str = ""
+    path: str = "."
+    layout: Layout = Layout.TREE
+    patterns: tuple[str, ...] = ()
+    entry: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """A port that the job writes records to.
 
@@ -286,6 +305,7 @@ class Job:
     environment: Environment = Environment()
     streams: tuple[StreamInput, ...] = ()
     files: tuple[FileInput, ...] = ()
+    folders: tuple[FolderInput, ...] = ()
     outputs: tuple[Output, ...] = ()
     replicas: int = 1
     resources: Resources = Resources()
@@ -301,6 +321,14 @@ class Job:
     layout: Layout = Layout.TREE
     archive_on: ArchiveOn = ArchiveOn.SUCCESS
     local: bool = False
+
+    @property
+    def builds_last(self) -> bool:
+        """Whether its environment is built after its inputs are fetched: a step may name one of them."""
+        return bool(self.folders) and any(
+            isinstance(step, RequirementsStep | WheelStep | ConstraintsStep)
+            for step in self.environment.steps
+        )
 
     def replica_id(self, replica: int) -> str:
         """Id of one replica: the job's own name when there is just one, else `{name}-{replica}`."""

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from shoal import limits, spec
+from shoal.checks.folders import folder_problems, may_bring, named_by_place
 from shoal.checks.problem import Path, Problem, and_, number_problems
 from shoal.checks.program_file import program_file
 from shoal.limits import COMMAND_BYTES_MAX
@@ -47,6 +48,7 @@ def job_problems(
     yield from _program(job, at)
     yield from _numbers(job, at)
     yield from _files(job, at)
+    yield from folder_problems(job, at)
     yield from _bundle(job, at, files)
     yield from _recipe(job, at, bundle)
 
@@ -73,7 +75,7 @@ def _local(job: spec.Job, at: Path) -> Iterator[Problem]:
         for name in _OF_BOARDS
         if getattr(job, name) != getattr(plain, name)
     ]
-    if job.files or any(one.promise is spec.Promise.LATEST for one in job.streams):
+    if job.files or job.folders or any(one.promise is spec.Promise.LATEST for one in job.streams):
         held.append(("inputs", "file inputs and `promise: latest`"))
     for key, what in held:
         yield Problem(
@@ -239,9 +241,13 @@ def _bundle(job: spec.Job, at: Path, files: Collection[str] | None) -> Iterator[
     if files is not None and not job.local:
         wanted += _script(job, at, files)
     for path, name in wanted:
+        if named_by_place(name):
+            continue  # which file it is shows at the submission
         if problem := relative_path_problem(name):
             yield Problem(path, f"{name!r} {problem}")
-        elif files is not None and str(PurePosixPath(name)) not in files:
+        elif (
+            files is not None and str(PurePosixPath(name)) not in files and not may_bring(job, name)
+        ):
             remedy = did_you_mean(name, files) if files else "set `bundle` to the folder it is in"
             yield Problem(path, f"the bundle has no file {name!r}; {remedy}")
 

@@ -20,7 +20,11 @@ def port_problems(job: spec.Job, at: Path) -> Iterator[Problem]:
         yield from _optional(job, at)
         yield from _latest(job, at)
         yield from _resumed(job, at)
-    inputs = [*(item.name for item in job.streams), *(item.name for item in job.files)]
+    inputs = [
+        *(item.name for item in job.streams),
+        *(item.name for item in job.files),
+        *(item.name for item in job.folders),
+    ]
     outputs = [item.name for item in job.outputs]
     for kind, found in (("inputs", inputs), ("outputs", outputs)):
         for name, count in Counter(found).items():

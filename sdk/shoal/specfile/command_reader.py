@@ -6,10 +6,15 @@ import yaml
 
 from shoal.checks.ports import PORT_PLACE
 from shoal.checks.problem import Path
+from shoal.placed_folder import FOLDER_PLACE
 from shoal.specfile.filled_word import FilledWord
 from shoal.specfile.program_text import program_words
 from shoal.specfile.scalars import Scalars
 
+_PLACES = (
+    (PORT_PLACE, "a port, which would be replaced by a number"),
+    (FOLDER_PLACE, "a file of an input, which would be replaced by its path"),
+)
 _SHELL_WORDS = {"|", "||", "&&", "&", ";", ">", ">>", "<", "<<", "2>", "2>&1", "&>"}
 
 
@@ -44,9 +49,10 @@ def _hidden_program(words: Sequence[FilledWord]) -> str:
                 f'own, [sh, -c, \'ls "$1"\', sh, "${{{{ parameters.{name} }}}}"], or in '
                 "`variables`"
             )
-        if len(PORT_PLACE.findall(word.text)) > len(PORT_PLACE.findall(word.written)):
-            return (
-                f"the text of the parameter {name!r} names the place of a port, which would be "
-                "replaced by a number; write another value"
-            )
+        for place_of, what in _PLACES:
+            if len(place_of.findall(word.text)) > len(place_of.findall(word.written)):
+                return (
+                    f"the text of the parameter {name!r} names the place of {what}; "
+                    "write another value"
+                )
     return ""

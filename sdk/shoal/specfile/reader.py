@@ -31,6 +31,14 @@ _STREAM_KEYS = (
     *_STAND_IN_KEYS,
 )
 _FILE_KEYS = ("source", "path", "sha256")
+_FOLDER_KEYS = ("path", "layout", "pattern", "entry")
+_INPUT_KEYS = {
+    "from": _STREAM_KEYS,
+    "source": _FILE_KEYS,
+    "prefix": ("prefix", *_FOLDER_KEYS),
+    "artifacts": ("artifacts", *_FOLDER_KEYS),
+}
+"""The keys of an input, by the one that says what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +180,10 @@ class Reader:
             return None
         streams: tuple[spec.StreamInput, ...] = ()
         files: tuple[spec.FileInput, ...] = ()
+        folders: tuple[spec.FolderInput, ...] = ()
         if "inputs" in fields:
-            streams, files = self._inputs(fields["inputs"], (*at, "inputs"))
-        job = spec.Job(name, (), streams=streams, files=files)
+            streams, files, folders = self._inputs(fields["inputs"], (*at, "inputs"))
+        job = spec.Job(name, (), streams=streams, files=files, folders=folders)
         return self._scalars.filled(job, fields, at, readers)
 
     def _patterns(self, node: yaml.Node, path: Path) -> tuple[str, ...] | None:
@@ -243,7 +252,9 @@ class Reader:
 
     def _inputs(
         self, node: yaml.Node, path: Path
-    ) -> tuple[tuple[spec.StreamInput, ...], tuple[spec.FileInput, ...]]:
+    ) -> tuple[
+        tuple[spec.StreamInput, ...], tuple[spec.FileInput, ...], tuple[spec.FolderInput, ...]
+    ]:
         entries = self._scalars.entries(
             node, path, "a mapping from the name of an input to its source"
         )
@@ -252,32 +263,43 @@ class Reader:
         return (
             tuple(one for one in inputs if isinstance(one, spec.StreamInput)),
             tuple(one for one in inputs if isinstance(one, spec.FileInput)),
+            tuple(one for one in inputs if isinstance(one, spec.FolderInput)),
         )
 
     def _input(
         self, name: str, node: yaml.Node, path: Path
-    ) -> spec.StreamInput | spec.FileInput | None:
+    ) -> spec.StreamInput | spec.FileInput | spec.FolderInput | None:
         scalars = self._scalars
         if isinstance(node, yaml.ScalarNode) and not is_null(node):
             ends = scalars.converted(node, path, _job_and_port)
             return None if ends is None else spec.StreamInput(name, *ends)
-        wanted = "JOB.PORT, or a mapping with `from: JOB.PORT` or `source: ADDRESS`"
-        fields = scalars.fields(node, path, (*_STREAM_KEYS, *_FILE_KEYS), wanted)
+        wanted = (
+            "JOB.PORT, or a mapping with `from: JOB.PORT`, `source: ADDRESS`, "
+            "`prefix: s3://bucket/folder/` or `artifacts: PIPELINE/JOB`"
+        )
+        every = dict.fromkeys(key for keys in _INPUT_KEYS.values() for key in keys)
+        fields = scalars.fields(node, path, tuple(every), wanted)
         if fields is None:
             return None
-        if ("from" in fields) == ("source" in fields):
+        kinds = [kind for kind in _INPUT_KEYS if kind in fields]
+        if len(kinds) != 1:
             scalars.complain(path, f"this has to be {wanted}, one of them")
             return None
-        file = "source" in fields
-        known = _FILE_KEYS if file else _STREAM_KEYS
+        (kind,) = kinds
+        known = _INPUT_KEYS[kind]
         for key in fields:
             if key not in known:
                 scalars.complain(
                     (*path, key),
-                    f"an input with `{'source' if file else 'from'}` has no {key!r}; "
-                    f"{key_remedy((*path, key), known)}",
+                    f"an input with `{kind}` has no {key!r}; {key_remedy((*path, key), known)}",
                 )
-        return self._file(name, fields, path) if file else self._stream(name, fields, path)
+        match kind:
+            case "from":
+                return self._stream(name, fields, path)
+            case "source":
+                return self._file(name, fields, path)
+            case _:
+                return self._folder(name, fields, path)
 
     def _stream(
         self, name: str, fields: Mapping[str, yaml.Node], path: Path
@@ -358,6 +380,27 @@ class Reader:
             return None
         target = texts.get("path") or PurePosixPath(source.split("?", 1)[0]).name
         return spec.FileInput(name, source, target, texts.get("sha256") or "")
+
+    def _folder(
+        self, name: str, fields: Mapping[str, yaml.Node], path: Path
+    ) -> spec.FolderInput | None:
+        scalars = self._scalars
+        readers: Readers = {
+            "prefix": ("prefix", scalars.text),
+            "artifacts": ("artifacts", scalars.text),
+            "path": ("path", scalars.text),
+            "layout": ("layout", scalars.choice_of(spec.Layout)),
+            "pattern": ("patterns", self._words_or_word),
+            "entry": ("entry", scalars.text),
+        }
+        folder = scalars.filled(spec.FolderInput(name), fields, path, readers)
+        return folder if folder.prefix or folder.artifacts else None
+
+    def _words_or_word(self, node: yaml.Node, path: Path) -> tuple[str, ...] | None:
+        if isinstance(node, yaml.ScalarNode):
+            text = self._scalars.text(node, path)
+            return None if text is None else (text,)
+        return self._scalars.texts(node, path, "a pattern such as Code/**, or a list of them")
 
     def _outputs(self, node: yaml.Node, path: Path) -> tuple[spec.Output, ...]:
         scalars = self._scalars

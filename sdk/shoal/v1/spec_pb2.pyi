@@ -728,6 +728,7 @@ class InputSpec(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
+    FOLDER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the port, or of the file input."""
     @_builtins.property
@@ -738,18 +739,23 @@ class InputSpec(_message.Message):
     def file(self) -> Global___FileSource:
         """A file that is fetched before the job starts."""
 
+    @_builtins.property
+    def folder(self) -> Global___FolderSource:
+        """Files that are fetched before the job starts."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         stream: Global___StreamSource | None = ...,
         file: Global___FileSource | None = ...,
+        folder: Global___FolderSource | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "source", b"source", "stream", b"stream"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "folder", b"folder", "source", b"source", "stream", b"stream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "name", b"name", "source", b"source", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "folder", b"folder", "name", b"name", "source", b"source", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["stream", "file"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["stream", "file", "folder"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -872,6 +878,50 @@ class FileSource(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FileSource: _TypeAlias = FileSource  # noqa: Y015
+
+@_typing.final
+class FolderSource(_message.Message):
+    """Files that are fetched before the job starts. Which ones is found as the pipeline is submitted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFIX_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    LAYOUT_FIELD_NUMBER: _builtins.int
+    PATTERNS_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    prefix: _builtins.str
+    """`s3://bucket/prefix/`: all objects below it. Either this or `artifacts`."""
+    artifacts: _builtins.str
+    """`PIPELINE/JOB` of the same namespace: what that job has committed."""
+    path: _builtins.str
+    """Folder of the job's folder that they lie in; empty or `.` means the job's folder itself."""
+    layout: Global___Layout.ValueType
+    """Whether they keep their folders."""
+    entry: _builtins.str
+    """Which of them `{inputs.NAME.entry}` stands for, relative to the prefix; empty means the only `*.py` below `Code/`."""
+    @_builtins.property
+    def patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Glob patterns, relative to the prefix, of those that are taken; empty means all."""
+
+    def __init__(
+        self,
+        *,
+        prefix: _builtins.str = ...,
+        artifacts: _builtins.str = ...,
+        path: _builtins.str = ...,
+        layout: Global___Layout.ValueType = ...,
+        patterns: _abc.Iterable[_builtins.str] | None = ...,
+        entry: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "entry", b"entry", "layout", b"layout", "path", b"path", "patterns", b"patterns", "prefix", b"prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FolderSource: _TypeAlias = FolderSource  # noqa: Y015
 
 @_typing.final
 class OutputSpec(_message.Message):

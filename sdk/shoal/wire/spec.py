@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypeAlias
 
 from shoal import limits, spec
 from shoal.compat import Compat, compat_name_problem
@@ -27,6 +28,7 @@ from shoal.wire.codec import (
 from shoal.wire.fields import WireError
 
 DISTRIBUTE = enumeration(spec.Distribute, spec_pb2.Distribute, "distribute", "way to distribute")
+LAYOUT = enumeration(spec.Layout, spec_pb2.Layout, "layout")
 PORT_FORMAT = enumeration(spec.PortFormat, spec_pb2.PortFormat, "format")
 
 # ---- environments -------------------------------------------------------------------------------
@@ -168,17 +170,49 @@ _FILE = codec(
 )
 
 
-def encode_input(item: spec.StreamInput | spec.FileInput) -> spec_pb2.InputSpec:
-    """Write an input of either kind."""
+def _decode_folder_path(value: str, path: str) -> str:
+    return "." if value in {"", "."} else fields.relative(value, path)
+
+
+def _decode_patterns(values: Sequence[str], path: str) -> tuple[str, ...]:
+    return fields.each(values, path, fields.relative)
+
+
+_FOLDER_FIELDS = codec(
+    spec.FolderInput,
+    spec_pb2.FolderSource,
+    name=elsewhere(""),
+    prefix=checked(fields.text),
+    artifacts=checked(fields.text),
+    path=checked(_decode_folder_path),
+    layout=one(LAYOUT),
+    patterns=checked(_decode_patterns),
+    entry=checked(lambda value, path: fields.relative(value, path) if value else ""),
+)
+
+
+def _decode_folder(message: spec_pb2.FolderSource, path: str) -> spec.FolderInput:
+    if bool(message.prefix) == bool(message.artifacts):
+        raise WireError(path, "it has to name either `prefix` or `artifacts`")
+    return _FOLDER_FIELDS.decode(message, path)
+
+
+_Input: TypeAlias = spec.StreamInput | spec.FileInput | spec.FolderInput
+
+
+def encode_input(item: _Input) -> spec_pb2.InputSpec:
+    """Write an input of any kind."""
     match item:
         case spec.StreamInput():
             return spec_pb2.InputSpec(name=item.name, stream=_STREAM.encode(item))
         case spec.FileInput():
             return spec_pb2.InputSpec(name=item.name, file=_FILE.encode(item))
+        case spec.FolderInput():
+            return spec_pb2.InputSpec(name=item.name, folder=_FOLDER_FIELDS.encode(item))
 
 
-def decode_input(message: spec_pb2.InputSpec, path: str = "") -> spec.StreamInput | spec.FileInput:
-    """Read an input of either kind.
+def decode_input(message: spec_pb2.InputSpec, path: str = "") -> _Input:
+    """Read an input of any kind.
 
     Raises:
         WireError: it has no source, or a field breaks the contract.
@@ -189,8 +223,10 @@ def decode_input(message: spec_pb2.InputSpec, path: str = "") -> spec.StreamInpu
             return replace(_STREAM.decode(message.stream, fields.at(path, "stream")), name=name)
         case "file":
             return replace(_FILE.decode(message.file, fields.at(path, "file")), name=name)
+        case "folder":
+            return replace(_decode_folder(message.folder, fields.at(path, "folder")), name=name)
         case None:
-            raise WireError(path, f"input {name} has no source; set `stream` or `file`")
+            raise WireError(path, f"input {name} has no source; set `stream`, `file` or `folder`")
 
 
 # ---- jobs and pipelines -------------------------------------------------------------------------
@@ -231,6 +267,7 @@ _JOB = codec(
     environment=one(_ENVIRONMENT),
     streams=elsewhere((), "inputs"),
     files=elsewhere((), "inputs"),
+    folders=elsewhere((), "inputs"),
     outputs=each(OUTPUT),
     replicas=checked(lambda value, _path: value or 1),
     resources=one(_RESOURCES),
@@ -243,7 +280,7 @@ _JOB = codec(
     recovery=one(enumeration(spec.Recovery, spec_pb2.Recovery, "recovery")),
     placement=one(enumeration(spec.Placement, spec_pb2.Placement, "placement")),
     grace_seconds=duration(5.0),
-    layout=one(enumeration(spec.Layout, spec_pb2.Layout, "layout")),
+    layout=one(LAYOUT),
     archive_on=one(
         enumeration(spec.ArchiveOn, spec_pb2.ArchiveOn, "archive_on", "time to archive")
     ),
@@ -251,10 +288,11 @@ _JOB = codec(
 
 
 def encode_job_spec(job: spec.Job) -> spec_pb2.JobSpec:
-    """Write a job of a specification with all its defaults; streams come before files."""
+    """Write a job of a specification with all its defaults; streams come before files and folders."""
     message = _JOB.encode(job)
     message.inputs.extend(encode_input(item) for item in job.streams)
     message.inputs.extend(encode_input(item) for item in job.files)
+    message.inputs.extend(encode_input(item) for item in job.folders)
     return message
 
 
@@ -269,6 +307,7 @@ def decode_job_spec(message: spec_pb2.JobSpec, path: str = "") -> spec.Job:
         _JOB.decode(message, path),
         streams=tuple(item for item in inputs if isinstance(item, spec.StreamInput)),
         files=tuple(item for item in inputs if isinstance(item, spec.FileInput)),
+        folders=tuple(item for item in inputs if isinstance(item, spec.FolderInput)),
     )
 
 

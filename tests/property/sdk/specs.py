@@ -83,6 +83,14 @@ STAND_INS = st.builds(
     st.sampled_from(spec.Drop),
 )
 
+
+def _folder(
+    name: str, kind: str, source: str, path: str, layout: spec.Layout, more: str
+) -> spec.FolderInput:
+    prefix, artifacts = (source, "") if kind == "prefix" else ("", source)
+    return spec.FolderInput(name, prefix, artifacts, path, layout, (more,), more)
+
+
 JOBS = st.builds(
     spec.Job,
     name=IDS,
@@ -101,6 +109,17 @@ JOBS = st.builds(
         )
     ),
     files=tuples(st.builds(spec.FileInput, IDS, WORDS, PATHS, MAYBE_HASHES)),
+    folders=tuples(
+        st.builds(
+            _folder,
+            IDS,
+            st.sampled_from(["prefix", "artifacts"]),
+            WORDS,
+            PATHS,
+            st.sampled_from(spec.Layout),
+            PATHS,
+        )
+    ),
     outputs=tuples(st.builds(spec.Output, IDS, BINDINGS, st.sampled_from(spec.Distribute))),
     replicas=COUNTS,
     resources=st.builds(spec.Resources, st.floats(0.01, 1e4), NUMBERS_63, tuples(WORDS)),
