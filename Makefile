@@ -157,18 +157,20 @@ format: $(STAMP) ## Let ruff and buf put the source in form
 # and has a target lane-NAME below.
 # Lanes share the checkout, /tmp and the loopback interface, so each test brings folders and ports of its own.
 # Lanes with a docker daemon are in one row, since there can be one such daemon at a time.
-LANES := unit,compose,arm64,ansible integration sim,packages,upgrade
+LANES := unit,compose,arm64,ansible integration sim,packages,upgrade,edge
 
 comma := ,
 .PHONY: test $(patsubst %,lane-%,$(subst $(comma), ,$(LANES)))
-test integration: export SHOAL_MINISTACK := $(abspath $(MINISTACK)/bin/ministack)
+test integration edge lane-edge lane-integration: export SHOAL_MINISTACK := $(abspath $(MINISTACK)/bin/ministack)
 test: setup system $(MINISTACK)/.stamp ## Everything that CI runs, in lanes side by side
 	@.ci/lanes $(LANES)
 
 # One after the other: it reckons all the time, and the other lane needs the second core.
 lane-unit: lint unit identity
 lane-integration: $(STAMP) system $(MINISTACK)/.stamp
-	@$(PY) -m pytest tests/integration tests/lab $(IDENTITY:%=--ignore=%)
+	@$(PY) -m pytest tests/integration tests/lab $(patsubst %,--ignore=%,$(IDENTITY) $(EDGE))
+lane-edge: $(STAMP) system $(MINISTACK)/.stamp
+	@$(PY) -m pytest $(EDGE)
 # Whenever the others leave a core: they wait for real time, and this one does not.
 lane-sim: $(STAMP)
 	@nice -n 15 $(MAKE) --no-print-directory sim-mutants
@@ -207,8 +209,13 @@ unit: $(STAMP) ## Tests that need no server: unit, property, simulation, archite
 integration: $(STAMP) system $(MINISTACK)/.stamp ## Tests on real servers and real processes
 	@$(PY) -m pytest tests/integration tests/lab
 
-# A part of `integration` that runs in the shorter lane.
+# Parts of `integration` that run in shorter lanes.
 IDENTITY := tests/integration/identity tests/integration/access
+EDGE := $(addprefix tests/integration/,edge archive events jobsdk keeper)
+
+.PHONY: edge
+edge: $(STAMP) system $(MINISTACK)/.stamp ## Of those, jobs on boards: S3, SQS and MQTT, cases E1 to E14
+	@$(PY) -m pytest $(EDGE)
 
 .PHONY: identity
 identity: $(STAMP) system ## Of those, the tests of identity alone
