@@ -39,6 +39,7 @@ class LocalClusterConfig:
 
     `mqtt` is a broker's address, "auto" (mosquitto, if the program is at hand) or "none".
     `archive` is an object store's address; empty means a folder below `state`.
+    `node_prefix` and a number from 1 are the name of each agent.
     `cpus` is what each agent says it has, so that a pipeline fits a small machine.
     `controller_environ`: further variables of the controller, such as SHOAL_CONTROLLER_SOURCE_BUCKETS.
     `insecure`: every process believes every other. Else the controller makes an identity for the cluster,
@@ -58,6 +59,7 @@ class LocalClusterConfig:
     stop_jobs: bool = False
     insecure: bool = False
     controller_environ: Mapping[str, str] | None = None
+    node_prefix: str = "node-"
 
 
 class LocalCluster:
@@ -89,7 +91,7 @@ class LocalCluster:
         )
         self.agents: dict[str, Child] = {
             name: self._agent(name)
-            for name in (f"node-{number}" for number in range(1, config.agents + 1))
+            for name in (f"{config.node_prefix}{number}" for number in range(1, config.agents + 1))
         }
         self._objects_address = ""
         self._newcomers_address = ""
@@ -253,7 +255,10 @@ class LocalCluster:
             return
         async with self.client() as client:
             word, _ = await client.create_token(
-                Role.NODE, name_pattern="node-*", ttl_seconds=_JOIN_SECONDS, uses=len(new)
+                Role.NODE,
+                name_pattern=f"{self.config.node_prefix}*",
+                ttl_seconds=_JOIN_SECONDS,
+                uses=len(new),
             )
         self._agent_environ["SHOAL_TOKEN"] = word
 

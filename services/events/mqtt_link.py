@@ -68,14 +68,14 @@ class MqttLink:
         self._state_topic = f"{TOPIC_ROOT}/controllers/{client_id}/state"
         self._address = address
         self._failed: asyncio.Future[LinkLostError] = asyncio.get_running_loop().create_future()
-        self._tls = _tls(address) if address.tls else None
+        self._tls = tls_context(address) if address.tls else None
         self._client = _Client(
             terms,
             self._tls,
             hostname=address.host,
             port=address.port,
             username=address.username or None,
-            password=_password(address) or None,
+            password=broker_password(address) or None,
             identifier=client_id,
             # 5.0, since a broker of 3.1.1 cannot say that it refuses a message.
             protocol=ProtocolVersion.V5,
@@ -379,7 +379,12 @@ class _Tls(ssl.SSLContext):
             self._socket = None
 
 
-def _password(address: BrokerAddress) -> str:
+def broker_password(address: BrokerAddress) -> str:
+    """Return the password for a broker; empty for none.
+
+    Raises:
+        LinkLostError: its file cannot be used.
+    """
     if address.password_file is None:
         return address.password
     try:
@@ -388,7 +393,12 @@ def _password(address: BrokerAddress) -> str:
         raise LinkLostError(f"--mqtt-password-file: {error}") from error
 
 
-def _tls(address: BrokerAddress) -> _Tls:
+def tls_context(address: BrokerAddress) -> _Tls:
+    """Make what TLS to a broker needs.
+
+    Raises:
+        LinkLostError: a file that its address names cannot be used.
+    """
     context = _Tls(ssl.PROTOCOL_TLS_CLIENT)
     try:
         if address.ca_file:

@@ -115,6 +115,7 @@ async def running_edge(
     agents: int = 3,
     lease_seconds: float = 4.0,
     insecure: bool = True,
+    node_prefix: str = "node-",
     controller_environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Edge]:
     """Run a cluster whose archive is a bucket of its own, until the end of the block.
@@ -124,6 +125,7 @@ async def running_edge(
         ministack: a server that runs; the cluster gets buckets of its own there.
         broker: a broker that runs.
         agents: how many; they are called node-1, node-2 and so on, and have no keys of the buckets.
+        node_prefix: what they are called in place of `node-`.
         lease_seconds: how long an agent may be silent.
         insecure: whether everybody is believed; else `cluster.identity` is the operator's.
         controller_environ: further variables of the controller.
@@ -143,6 +145,7 @@ async def running_edge(
             archive=f"s3://{archive}/archive?endpoint={ministack.endpoint}&region={REGION}",
             lease_seconds=lease_seconds,
             insecure=insecure,
+            node_prefix=node_prefix,
             controller_environ={
                 "SHOAL_CONTROLLER_SOURCE_BUCKETS": uploads,
                 **(controller_environ or {}),

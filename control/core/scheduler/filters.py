@@ -12,6 +12,9 @@ from control.core.scheduler.room import ROUNDING, NodeRoom
 from control.core.scheduler.snapshot import Pending
 from shoal.spec import Resources
 
+NAME_LABEL = "node"
+"""The label that each node has without being told: its name."""
+
 _KEPT_MAX = 2
 """Jobs that a phrase names for which room is kept."""
 
@@ -47,9 +50,9 @@ def pinned(job: Pending, room: NodeRoom) -> str:
 
 
 def labels(job: Pending, room: NodeRoom) -> str:
-    """Every required label must be there with its value."""
+    """Every required label must be there with its value; `node` is the node's name, if it has no such label."""
     for name, value in job.place.require.items():
-        have = room.node.labels.get(name)
+        have = room.node.labels.get(name, room.node.name if name == NAME_LABEL else None)
         if have != value:
             return (
                 f"label {name}={value} is required, and it has "

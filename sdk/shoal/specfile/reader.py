@@ -19,6 +19,7 @@ from shoal.specfile.declarations import read_declarations
 from shoal.specfile.foreign_key import key_remedy
 from shoal.specfile.scalars import Readers, Scalars, is_null
 from shoal.specfile.step_reader import STEP_KINDS, read_short_steps, read_steps
+from shoal.specfile.template import OPENING
 from shoal.specfile.tree import mark_of
 from shoal.specfile.values import GivenValues
 from shoal.suggestion import did_you_mean
@@ -220,19 +221,38 @@ class Reader:
         readers: Readers = {
             "cpus": ("cpus", self._scalars.number),
             "memory": ("memory_bytes", self._scalars.size),
-            "devices": ("devices", self._texts("a list of device classes such as [video]")),
+            "devices": ("devices", self._devices),
         }
         wanted = "a mapping such as {cpus: 0.5, memory: 512MiB}"
         return self._scalars.mapping(spec.Resources(), node, path, readers, wanted)
 
     def _place(self, node: yaml.Node, path: Path) -> spec.Place:
         readers: Readers = {
-            "require": ("require", self._map),
+            "require": ("require", self._required),
             "prefer": ("prefer", self._texts("a list of nodes")),
             "strategy": ("strategy", self._scalars.choice_of(spec.Strategy)),
         }
         wanted = "a mapping such as {require: {role: camera}}"
         return self._scalars.mapping(spec.Place(), node, path, readers, wanted)
+
+    def _devices(self, node: yaml.Node, path: Path) -> tuple[str, ...] | None:
+        items = self._scalars.items(node, path, "a list of device classes such as [video]")
+        if items is None:
+            return None
+        words = [(item, self._scalars.text(item, path)) for item in items]
+        return tuple(
+            word for item, word in words if word is not None and not _asks_nothing(item, word)
+        )
+
+    def _required(self, node: yaml.Node, path: Path) -> Mapping[str, str]:
+        entries = self._scalars.entries(node, path, "a mapping from words to words") or ()
+        read = [(one, self._scalars.text(one.value, (*path, one.key))) for one in entries]
+        found = {
+            one.key: word
+            for one, word in read
+            if word is not None and not _asks_nothing(one.value, word)
+        }
+        return MappingProxyType(found)
 
     def _retry(self, node: yaml.Node, path: Path) -> spec.Retry:
         scalars = self._scalars
@@ -454,6 +474,11 @@ class Reader:
     def _map(self, node: yaml.Node, path: Path) -> Mapping[str, str]:
         found = self._scalars.text_map(node, path, "a mapping from words to words")
         return MappingProxyType(found or {})
+
+
+def _asks_nothing(node: yaml.Node, word: str) -> bool:
+    """Whether a parameter with an empty value is all that stands there: a run may leave the wish out by it."""
+    return not word and isinstance(node, yaml.ScalarNode) and OPENING in node.value
 
 
 def _job_and_port(text: str) -> tuple[str, str]:
