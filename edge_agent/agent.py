@@ -26,6 +26,7 @@ from edge_agent.environments.cache import EnvironmentCache
 from edge_agent.environments.installer import Installer
 from edge_agent.environments.interpreter import Interpreters
 from edge_agent.environments.package_index import installer_environ, pip_files
+from edge_agent.facts.reader import FactsReader
 from edge_agent.file_inputs import FileInputs
 from edge_agent.folder_workshop import FolderWorkshop
 from edge_agent.found_controllers import found_controllers
@@ -140,6 +141,7 @@ class Agent:
                 workshop=workshop,
                 disk=gauge,
                 logs=LogShipper,
+                facts=FactsReader(config.facts_root, state, process.wall),
                 cluster=_cluster(identity),
                 trust=lambda: None if identity is None else identity.trust,
                 identity=identity,

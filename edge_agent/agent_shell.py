@@ -25,6 +25,9 @@ from edge_agent.attempts.phase import FAILS_FOR_ITS_DISK, PREPARING, Phase
 from edge_agent.attempts.shell import AttemptShell, Durable
 from edge_agent.config import AgentConfig
 from edge_agent.disk_watch import DiskWatch
+from edge_agent.facts.heat import refusal
+from edge_agent.facts.news import worth_telling
+from edge_agent.facts.reader import WINDOW_SECONDS
 from edge_agent.followed import followed_text, read_followed
 from edge_agent.identity_upkeep import IdentityUpkeep
 from edge_agent.keeper.client import KeeperError
@@ -44,11 +47,13 @@ from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
 from shoal.model import ReasonCode
 from shoal.names import AttemptRef
+from shoal.node_facts import NO_FACTS, NodeFacts
 from shoal.protocol_version import SESSION
 from shoal.session.log_piece import LogPiece
 from shoal.session.messages import (
     WELL,
     Desired,
+    FactsWanted,
     Fenced,
     FromAgent,
     Hello,
@@ -72,6 +77,8 @@ CONTROLLER: Final = "controller"
 
 _INBOX_SIZE: Final = 8192
 _DISK_SECONDS: Final = 1.0
+_FACTS_SECONDS: Final = 30.0
+"""How often the machine is looked at; what has not changed is not told."""
 _KEEPER_SECONDS: Final = 30.0
 _STREAMS_READY_SECONDS: Final = 10.0
 
@@ -146,6 +153,10 @@ class AgentShell:
         self._group: asyncio.TaskGroup | None = None
         self._disk = DiskWatch(str(config.state), config.disk_reserve_bytes)
         self._said = WELL
+        self._facts = NO_FACTS
+        self._facts_told: NodeFacts | None = None
+        """What this session's controller was told last."""
+        self._facts_wanted = asyncio.Event()
         self._dialled = self._served_at = ""
         self._introduced: str | None = None
         """Where the controller was told that the stream worker is, empty for nowhere yet; None if no Hello
@@ -168,6 +179,7 @@ class AgentShell:
         """
         self._first_list = asyncio.get_running_loop().create_future()
         self._disk.measured(await self._links.disk.read(), self._process.clock())
+        self._facts = await self._links.facts.read()
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._keeper.run(self._listed, self._exited))
@@ -182,6 +194,7 @@ class AgentShell:
                 self._link.run(),
                 self._find_controllers(),
                 self._watch_disk(),
+                self._watch_facts(),
             ):
                 group.create_task(running)
             if self._upkeep is not None:
@@ -343,11 +356,12 @@ class AgentShell:
 
     def _condition(self) -> NodeCondition:
         return NodeCondition(
-            self._disk.refusal,
+            self._disk.refusal or refusal(self._facts.temperatures),
             self._links.workshop.kept(),
             self._keeper.version,
             (self._streams.made or "").partition(" ")[0],
             self._outdated().sentence,
+            self._facts.heat,
         )
 
     def _outdated(self) -> Outdated:
@@ -382,6 +396,21 @@ class AgentShell:
         if condition != self._said:
             self._said = condition
             await self._say(condition)
+
+    async def _watch_facts(self) -> None:
+        """Look at the machine now and then, and whenever the controller asks, until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FACTS_SECONDS):
+                    await self._facts_wanted.wait()
+            asked = self._facts_wanted.is_set()
+            self._facts_wanted.clear()
+            window = WINDOW_SECONDS if asked else 0.0
+            facts = self._facts = await self._links.facts.read(window_seconds=window)
+            await self._say_condition()
+            if asked or worth_telling(self._facts_told, facts):
+                self._facts_told = facts
+                await self._say(facts)
 
     async def _fail_for_disk(self) -> None:
         if self._links.workshop.kept():
@@ -481,7 +510,13 @@ class AgentShell:
 
     async def _deliver(
         self,
-        message: Desired | UploadsGranted | Refused | Fenced | Trust | CertificateIssued,
+        message: Desired
+        | UploadsGranted
+        | Refused
+        | Fenced
+        | Trust
+        | CertificateIssued
+        | FactsWanted,
         delivery: int,
     ) -> None:
         match message:
@@ -496,6 +531,8 @@ class AgentShell:
             case Fenced(ref, text):
                 await self._deliver(Refused(ref, str(ReasonCode.FENCED), text), delivery)
                 await self._attempts_driver.post(message)
+            case FactsWanted():
+                self._facts_wanted.set()
             case Trust() | CertificateIssued():
                 if self._upkeep is not None:
                     self._upkeep.take(message)
@@ -509,6 +546,7 @@ class AgentShell:
         config = self._config
         self._introduced = self._streams.address
         self._introduced_listening = self._streams.listening
+        self._facts_told = self._facts
         return Hello(
             node=config.name,
             agent_id=self._agent_id,
@@ -526,6 +564,7 @@ class AgentShell:
             says_holds=True,
             takes_lanes=True,
             protocols=self._protocols,
+            facts=self._facts,
         )
 
     async def _find_controllers(self) -> None:

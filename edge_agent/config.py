@@ -54,6 +54,7 @@ class AgentConfig(GossipSettings):
         token_file: file with the join token of a node that has not joined yet; None for the environment.
         stop_jobs: end all jobs when the agent ends, instead of leaving them to the keeper.
         health_file: file that is written every few seconds while all is well; None for none.
+        facts_root: folder that stands for `/` where the facts of the machine and its devices are looked up.
     """
 
     name: str
@@ -75,6 +76,7 @@ class AgentConfig(GossipSettings):
     token_file: Path | None = None
     stop_jobs: bool = False
     health_file: Path | None = None
+    facts_root: Path = Path("/")
 
     @property
     def peers(self) -> tuple[str, ...]:

@@ -103,6 +103,13 @@ def _use_file(context: click.Context, path: Path) -> None:
     metavar="CLASS",
     help="Device class that jobs may ask for, such as video; may be repeated.  [default: found]",
 )
+@click.option(
+    "--facts-root",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    default="/",
+    help="Folder that stands for / where the facts of this machine and its devices are looked up: in a "
+    "container, where the host's /proc, /sys, /etc and /dev are mounted.",
+)
 @click.option("--bundle-cache", default="10GiB", help="How much fetched bundles may take.")
 @click.option(
     "--input-cache",
@@ -157,7 +164,7 @@ def agent(*, down: bool, drain: bool, **given: Any) -> None:
     """  # noqa: D301 - click wants the control character
     begin_log("agent", given)
     try:
-        found = fingerprint.capacity()
+        found = fingerprint.capacity(given["facts_root"])
         cpus, memory = given["cpus"], given["memory"]
         config = AgentConfig(
             **gossip_settings(given),
@@ -183,6 +190,7 @@ def agent(*, down: bool, drain: bool, **given: Any) -> None:
             token_file=given["token_file"],
             stop_jobs=given["stop_jobs"],
             health_file=given["health_file"],
+            facts_root=given["facts_root"],
         )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error

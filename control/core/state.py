@@ -408,6 +408,7 @@ class Cluster:
                 connected=bool(node.session_id),
                 drained=node.drained,
                 refuses=node.condition.refuses,
+                heat=node.condition.heat,
                 capacity=node.capacity,
                 claimed=self.claimed(node),
                 labels=node.labels,

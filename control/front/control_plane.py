@@ -17,6 +17,7 @@ from control.core.identities import Identities
 from control.core.rows import CertificateRow, Holder, TokenRow
 from control.front.access.refused_calls import RefusedCalls
 from control.front.desired_feeds import DesiredFeeds
+from control.front.known_facts import KnownFacts
 from control.front.read_model import PAGE_SIZE, ReadModel, token
 from control.front.trust_feed import TrustFeed
 from control.front.watch import Changes, each
@@ -53,6 +54,7 @@ class ControlPlane:
         shown: What people see of pipelines and nodes.
         feeds: What agents are told.
         trust: Which certificates are revoked.
+        facts: What agents told of their machines.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class ControlPlane:
         self.feeds = DesiredFeeds()
         self.trust = TrustFeed()
         self.shown = ReadModel(store, config.changes_kept, config.watch_pending_max)
+        self.facts = KnownFacts(wall, self.shown.stir_node)
         self.leader = Leader(
             store=store,
             config=config,
@@ -221,11 +224,13 @@ class ControlPlane:
             kept=tuple(one for one in node.kept if one.ref.namespace == namespace),
         )
 
-    def watch_nodes(self, since_revision: int = 0) -> AbstractContextManager[Changes[NodeView]]:
-        """Watch all nodes, as `watch_pipelines` does pipelines."""
+    def watch_nodes(
+        self, since_revision: int = 0, *, facts: bool = False
+    ) -> AbstractContextManager[Changes[NodeView]]:
+        """Watch all nodes, as `watch_pipelines` does pipelines; with `facts`, also when those alone are new."""
         self.leader.check_open()
         return self.shown.watched_nodes.watch(
-            since_revision, lambda _: True, lambda: each(self.shown.node_views())
+            since_revision, lambda _: True, lambda: each(self.shown.node_views()), stirred=facts
         )
 
     async def drain(self, name: str, *, drained: bool, note: CallNote | None = None) -> NodeView:
@@ -261,6 +266,7 @@ class ControlPlane:
         node = None if machine is None else machine.cluster.nodes.get(name)
         member = name if node is None else node.member_name or name
         await self.leader.call(lambda call: events.ForgetNode(call, name, note=note))
+        self.facts.forget(name)
         return member
 
     # --- identities

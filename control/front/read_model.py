@@ -204,6 +204,12 @@ class ReadModel:
             found |= {one.ref: pipeline_view(one) for one in records(rows, self._cluster)}
         return [view for view in found.values() if view is not None]
 
+    def stir_node(self, name: str) -> None:
+        """Show a node again to those who watch what is not recorded of it, too."""
+        view = self._nodes.get(name)
+        if view is not None:
+            self.watched_nodes.stir(name, view)
+
     def node(self, name: str) -> NodeView:
         """Return one node.
 

@@ -59,6 +59,12 @@ class Watched(Generic[KeyT, ViewT]):
         for watcher in self._watchers:
             watcher.offer(key, view)
 
+    def stir(self, key: KeyT, view: ViewT) -> None:
+        """Show something again of which nothing was recorded, to those who asked for that; it has no revision."""
+        for watcher in self._watchers:
+            if watcher.stirred:
+                watcher.offer(key, view)
+
     def forget(self, key: KeyT) -> None:
         """Show something no longer; watchers are not told."""
         self._changed.pop(key, None)
@@ -74,9 +80,14 @@ class Watched(Generic[KeyT, ViewT]):
         since_revision: int,
         match: Callable[[KeyT], bool],
         snapshot: Callable[[], AsyncIterator[ViewT]],
+        *,
+        stirred: bool = False,
     ) -> Iterator[Changes[ViewT]]:
-        """Watch everything whose key matches; `snapshot` shows all of it, as it is when it comes to it."""
-        watcher: _Watcher[KeyT, ViewT] = _Watcher(match, self._pending_max)
+        """Watch everything whose key matches; `snapshot` shows all of it, as it is when it comes to it.
+
+        With `stirred`, things are also shown of which nothing was recorded.
+        """
+        watcher: _Watcher[KeyT, ViewT] = _Watcher(match, self._pending_max, stirred=stirred)
         whole = not self._known_from <= since_revision <= self._revision
         if not whole:
             for key, view in self._changed.items():
@@ -126,14 +137,16 @@ class Changes(Generic[ViewT]):
         item = await anext(self._shown)
         if isinstance(item, SnapshotEnd):
             self._within = False
-        self.resume = 0 if self._within else item.revision
+        # What was only stirred shows an old revision again.
+        self.resume = 0 if self._within else max(self.resume, item.revision)
         return item
 
 
 class _Watcher(Generic[KeyT, ViewT]):
     """What one watcher has not taken yet."""
 
-    def __init__(self, match: Callable[[KeyT], bool], pending_max: int) -> None:
+    def __init__(self, match: Callable[[KeyT], bool], pending_max: int, *, stirred: bool) -> None:
+        self.stirred = stirred
         self._match = match
         self._pending_max = pending_max
         self._pending: dict[KeyT, ViewT] = {}

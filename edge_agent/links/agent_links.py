@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from edge_agent.links.disk import DiskMeter
+from edge_agent.links.facts import FactsMeter
 from edge_agent.links.journal import AttemptJournal
 from edge_agent.links.keeper import KeeperDoor
 from edge_agent.links.logs import LogsOpener
@@ -31,6 +32,7 @@ class AgentLinks:
     workshop: Workshop
     disk: DiskMeter
     logs: LogsOpener
+    facts: FactsMeter
     cluster: str = ""
     trust: Callable[[], Trust | None] = lambda: None
     identity: NodeIdentity | None = None

@@ -39,6 +39,7 @@ from shoal.protocol_version import (
 )
 from shoal.session.messages import (
     Desired,
+    FactsWanted,
     Fenced,
     FromAgent,
     FromController,
@@ -422,7 +423,13 @@ class SessionMachine:
                 whole = self._assemble(message)
                 return [] if whole is None else self._take(whole, now)
             case (
-                Desired() | UploadsGranted() | Refused() | Fenced() | Trust() | CertificateIssued()
+                Desired()
+                | UploadsGranted()
+                | Refused()
+                | Fenced()
+                | Trust()
+                | CertificateIssued()
+                | FactsWanted()
             ):
                 self._deliveries += 1
                 follow = []

@@ -82,6 +82,9 @@ LABELS_MAX = 256
 LABEL_CHARACTERS_MAX = 1_024
 """Longest key or value of a label."""
 
+FACT_CHARACTERS_MAX = 256
+"""Longest word of a fact of a node, such as the name of its board; what is longer is cut."""
+
 PARAMETERS_MAX = 256
 """Most parameters of a specification."""
 

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from shoal import model
 from shoal.kept_folder import KeptFolder
+from shoal.node_facts import NodeFacts
 from shoal.spec import Pipeline
 
 
@@ -133,7 +134,9 @@ class NodeView:
     `quarantine` and `conflict` are sentences for people, empty while all is well: why nothing may be
     wanted of its agent, and which other agent claims its name. `kept` is known of a single node alone.
     In a watch, `forgotten` says that there is no such node any more. `outdated` says which of its
-    keeper and its stream worker are not what its agent would start, and until when.
+    keeper and its stream worker are not what its agent would start, and until when. `facts` are known of a
+    single node, and in a watch that asks for them; `facts_time` is when the controller was told them, and
+    `facts_problem` says why there are none, or no fresh ones.
     """
 
     name: str
@@ -157,6 +160,9 @@ class NodeView:
     keeper_version: str = ""
     stream_worker_version: str = ""
     outdated: str = ""
+    facts: NodeFacts | None = None
+    facts_time: datetime | None = None
+    facts_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from control.core.scheduler.plan import free
 from control.core.scheduler.ranking import base_score, own_score
 from control.core.scheduler.room import NodeRoom
 from control.core.scheduler.snapshot import Pending, Snapshot
+from shoal.node_facts import Heat
 from shoal.view import NodeVerdict
 
 
@@ -46,6 +47,10 @@ def _merits(job: Pending, room: NodeRoom, count: Counter[str]) -> list[str]:
         said.append(f"preferred as number {job.place.prefer.index(node.name) + 1}")
     if node.suspected:
         said.append("gossip suspects it")
+    if node.heat is Heat.HOT:
+        said.append("but it is hot, so others go before it")
+    elif node.heat is Heat.WARM:
+        said.append("it is warm")
     if count.total() == 1:
         said.append("1 job of the pipeline is there")
     elif count.total():

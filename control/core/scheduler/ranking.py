@@ -1,22 +1,25 @@
 """Ranking: which of several feasible nodes is best, as one number.
 
 From strong to weak: not where the job was lost before; preferred by the spec, in its order; not
-suspected; apart from (or close to) replicas of the job and jobs of the pipeline; the bundle is
-there already; the fewest (or most) cores claimed. The steps are so far apart that a weaker one
-never outweighs a stronger one.
+suspected; not hot, that is with thermal headroom; apart from (or close to) replicas of the job and jobs of
+the pipeline; not warm; the bundle is there already; the fewest (or most) cores claimed. The steps are so
+far apart that a weaker one never outweighs a stronger one.
 """
 
 from __future__ import annotations
 
 from control.core.scheduler.room import NodeRoom
 from control.core.scheduler.snapshot import Pending
+from shoal.node_facts import Heat
 from shoal.spec import Strategy
 
 AVOIDED = -1e8
 PREFERRED = 1e5
 SUSPECTED = -5e4
+HOT = -2e4
 REPLICA = 100.0
 NEIGHBOUR = 10.0
+WARM = -5.0
 CACHED = 2.0
 
 _REPLICAS_MAX = 99
@@ -32,6 +35,10 @@ def base_score(job: Pending, room: NodeRoom) -> float:
         score += CACHED
     if room.node.suspected:
         score += SUSPECTED
+    if room.node.heat is Heat.HOT:
+        score += HOT
+    elif room.node.heat is Heat.WARM:
+        score += WARM
     return score
 
 

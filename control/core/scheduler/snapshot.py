@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from shoal.model import NO_CAPACITY, Capacity, no_strings
 from shoal.names import JobRef, PipelineRef
+from shoal.node_facts import Heat
 from shoal.spec import Place, Resources
 
 
@@ -16,7 +17,7 @@ class NodeSnapshot:
     """One node: what it has, what is claimed of it, and what is held against it.
 
     `suspected` means that gossip doubts it although its session lives; `refuses` is why its agent
-    takes no new work, or nothing.
+    takes no new work, or nothing. `heat` is how much thermal headroom it has.
     """
 
     name: str
@@ -29,6 +30,7 @@ class NodeSnapshot:
     suspected: bool = False
     quarantine: str = ""
     refuses: str = ""
+    heat: Heat = Heat.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,10 @@ class NodesService(v1_grpc.NodesServiceServicer):
         )
 
     async def GetNode(self, request: v1.GetNodeRequest, context: Context) -> v1.GetNodeResponse:
-        """Return one node."""
-        node = self._plane.shown.node(check_id("node", request.name))
+        """Return one node, with its facts: those that its agent told last, or tells now."""
+        known = self._plane.shown.node(check_id("node", request.name))
+        facts = self._plane.facts
+        node = await facts.fresh(known) if request.fresh_facts else facts.on(known)
         return v1.GetNodeResponse(node=encode_node(self._plane.within(bound_to(context), node)))
 
     async def DrainNode(
@@ -79,7 +81,8 @@ class NodesService(v1_grpc.NodesServiceServicer):
     ) -> AsyncIterator[v1.WatchNodesResponse]:
         """Show nodes as they are, a mark, and then what changes."""
         bound = bound_to(context)
-        with self._plane.watch_nodes(request.since_revision) as changes:
+        facts = self._plane.facts
+        with self._plane.watch_nodes(request.since_revision, facts=request.facts) as changes:
             async for change in changes:
                 yield (
                     v1.WatchNodesResponse(
@@ -87,7 +90,8 @@ class NodesService(v1_grpc.NodesServiceServicer):
                     )
                     if isinstance(change, SnapshotEnd)
                     else v1.WatchNodesResponse(
-                        node=self._shortly(change, bound), revision=changes.resume
+                        node=self._shortly(facts.on(change) if request.facts else change, bound),
+                        revision=changes.resume,
                     )
                 )
 

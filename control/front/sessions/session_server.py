@@ -29,6 +29,7 @@ from services.runtime.rpc import rpc_error
 from shoal import limits
 from shoal.model import JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.node_facts import NodeFacts
 from shoal.protocol_version import (
     SESSION,
     SESSION_SPOKEN,
@@ -172,6 +173,7 @@ class SessionServer:
                     return
                 following = tasks.create_task(self._follow(takes_lanes=hello.takes_lanes))
                 await self._snapshot_said.wait()  # nothing else comes before it
+                self._plane.facts.opened(self._node, self._id, hello.facts, self._ask_facts)
                 writing = tasks.create_task(self._write_all())
                 for one in admitted.fenced:
                     await self._say(one)
@@ -185,6 +187,7 @@ class SessionServer:
         finally:
             if self._node:
                 LOG.info("session over", extra=fields(node=self._node, session=self._id))
+                self._plane.facts.closed(self._node, self._id)
                 try:
                     with contextlib.suppress(ControlError):
                         await self._plane.close_session(self._node, self._id)
@@ -365,6 +368,8 @@ class SessionServer:
                 self._plane.progress(self._node, self._id, progress)
             case messages.NodeCondition() as condition:
                 self._plane.condition(self._node, self._id, condition)
+            case NodeFacts() as facts:
+                self._plane.facts.take(self._node, self._id, facts)
             case UploadsWanted() as wanted:
                 batch.uploads.append((wanted, problems))
             case CertificateWanted() as certificate:
@@ -492,6 +497,14 @@ class SessionServer:
         ]
         for part in in_parts(replace(desired, assignments=tuple(assignments))):
             await self._outgoing.put(part)
+
+    def _ask_facts(self) -> bool:
+        """Ask the agent how its machine stands; False if so much waits for it that it would answer late."""
+        try:
+            self._outgoing.put_nowait(encode_controller_message(messages.FactsWanted()))
+        except asyncio.QueueFull:
+            return False
+        return True
 
     async def _say(self, message: messages.FromController) -> None:
         await self._outgoing.put(encode_controller_message(message))

@@ -33,13 +33,14 @@ class NodeCalls(ControllerCalls):
         )
         return tuple([decoded(decode_node, node) async for page in pages for node in page.nodes])
 
-    async def node(self, name: str) -> view.NodeView:
-        """Return one node.
+    async def node(self, name: str, *, fresh_facts: bool = False) -> view.NodeView:
+        """Return one node; with `fresh_facts` its agent is asked for its facts, a second long at most.
 
         Raises:
             ShoalError: there is none.
         """
-        return await self._node(self._held.nodes.GetNode, v1.GetNodeRequest(name=name))
+        request = v1.GetNodeRequest(name=name, fresh_facts=fresh_facts)
+        return await self._node(self._held.nodes.GetNode, request)
 
     async def _node(self, method: Unary[RequestT, Any], request: RequestT) -> view.NodeView:
         answer = await self._call(method, request)
@@ -70,8 +71,10 @@ class NodeCalls(ControllerCalls):
         """
         await self._call(self._held.nodes.ForgetNode, v1.ForgetNodeRequest(name=name))
 
-    def watch_nodes(self) -> AsyncGenerator[view.NodeView | SnapshotEnd, None]:
-        """Show all nodes as they are and then as they change; see `watch`.
+    def watch_nodes(
+        self, *, facts: bool = False
+    ) -> AsyncGenerator[view.NodeView | SnapshotEnd, None]:
+        """Show all nodes as they are and then as they change; see `watch`. With `facts`, these too.
 
         One that was forgotten, be it during a cut, comes with `forgotten`.
 
@@ -80,7 +83,7 @@ class NodeCalls(ControllerCalls):
         """
         return _with_gone(
             lambda request: self._watch(self._held.nodes.WatchNodes, request, "node", decode_node),
-            lambda revision: v1.WatchNodesRequest(since_revision=revision),
+            lambda revision: v1.WatchNodesRequest(since_revision=revision, facts=facts),
             lambda node: replace(node, forgotten=True),
             lambda node: node.forgotten,
         )

@@ -29,6 +29,7 @@ async def nodes(target: Target, *, watch: bool, as_json: bool) -> None:
     \b
         shoal nodes
         shoal nodes --watch                 one table, drawn anew; elsewhere a line a change
+        shoal nodes show node-2             its machine: memory, disks, temperatures, power
         shoal nodes adopt node-2            let it follow this controller
         shoal nodes forget node-2           it is gone for good
         shoal nodes revoke node-2           it is believed no more
@@ -85,6 +86,32 @@ def _news(node: NodeView) -> str:
         said += f", member {state_word(node.member_state)}"
     why = node.quarantine or node.conflict or node.refuses or node.outdated
     return f"{said}: {why}" if why else said
+
+
+@nodes.command("show")
+@click.argument("node", shell_complete=name_completion.nodes)
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+@controller_options
+async def show_node(target: Target, node: str, *, as_json: bool) -> None:
+    r"""Show one node in full, with the facts of its machine as they are now.
+
+    \b
+        shoal nodes show node-2
+        shoal nodes show node-2 --json
+
+    Its agent is asked, and has a second to answer; `told` says how old the answer is. What the machine
+    does not say is left out: temperatures, power and the load of a GPU are those of boards that have such
+    sensors. `location` is the label of that name, which an operator gives with --label location=….
+    """
+    from shoal.cli.facts_table import node_details
+    from shoal.cli.tables import show
+
+    async with target.client() as client:
+        found = await client.node(node, fresh_facts=True)
+    if as_json:
+        print_document(found)
+    else:
+        show(node_details(found, datetime.now(UTC)))
 
 
 @nodes.command()

@@ -7,6 +7,7 @@ from typing import Final
 from shoal.kept_folder import KeptFolder
 from shoal.model import Capacity, Followed, no_strings
 from shoal.names import AttemptRef
+from shoal.node_facts import Heat, NodeFacts
 from shoal.protocol_version import SESSION_SPOKEN, Protocols
 from shoal.session.assignment import Assignment
 from shoal.session.attempt_lanes import AttemptLanes
@@ -23,7 +24,8 @@ class NodeCondition:
 
     `kept` are the folders that it keeps of attempts that did not succeed. The versions are those of
     its keeper and its stream worker, empty where they are not known; `outdated` says for people which
-    of the two are not what the agent would start, and until when.
+    of the two are not what the agent would start, and until when. `heat` says how much thermal headroom
+    it has: one with little gets new work last.
     """
 
     refuses: str = ""
@@ -31,6 +33,7 @@ class NodeCondition:
     keeper_version: str = ""
     stream_worker_version: str = ""
     outdated: str = ""
+    heat: Heat = Heat.UNKNOWN
 
 
 WELL: Final = NodeCondition()
@@ -44,7 +47,7 @@ class Hello:
     `agent_id` is that of its process and `instance_id` that of its journal; `bundles` are the
     digests in its cache, and `followed` is what it followed last. `protocols` are those of sessions, None
     from a build that does not say. An agent of before neither `says_holds` (`Observation.holds`) nor
-    `takes_lanes` (`Desired.lanes`).
+    `takes_lanes` (`Desired.lanes`), and has no `facts`: it is not asked for any (`FactsWanted`).
     """
 
     node: str
@@ -63,6 +66,7 @@ class Hello:
     says_holds: bool = False
     takes_lanes: bool = False
     protocols: Protocols | None = SESSION_SPOKEN
+    facts: NodeFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,11 @@ class Fenced:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FactsWanted:
+    """The agent is asked for the facts of its node, as they are now."""
+
+
 FromAgent = (
     Hello
     | Heartbeat
@@ -140,8 +149,11 @@ FromAgent = (
     | Progress
     | UploadsWanted
     | CertificateWanted
+    | NodeFacts
 )
 """What an agent says; the first message is Hello."""
 
-FromController = Welcome | Desired | UploadsGranted | Refused | Fenced | Trust | CertificateIssued
+FromController = (
+    Welcome | Desired | UploadsGranted | Refused | Fenced | Trust | CertificateIssued | FactsWanted
+)
 """What a controller says; the first message is Welcome, the second a snapshot."""

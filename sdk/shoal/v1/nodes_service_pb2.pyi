@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shoal.v1 import node_facts_pb2 as _node_facts_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -99,6 +100,9 @@ class Node(_message.Message):
     KEEPER_VERSION_FIELD_NUMBER: _builtins.int
     STREAM_WORKER_VERSION_FIELD_NUMBER: _builtins.int
     OUTDATED_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    FACTS_TIME_FIELD_NUMBER: _builtins.int
+    FACTS_PROBLEM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the cluster."""
     connected: _builtins.bool
@@ -129,6 +133,8 @@ class Node(_message.Message):
     """Version of its stream worker, which carries records; empty likewise, or while there is none."""
     outdated: _builtins.str
     """Which of them are not what its agent would start, and until when; empty when they are."""
+    facts_problem: _builtins.str
+    """GetNode: why there are no facts, or no fresh ones where they were asked for; empty otherwise."""
     @_builtins.property
     def capacity(self) -> Global___NodeCapacity:
         """What it has in all."""
@@ -152,6 +158,14 @@ class Node(_message.Message):
     @_builtins.property
     def kept(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptFolder]:
         """Folders of attempts that it keeps for people; GetNode alone says them."""
+
+    @_builtins.property
+    def facts(self) -> _node_facts_pb2.NodeFacts:
+        """What its machine is and how it stands, as its agent told last; GetNode says it, and WatchNodes where it is asked to."""
+
+    @_builtins.property
+    def facts_time(self) -> _timestamp_pb2.Timestamp:
+        """When the controller was told."""
 
     def __init__(
         self,
@@ -177,10 +191,13 @@ class Node(_message.Message):
         keeper_version: _builtins.str = ...,
         stream_worker_version: _builtins.str = ...,
         outdated: _builtins.str = ...,
+        facts: _node_facts_pb2.NodeFacts | None = ...,
+        facts_time: _timestamp_pb2.Timestamp | None = ...,
+        facts_problem: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "claimed", b"claimed", "last_seen_time", b"last_seen_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "claimed", b"claimed", "facts", b"facts", "facts_time", b"facts_time", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "forgotten", b"forgotten", "keeper_version", b"keeper_version", "kept", b"kept", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "name", b"name", "outdated", b"outdated", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "stream_address", b"stream_address", "stream_worker_version", b"stream_worker_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "facts", b"facts", "facts_problem", b"facts_problem", "facts_time", b"facts_time", "forgotten", b"forgotten", "keeper_version", b"keeper_version", "kept", b"kept", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "name", b"name", "outdated", b"outdated", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "stream_address", b"stream_address", "stream_worker_version", b"stream_worker_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -393,16 +410,20 @@ class GetNodeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    FRESH_FACTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The node."""
+    fresh_facts: _builtins.bool
+    """Asks its agent for its facts first, and waits for them for a second at most; otherwise those that were told last."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        fresh_facts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fresh_facts", b"fresh_facts", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -574,16 +595,20 @@ class WatchNodesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SINCE_REVISION_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
     since_revision: _builtins.int
     """Resume after this revision."""
+    facts: _builtins.bool
+    """Shows the facts of nodes too, and a node also when they have changed alone."""
     def __init__(
         self,
         *,
         since_revision: _builtins.int = ...,
+        facts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["since_revision", b"since_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "since_revision", b"since_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from shoal.v1 import node_facts_pb2 as shoal_dot_v1_dot_node__facts__pb2
 from shoal.v1 import nodes_service_pb2 as shoal_dot_v1_dot_nodes__service__pb2
 from shoal.v1 import pipeline_pb2 as shoal_dot_v1_dot_pipeline__pb2
 from shoal.v1 import pipelines_service_pb2 as shoal_dot_v1_dot_pipelines__service__pb2
@@ -30,7 +31,7 @@ from shoal.v1 import protocols_pb2 as shoal_dot_v1_dot_protocols__pb2
 from shoal.v1 import spec_pb2 as shoal_dot_v1_dot_spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoal/v1/session_service.proto\x12\x08shoal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cshoal/v1/nodes_service.proto\x1a\x17shoal/v1/pipeline.proto\x1a shoal/v1/pipelines_service.proto\x1a\x18shoal/v1/protocols.proto\x1a\x13shoal/v1/spec.proto\"b\n\x0e\x43onnectRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12(\n\x08messages\x18\x03 \x03(\x0b\x32\x16.shoal.v1.AgentMessage\"h\n\x0f\x43onnectResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12-\n\x08messages\x18\x03 \x03(\x0b\x32\x1b.shoal.v1.ControllerMessage\"\x82\x03\n\x0c\x41gentMessage\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.shoal.v1.HelloH\x00\x12(\n\theartbeat\x18\x02 \x01(\x0b\x32\x13.shoal.v1.HeartbeatH\x00\x12-\n\x08observed\x18\x03 \x01(\x0b\x32\x19.shoal.v1.AttemptObservedH\x00\x12!\n\x03log\x18\x04 \x01(\x0b\x32\x12.shoal.v1.LogChunkH\x00\x12-\n\x08progress\x18\x05 \x01(\x0b\x32\x19.shoal.v1.AttemptProgressH\x00\x12\x31\n\x0euploads_wanted\x18\x06 \x01(\x0b\x32\x17.shoal.v1.UploadsWantedH\x00\x12,\n\tcondition\x18\x07 \x01(\x0b\x32\x17.shoal.v1.NodeConditionH\x00\x12\x39\n\x12\x63\x65rtificate_wanted\x18\x08 \x01(\x0b\x32\x1b.shoal.v1.CertificateWantedH\x00\x42\t\n\x07message\"\xa9\x02\n\x11\x43ontrollerMessage\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.shoal.v1.WelcomeH\x00\x12$\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x11.shoal.v1.DesiredH\x00\x12\x33\n\x0fuploads_granted\x18\x03 \x01(\x0b\x32\x18.shoal.v1.UploadsGrantedH\x00\x12+\n\x07refused\x18\x04 \x01(\x0b\x32\x18.shoal.v1.MessageRefusedH\x00\x12 \n\x05trust\x18\x05 \x01(\x0b\x32\x0f.shoal.v1.TrustH\x00\x12\x39\n\x12\x63\x65rtificate_issued\x18\x06 \x01(\x0b\x32\x1b.shoal.v1.CertificateIssuedH\x00\x42\t\n\x07message\"\xfd\x03\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12(\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x16.shoal.v1.NodeCapacity\x12+\n\x06labels\x18\x05 \x03(\x0b\x32\x1b.shoal.v1.Hello.LabelsEntry\x12\x14\n\x0c\x61rchitecture\x18\x06 \x01(\t\x12\x16\n\x0estream_address\x18\x07 \x01(\t\x12+\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32\x19.shoal.v1.AttemptObserved\x12\x0f\n\x07\x62undles\x18\t \x03(\t\x12\x13\n\x0bmember_name\x18\n \x01(\t\x12\x13\n\x0binstance_id\x18\x0b \x01(\t\x12$\n\x08\x66ollowed\x18\x0c \x01(\x0b\x32\x12.shoal.v1.Followed\x12*\n\tcondition\x18\r \x01(\x0b\x32\x17.shoal.v1.NodeCondition\x12\x13\n\x0btakes_lanes\x18\x0e \x01(\x08\x12\x12\n\nsays_holds\x18\x0f \x01(\x08\x12&\n\tprotocols\x18\x10 \x01(\x0b\x32\x13.shoal.v1.Protocols\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"N\n\x08\x46ollowed\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x10\n\x08start_id\x18\x03 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x04 \x01(\x04\"\x8d\x01\n\rNodeCondition\x12\x0f\n\x07refuses\x18\x01 \x01(\t\x12\"\n\x04kept\x18\x02 \x03(\x0b\x32\x14.shoal.v1.KeptFolder\x12\x16\n\x0ekeeper_version\x18\x03 \x01(\t\x12\x1d\n\x15stream_worker_version\x18\x04 \x01(\t\x12\x10\n\x08outdated\x18\x05 \x01(\t\"\xea\x01\n\x07Welcome\x12\x15\n\rcontroller_id\x18\x01 \x01(\t\x12\x15\n\rlease_seconds\x18\x02 \x01(\x01\x12\x19\n\x11heartbeat_seconds\x18\x03 \x01(\x01\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x10\n\x08start_id\x18\x06 \x01(\t\x12\x12\n\nquarantine\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64opted\x18\x08 \x01(\x08\x12\x15\n\rretry_seconds\x18\t \x01(\x01\x12&\n\tprotocols\x18\n \x01(\x0b\x32\x13.shoal.v1.Protocols\"\x0b\n\tHeartbeat\"\xc7\x02\n\x0f\x41ttemptObserved\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12!\n\x05state\x18\x04 \x01(\x0e\x32\x12.shoal.v1.JobState\x12 \n\x06reason\x18\x05 \x01(\x0b\x32\x10.shoal.v1.Reason\x12%\n\tartifacts\x18\x06 \x03(\x0b\x32\x12.shoal.v1.Artifact\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x05holds\x18\t \x03(\x0b\x32\x12.shoal.v1.PortHeld\x12\x14\n\x0c\x65nded_inputs\x18\n \x03(\t\"F\n\x08PortHeld\x12\x0c\n\x04port\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\r\x12\x0f\n\x07held_at\x18\x03 \x01(\x04\x12\r\n\x05\x65nded\x18\x04 \x01(\x08\"\x81\x01\n\x0f\x41ttemptProgress\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12)\n\x07streams\x18\x04 \x03(\x0b\x32\x18.shoal.v1.StreamProgress\x12\x10\n\x08progress\x18\x05 \x01(\t\"\xd2\x01\n\x07\x44\x65sired\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12)\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x14.shoal.v1.Assignment\x12%\n\x07removed\x18\x04 \x03(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x0e\n\x06\x63ommit\x18\x05 \x01(\x04\x12\x0c\n\x04part\x18\x06 \x01(\r\x12\x0c\n\x04more\x18\x07 \x01(\x08\x12%\n\x05lanes\x18\x08 \x03(\x0b\x32\x16.shoal.v1.AttemptLanes\"P\n\x0c\x41ttemptLanes\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x1d\n\x05lanes\x18\x02 \x03(\x0b\x32\x0e.shoal.v1.Lane\"?\n\nAttemptRef\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"\xd7\x02\n\nAssignment\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x1e\n\x03job\x18\x02 \x01(\x0b\x32\x11.shoal.v1.JobSpec\x12\x0f\n\x07replica\x18\x03 \x01(\r\x12\x15\n\rbundle_digest\x18\x04 \x01(\t\x12\x12\n\nbundle_url\x18\x05 \x01(\t\x12\x35\n\tfile_urls\x18\x06 \x03(\x0b\x32\".shoal.v1.Assignment.FileUrlsEntry\x12\x1c\n\x04goal\x18\x07 \x01(\x0e\x32\x0e.shoal.v1.Goal\x12\x1d\n\x05lanes\x18\x08 \x03(\x0b\x32\x0e.shoal.v1.Lane\x12\x13\n\x0breplacement\x18\t \x01(\x08\x12\x10\n\x08replicas\x18\n \x01(\r\x1a/\n\rFileUrlsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaf\x03\n\x04Lane\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\x08\x12\x0c\n\x04port\x18\x03 \x01(\t\x12\x14\n\x0cpeer_replica\x18\x04 \x01(\r\x12\x15\n\rpeer_replicas\x18\x05 \x01(\r\x12 \n\x04peer\x18\x06 \x01(\x0b\x32\x12.shoal.v1.LanePeer\x12(\n\ndistribute\x18\x07 \x01(\x0e\x32\x14.shoal.v1.Distribute\x12\x11\n\tpeer_port\x18\x08 \x01(\t\x12\x10\n\x08peer_job\x18\t \x01(\t\x12)\n\x0bpeer_format\x18\n \x01(\x0e\x32\x14.shoal.v1.PortFormat\x12\x12\n\ngeneration\x18\x0b \x01(\r\x12\x16\n\x0eproducer_begin\x18\x0c \x01(\x04\x12\x16\n\x0e\x63onsumer_begin\x18\r \x01(\x04\x12\x19\n\x0c\x63onsumer_end\x18\x0e \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04hold\x18\x0f \x01(\r\x12\x0c\n\x04keep\x18\x10 \x01(\r\x12\x10\n\x03\x65nd\x18\x11 \x01(\x04H\x01\x88\x01\x01\x12\x0e\n\x06ticket\x18\x12 \x01(\x0c\x42\x0f\n\r_consumer_endB\x06\n\x04_end\"I\n\x08LanePeer\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08\"$\n\x11\x43\x65rtificateWanted\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"(\n\x11\x43\x65rtificateIssued\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"W\n\x05Trust\x12\x13\n\x0b\x61uthorities\x18\x01 \x01(\x0c\x12\x13\n\x0bticket_keys\x18\x02 \x03(\x0c\x12\x0f\n\x07revoked\x18\x03 \x03(\t\x12\x13\n\x0bgossip_keys\x18\x04 \x03(\x0c\"Y\n\rUploadsWanted\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12%\n\tartifacts\x18\x02 \x03(\x0b\x32\x12.shoal.v1.Artifact\"Z\n\x0eUploadsGranted\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12%\n\x06grants\x18\x02 \x03(\x0b\x32\x15.shoal.v1.UploadGrant\"\xab\x01\n\x0bUploadGrant\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x33\n\x07headers\x18\x04 \x03(\x0b\x32\".shoal.v1.UploadGrant.HeadersEntry\x12\x0f\n\x07problem\x18\x05 \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"T\n\x0eMessageRefused\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t*J\n\x04Goal\x12\x14\n\x10GOAL_UNSPECIFIED\x10\x00\x12\x0c\n\x08GOAL_RUN\x10\x01\x12\r\n\tGOAL_STOP\x10\x02\x12\x0f\n\x0bGOAL_FINISH\x10\x03\x32T\n\x0eSessionService\x12\x42\n\x07\x43onnect\x12\x18.shoal.v1.ConnectRequest\x1a\x19.shoal.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoal/v1/session_service.proto\x12\x08shoal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19shoal/v1/node_facts.proto\x1a\x1cshoal/v1/nodes_service.proto\x1a\x17shoal/v1/pipeline.proto\x1a shoal/v1/pipelines_service.proto\x1a\x18shoal/v1/protocols.proto\x1a\x13shoal/v1/spec.proto\"b\n\x0e\x43onnectRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12(\n\x08messages\x18\x03 \x03(\x0b\x32\x16.shoal.v1.AgentMessage\"h\n\x0f\x43onnectResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12-\n\x08messages\x18\x03 \x03(\x0b\x32\x1b.shoal.v1.ControllerMessage\"\xa8\x03\n\x0c\x41gentMessage\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.shoal.v1.HelloH\x00\x12(\n\theartbeat\x18\x02 \x01(\x0b\x32\x13.shoal.v1.HeartbeatH\x00\x12-\n\x08observed\x18\x03 \x01(\x0b\x32\x19.shoal.v1.AttemptObservedH\x00\x12!\n\x03log\x18\x04 \x01(\x0b\x32\x12.shoal.v1.LogChunkH\x00\x12-\n\x08progress\x18\x05 \x01(\x0b\x32\x19.shoal.v1.AttemptProgressH\x00\x12\x31\n\x0euploads_wanted\x18\x06 \x01(\x0b\x32\x17.shoal.v1.UploadsWantedH\x00\x12,\n\tcondition\x18\x07 \x01(\x0b\x32\x17.shoal.v1.NodeConditionH\x00\x12\x39\n\x12\x63\x65rtificate_wanted\x18\x08 \x01(\x0b\x32\x1b.shoal.v1.CertificateWantedH\x00\x12$\n\x05\x66\x61\x63ts\x18\t \x01(\x0b\x32\x13.shoal.v1.NodeFactsH\x00\x42\t\n\x07message\"\xd8\x02\n\x11\x43ontrollerMessage\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.shoal.v1.WelcomeH\x00\x12$\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x11.shoal.v1.DesiredH\x00\x12\x33\n\x0fuploads_granted\x18\x03 \x01(\x0b\x32\x18.shoal.v1.UploadsGrantedH\x00\x12+\n\x07refused\x18\x04 \x01(\x0b\x32\x18.shoal.v1.MessageRefusedH\x00\x12 \n\x05trust\x18\x05 \x01(\x0b\x32\x0f.shoal.v1.TrustH\x00\x12\x39\n\x12\x63\x65rtificate_issued\x18\x06 \x01(\x0b\x32\x1b.shoal.v1.CertificateIssuedH\x00\x12-\n\x0c\x66\x61\x63ts_wanted\x18\x07 \x01(\x0b\x32\x15.shoal.v1.FactsWantedH\x00\x42\t\n\x07message\"\xa1\x04\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12(\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x16.shoal.v1.NodeCapacity\x12+\n\x06labels\x18\x05 \x03(\x0b\x32\x1b.shoal.v1.Hello.LabelsEntry\x12\x14\n\x0c\x61rchitecture\x18\x06 \x01(\t\x12\x16\n\x0estream_address\x18\x07 \x01(\t\x12+\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32\x19.shoal.v1.AttemptObserved\x12\x0f\n\x07\x62undles\x18\t \x03(\t\x12\x13\n\x0bmember_name\x18\n \x01(\t\x12\x13\n\x0binstance_id\x18\x0b \x01(\t\x12$\n\x08\x66ollowed\x18\x0c \x01(\x0b\x32\x12.shoal.v1.Followed\x12*\n\tcondition\x18\r \x01(\x0b\x32\x17.shoal.v1.NodeCondition\x12\x13\n\x0btakes_lanes\x18\x0e \x01(\x08\x12\x12\n\nsays_holds\x18\x0f \x01(\x08\x12&\n\tprotocols\x18\x10 \x01(\x0b\x32\x13.shoal.v1.Protocols\x12\"\n\x05\x66\x61\x63ts\x18\x11 \x01(\x0b\x32\x13.shoal.v1.NodeFacts\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"N\n\x08\x46ollowed\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x10\n\x08start_id\x18\x03 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x04 \x01(\x04\"\xab\x01\n\rNodeCondition\x12\x0f\n\x07refuses\x18\x01 \x01(\t\x12\"\n\x04kept\x18\x02 \x03(\x0b\x32\x14.shoal.v1.KeptFolder\x12\x16\n\x0ekeeper_version\x18\x03 \x01(\t\x12\x1d\n\x15stream_worker_version\x18\x04 \x01(\t\x12\x10\n\x08outdated\x18\x05 \x01(\t\x12\x1c\n\x04heat\x18\x06 \x01(\x0e\x32\x0e.shoal.v1.Heat\"\xea\x01\n\x07Welcome\x12\x15\n\rcontroller_id\x18\x01 \x01(\t\x12\x15\n\rlease_seconds\x18\x02 \x01(\x01\x12\x19\n\x11heartbeat_seconds\x18\x03 \x01(\x01\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x10\n\x08start_id\x18\x06 \x01(\t\x12\x12\n\nquarantine\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64opted\x18\x08 \x01(\x08\x12\x15\n\rretry_seconds\x18\t \x01(\x01\x12&\n\tprotocols\x18\n \x01(\x0b\x32\x13.shoal.v1.Protocols\"\x0b\n\tHeartbeat\"\xc7\x02\n\x0f\x41ttemptObserved\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12!\n\x05state\x18\x04 \x01(\x0e\x32\x12.shoal.v1.JobState\x12 \n\x06reason\x18\x05 \x01(\x0b\x32\x10.shoal.v1.Reason\x12%\n\tartifacts\x18\x06 \x03(\x0b\x32\x12.shoal.v1.Artifact\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x05holds\x18\t \x03(\x0b\x32\x12.shoal.v1.PortHeld\x12\x14\n\x0c\x65nded_inputs\x18\n \x03(\t\"F\n\x08PortHeld\x12\x0c\n\x04port\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\r\x12\x0f\n\x07held_at\x18\x03 \x01(\x04\x12\r\n\x05\x65nded\x18\x04 \x01(\x08\"\x81\x01\n\x0f\x41ttemptProgress\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12)\n\x07streams\x18\x04 \x03(\x0b\x32\x18.shoal.v1.StreamProgress\x12\x10\n\x08progress\x18\x05 \x01(\t\"\xd2\x01\n\x07\x44\x65sired\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12)\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x14.shoal.v1.Assignment\x12%\n\x07removed\x18\x04 \x03(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x0e\n\x06\x63ommit\x18\x05 \x01(\x04\x12\x0c\n\x04part\x18\x06 \x01(\r\x12\x0c\n\x04more\x18\x07 \x01(\x08\x12%\n\x05lanes\x18\x08 \x03(\x0b\x32\x16.shoal.v1.AttemptLanes\"P\n\x0c\x41ttemptLanes\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x1d\n\x05lanes\x18\x02 \x03(\x0b\x32\x0e.shoal.v1.Lane\"?\n\nAttemptRef\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"\xd7\x02\n\nAssignment\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x1e\n\x03job\x18\x02 \x01(\x0b\x32\x11.shoal.v1.JobSpec\x12\x0f\n\x07replica\x18\x03 \x01(\r\x12\x15\n\rbundle_digest\x18\x04 \x01(\t\x12\x12\n\nbundle_url\x18\x05 \x01(\t\x12\x35\n\tfile_urls\x18\x06 \x03(\x0b\x32\".shoal.v1.Assignment.FileUrlsEntry\x12\x1c\n\x04goal\x18\x07 \x01(\x0e\x32\x0e.shoal.v1.Goal\x12\x1d\n\x05lanes\x18\x08 \x03(\x0b\x32\x0e.shoal.v1.Lane\x12\x13\n\x0breplacement\x18\t \x01(\x08\x12\x10\n\x08replicas\x18\n \x01(\r\x1a/\n\rFileUrlsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaf\x03\n\x04Lane\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\x08\x12\x0c\n\x04port\x18\x03 \x01(\t\x12\x14\n\x0cpeer_replica\x18\x04 \x01(\r\x12\x15\n\rpeer_replicas\x18\x05 \x01(\r\x12 \n\x04peer\x18\x06 \x01(\x0b\x32\x12.shoal.v1.LanePeer\x12(\n\ndistribute\x18\x07 \x01(\x0e\x32\x14.shoal.v1.Distribute\x12\x11\n\tpeer_port\x18\x08 \x01(\t\x12\x10\n\x08peer_job\x18\t \x01(\t\x12)\n\x0bpeer_format\x18\n \x01(\x0e\x32\x14.shoal.v1.PortFormat\x12\x12\n\ngeneration\x18\x0b \x01(\r\x12\x16\n\x0eproducer_begin\x18\x0c \x01(\x04\x12\x16\n\x0e\x63onsumer_begin\x18\r \x01(\x04\x12\x19\n\x0c\x63onsumer_end\x18\x0e \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04hold\x18\x0f \x01(\r\x12\x0c\n\x04keep\x18\x10 \x01(\r\x12\x10\n\x03\x65nd\x18\x11 \x01(\x04H\x01\x88\x01\x01\x12\x0e\n\x06ticket\x18\x12 \x01(\x0c\x42\x0f\n\r_consumer_endB\x06\n\x04_end\"I\n\x08LanePeer\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08\"$\n\x11\x43\x65rtificateWanted\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"\r\n\x0b\x46\x61\x63tsWanted\"(\n\x11\x43\x65rtificateIssued\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"W\n\x05Trust\x12\x13\n\x0b\x61uthorities\x18\x01 \x01(\x0c\x12\x13\n\x0bticket_keys\x18\x02 \x03(\x0c\x12\x0f\n\x07revoked\x18\x03 \x03(\t\x12\x13\n\x0bgossip_keys\x18\x04 \x03(\x0c\"Y\n\rUploadsWanted\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12%\n\tartifacts\x18\x02 \x03(\x0b\x32\x12.shoal.v1.Artifact\"Z\n\x0eUploadsGranted\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12%\n\x06grants\x18\x02 \x03(\x0b\x32\x15.shoal.v1.UploadGrant\"\xab\x01\n\x0bUploadGrant\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x33\n\x07headers\x18\x04 \x03(\x0b\x32\".shoal.v1.UploadGrant.HeadersEntry\x12\x0f\n\x07problem\x18\x05 \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"T\n\x0eMessageRefused\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t*J\n\x04Goal\x12\x14\n\x10GOAL_UNSPECIFIED\x10\x00\x12\x0c\n\x08GOAL_RUN\x10\x01\x12\r\n\tGOAL_STOP\x10\x02\x12\x0f\n\x0bGOAL_FINISH\x10\x03\x32T\n\x0eSessionService\x12\x42\n\x07\x43onnect\x12\x18.shoal.v1.ConnectRequest\x1a\x19.shoal.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,64 +44,66 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSIGNMENT_FILEURLSENTRY']._serialized_options = b'8\001'
   _globals['_UPLOADGRANT_HEADERSENTRY']._loaded_options = None
   _globals['_UPLOADGRANT_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_GOAL']._serialized_start=4455
-  _globals['_GOAL']._serialized_end=4529
-  _globals['_CONNECTREQUEST']._serialized_start=213
-  _globals['_CONNECTREQUEST']._serialized_end=311
-  _globals['_CONNECTRESPONSE']._serialized_start=313
-  _globals['_CONNECTRESPONSE']._serialized_end=417
-  _globals['_AGENTMESSAGE']._serialized_start=420
-  _globals['_AGENTMESSAGE']._serialized_end=806
-  _globals['_CONTROLLERMESSAGE']._serialized_start=809
-  _globals['_CONTROLLERMESSAGE']._serialized_end=1106
-  _globals['_HELLO']._serialized_start=1109
-  _globals['_HELLO']._serialized_end=1618
-  _globals['_HELLO_LABELSENTRY']._serialized_start=1573
-  _globals['_HELLO_LABELSENTRY']._serialized_end=1618
-  _globals['_FOLLOWED']._serialized_start=1620
-  _globals['_FOLLOWED']._serialized_end=1698
-  _globals['_NODECONDITION']._serialized_start=1701
-  _globals['_NODECONDITION']._serialized_end=1842
-  _globals['_WELCOME']._serialized_start=1845
-  _globals['_WELCOME']._serialized_end=2079
-  _globals['_HEARTBEAT']._serialized_start=2081
-  _globals['_HEARTBEAT']._serialized_end=2092
-  _globals['_ATTEMPTOBSERVED']._serialized_start=2095
-  _globals['_ATTEMPTOBSERVED']._serialized_end=2422
-  _globals['_PORTHELD']._serialized_start=2424
-  _globals['_PORTHELD']._serialized_end=2494
-  _globals['_ATTEMPTPROGRESS']._serialized_start=2497
-  _globals['_ATTEMPTPROGRESS']._serialized_end=2626
-  _globals['_DESIRED']._serialized_start=2629
-  _globals['_DESIRED']._serialized_end=2839
-  _globals['_ATTEMPTLANES']._serialized_start=2841
-  _globals['_ATTEMPTLANES']._serialized_end=2921
-  _globals['_ATTEMPTREF']._serialized_start=2923
-  _globals['_ATTEMPTREF']._serialized_end=2986
-  _globals['_ASSIGNMENT']._serialized_start=2989
-  _globals['_ASSIGNMENT']._serialized_end=3332
-  _globals['_ASSIGNMENT_FILEURLSENTRY']._serialized_start=3285
-  _globals['_ASSIGNMENT_FILEURLSENTRY']._serialized_end=3332
-  _globals['_LANE']._serialized_start=3335
-  _globals['_LANE']._serialized_end=3766
-  _globals['_LANEPEER']._serialized_start=3768
-  _globals['_LANEPEER']._serialized_end=3841
-  _globals['_CERTIFICATEWANTED']._serialized_start=3843
-  _globals['_CERTIFICATEWANTED']._serialized_end=3879
-  _globals['_CERTIFICATEISSUED']._serialized_start=3881
-  _globals['_CERTIFICATEISSUED']._serialized_end=3921
-  _globals['_TRUST']._serialized_start=3923
-  _globals['_TRUST']._serialized_end=4010
-  _globals['_UPLOADSWANTED']._serialized_start=4012
-  _globals['_UPLOADSWANTED']._serialized_end=4101
-  _globals['_UPLOADSGRANTED']._serialized_start=4103
-  _globals['_UPLOADSGRANTED']._serialized_end=4193
-  _globals['_UPLOADGRANT']._serialized_start=4196
-  _globals['_UPLOADGRANT']._serialized_end=4367
-  _globals['_UPLOADGRANT_HEADERSENTRY']._serialized_start=4321
-  _globals['_UPLOADGRANT_HEADERSENTRY']._serialized_end=4367
-  _globals['_MESSAGEREFUSED']._serialized_start=4369
-  _globals['_MESSAGEREFUSED']._serialized_end=4453
-  _globals['_SESSIONSERVICE']._serialized_start=4531
-  _globals['_SESSIONSERVICE']._serialized_end=4615
+  _globals['_GOAL']._serialized_start=4648
+  _globals['_GOAL']._serialized_end=4722
+  _globals['_CONNECTREQUEST']._serialized_start=240
+  _globals['_CONNECTREQUEST']._serialized_end=338
+  _globals['_CONNECTRESPONSE']._serialized_start=340
+  _globals['_CONNECTRESPONSE']._serialized_end=444
+  _globals['_AGENTMESSAGE']._serialized_start=447
+  _globals['_AGENTMESSAGE']._serialized_end=871
+  _globals['_CONTROLLERMESSAGE']._serialized_start=874
+  _globals['_CONTROLLERMESSAGE']._serialized_end=1218
+  _globals['_HELLO']._serialized_start=1221
+  _globals['_HELLO']._serialized_end=1766
+  _globals['_HELLO_LABELSENTRY']._serialized_start=1721
+  _globals['_HELLO_LABELSENTRY']._serialized_end=1766
+  _globals['_FOLLOWED']._serialized_start=1768
+  _globals['_FOLLOWED']._serialized_end=1846
+  _globals['_NODECONDITION']._serialized_start=1849
+  _globals['_NODECONDITION']._serialized_end=2020
+  _globals['_WELCOME']._serialized_start=2023
+  _globals['_WELCOME']._serialized_end=2257
+  _globals['_HEARTBEAT']._serialized_start=2259
+  _globals['_HEARTBEAT']._serialized_end=2270
+  _globals['_ATTEMPTOBSERVED']._serialized_start=2273
+  _globals['_ATTEMPTOBSERVED']._serialized_end=2600
+  _globals['_PORTHELD']._serialized_start=2602
+  _globals['_PORTHELD']._serialized_end=2672
+  _globals['_ATTEMPTPROGRESS']._serialized_start=2675
+  _globals['_ATTEMPTPROGRESS']._serialized_end=2804
+  _globals['_DESIRED']._serialized_start=2807
+  _globals['_DESIRED']._serialized_end=3017
+  _globals['_ATTEMPTLANES']._serialized_start=3019
+  _globals['_ATTEMPTLANES']._serialized_end=3099
+  _globals['_ATTEMPTREF']._serialized_start=3101
+  _globals['_ATTEMPTREF']._serialized_end=3164
+  _globals['_ASSIGNMENT']._serialized_start=3167
+  _globals['_ASSIGNMENT']._serialized_end=3510
+  _globals['_ASSIGNMENT_FILEURLSENTRY']._serialized_start=3463
+  _globals['_ASSIGNMENT_FILEURLSENTRY']._serialized_end=3510
+  _globals['_LANE']._serialized_start=3513
+  _globals['_LANE']._serialized_end=3944
+  _globals['_LANEPEER']._serialized_start=3946
+  _globals['_LANEPEER']._serialized_end=4019
+  _globals['_CERTIFICATEWANTED']._serialized_start=4021
+  _globals['_CERTIFICATEWANTED']._serialized_end=4057
+  _globals['_FACTSWANTED']._serialized_start=4059
+  _globals['_FACTSWANTED']._serialized_end=4072
+  _globals['_CERTIFICATEISSUED']._serialized_start=4074
+  _globals['_CERTIFICATEISSUED']._serialized_end=4114
+  _globals['_TRUST']._serialized_start=4116
+  _globals['_TRUST']._serialized_end=4203
+  _globals['_UPLOADSWANTED']._serialized_start=4205
+  _globals['_UPLOADSWANTED']._serialized_end=4294
+  _globals['_UPLOADSGRANTED']._serialized_start=4296
+  _globals['_UPLOADSGRANTED']._serialized_end=4386
+  _globals['_UPLOADGRANT']._serialized_start=4389
+  _globals['_UPLOADGRANT']._serialized_end=4560
+  _globals['_UPLOADGRANT_HEADERSENTRY']._serialized_start=4514
+  _globals['_UPLOADGRANT_HEADERSENTRY']._serialized_end=4560
+  _globals['_MESSAGEREFUSED']._serialized_start=4562
+  _globals['_MESSAGEREFUSED']._serialized_end=4646
+  _globals['_SESSIONSERVICE']._serialized_start=4724
+  _globals['_SESSIONSERVICE']._serialized_end=4808
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shoal.v1 import node_facts_pb2 as _node_facts_pb2
 from shoal.v1 import nodes_service_pb2 as _nodes_service_pb2
 from shoal.v1 import pipeline_pb2 as _pipeline_pb2
 from shoal.v1 import pipelines_service_pb2 as _pipelines_service_pb2
@@ -131,6 +132,7 @@ class AgentMessage(_message.Message):
     UPLOADS_WANTED_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     CERTIFICATE_WANTED_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """Which agent it is; the first message."""
@@ -163,6 +165,10 @@ class AgentMessage(_message.Message):
     def certificate_wanted(self) -> Global___CertificateWanted:
         """Asks for a certificate in the place of its own."""
 
+    @_builtins.property
+    def facts(self) -> _node_facts_pb2.NodeFacts:
+        """What its machine is and how it stands: when that has changed, and when it was asked."""
+
     def __init__(
         self,
         *,
@@ -174,12 +180,13 @@ class AgentMessage(_message.Message):
         uploads_wanted: Global___UploadsWanted | None = ...,
         condition: Global___NodeCondition | None = ...,
         certificate_wanted: Global___CertificateWanted | None = ...,
+        facts: _node_facts_pb2.NodeFacts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_wanted", b"certificate_wanted", "condition", b"condition", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_wanted", b"certificate_wanted", "condition", b"condition", "facts", b"facts", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_wanted", b"certificate_wanted", "condition", b"condition", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_wanted", b"certificate_wanted", "condition", b"condition", "facts", b"facts", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "observed", "log", "progress", "uploads_wanted", "condition", "certificate_wanted"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "observed", "log", "progress", "uploads_wanted", "condition", "certificate_wanted", "facts"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -197,6 +204,7 @@ class ControllerMessage(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     TRUST_FIELD_NUMBER: _builtins.int
     CERTIFICATE_ISSUED_FIELD_NUMBER: _builtins.int
+    FACTS_WANTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """The session is open; the first message."""
@@ -221,6 +229,10 @@ class ControllerMessage(_message.Message):
     def certificate_issued(self) -> Global___CertificateIssued:
         """A new certificate."""
 
+    @_builtins.property
+    def facts_wanted(self) -> Global___FactsWanted:
+        """Asks for NodeFacts; only of an agent whose Hello has some."""
+
     def __init__(
         self,
         *,
@@ -230,12 +242,13 @@ class ControllerMessage(_message.Message):
         refused: Global___MessageRefused | None = ...,
         trust: Global___Trust | None = ...,
         certificate_issued: Global___CertificateIssued | None = ...,
+        facts_wanted: Global___FactsWanted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_issued", b"certificate_issued", "desired", b"desired", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_issued", b"certificate_issued", "desired", b"desired", "facts_wanted", b"facts_wanted", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_issued", b"certificate_issued", "desired", b"desired", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_issued", b"certificate_issued", "desired", b"desired", "facts_wanted", b"facts_wanted", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "desired", "uploads_granted", "refused", "trust", "certificate_issued"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "desired", "uploads_granted", "refused", "trust", "certificate_issued", "facts_wanted"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -283,6 +296,7 @@ class Hello(_message.Message):
     TAKES_LANES_FIELD_NUMBER: _builtins.int
     SAYS_HOLDS_FIELD_NUMBER: _builtins.int
     PROTOCOLS_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     agent_id: _builtins.str
@@ -329,6 +343,10 @@ class Hello(_message.Message):
     def protocols(self) -> _protocols_pb2.Protocols:
         """Which protocols of sessions it speaks."""
 
+    @_builtins.property
+    def facts(self) -> _node_facts_pb2.NodeFacts:
+        """What its machine is and how it stood last; unset from an agent that does not tell."""
+
     def __init__(
         self,
         *,
@@ -348,10 +366,11 @@ class Hello(_message.Message):
         takes_lanes: _builtins.bool = ...,
         says_holds: _builtins.bool = ...,
         protocols: _protocols_pb2.Protocols | None = ...,
+        facts: _node_facts_pb2.NodeFacts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "condition", b"condition", "followed", b"followed", "protocols", b"protocols"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "condition", b"condition", "facts", b"facts", "followed", b"followed", "protocols", b"protocols"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "condition", b"condition", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "protocols", b"protocols", "says_holds", b"says_holds", "stream_address", b"stream_address", "takes_lanes", b"takes_lanes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "condition", b"condition", "facts", b"facts", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "protocols", b"protocols", "says_holds", b"says_holds", "stream_address", b"stream_address", "takes_lanes", b"takes_lanes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -402,6 +421,7 @@ class NodeCondition(_message.Message):
     KEEPER_VERSION_FIELD_NUMBER: _builtins.int
     STREAM_WORKER_VERSION_FIELD_NUMBER: _builtins.int
     OUTDATED_FIELD_NUMBER: _builtins.int
+    HEAT_FIELD_NUMBER: _builtins.int
     refuses: _builtins.str
     """Why it takes no new work at the moment, for people; empty when it does. What runs there goes on."""
     keeper_version: _builtins.str
@@ -410,6 +430,8 @@ class NodeCondition(_message.Message):
     """Version of its stream worker; empty likewise, or while there is none."""
     outdated: _builtins.str
     """Which of them are not what the agent would start, and until when, for people; empty when they are."""
+    heat: _node_facts_pb2.Heat.ValueType
+    """How much thermal headroom it has; one with little gets new work last."""
     @_builtins.property
     def kept(self) -> _containers.RepeatedCompositeFieldContainer[_nodes_service_pb2.KeptFolder]:
         """Folders of attempts that it keeps for people; at most 50 are taken."""
@@ -422,10 +444,11 @@ class NodeCondition(_message.Message):
         keeper_version: _builtins.str = ...,
         stream_worker_version: _builtins.str = ...,
         outdated: _builtins.str = ...,
+        heat: _node_facts_pb2.Heat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keeper_version", b"keeper_version", "kept", b"kept", "outdated", b"outdated", "refuses", b"refuses", "stream_worker_version", b"stream_worker_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heat", b"heat", "keeper_version", b"keeper_version", "kept", b"kept", "outdated", b"outdated", "refuses", b"refuses", "stream_worker_version", b"stream_worker_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1010,6 +1033,23 @@ class CertificateWanted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CertificateWanted: _TypeAlias = CertificateWanted  # noqa: Y015
+
+@_typing.final
+class FactsWanted(_message.Message):
+    """Asks an agent for NodeFacts, as they are now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FactsWanted: _TypeAlias = FactsWanted  # noqa: Y015
 
 @_typing.final
 class CertificateIssued(_message.Message):

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from shoal import limits
 from shoal.model import Capacity, Followed, ReasonCode
+from shoal.node_facts import NodeFacts
 from shoal.session import messages
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
@@ -36,6 +37,7 @@ from shoal.wire.codec import (
 from shoal.wire.fields import LeftOut, WireError
 from shoal.wire.kept_folder import KEPT_FOLDER
 from shoal.wire.lane import ATTEMPT_LANES
+from shoal.wire.node_facts import HEAT, NODE_FACTS
 from shoal.wire.protocols import PROTOCOLS
 from shoal.wire.state import decode_capacity, encode_capacity
 from shoal.wire.trust import CERTIFICATE_ISSUED, CERTIFICATE_WANTED, TRUST
@@ -85,6 +87,8 @@ def encode_agent_message(message: messages.FromAgent) -> v1.AgentMessage:
             return v1.AgentMessage(uploads_wanted=uploads.encode_uploads_wanted(message))
         case CertificateWanted():
             return v1.AgentMessage(certificate_wanted=CERTIFICATE_WANTED.encode(message))
+        case NodeFacts():
+            return v1.AgentMessage(facts=NODE_FACTS.encode(message))
         case _:
             assert_never(message)
 
@@ -116,6 +120,8 @@ def decode_agent_message(message: v1.AgentMessage, left_out: LeftOut) -> message
             return _CONDITION.decode(message.condition)
         case "certificate_wanted":
             return CERTIFICATE_WANTED.decode(message.certificate_wanted)
+        case "facts":
+            return NODE_FACTS.decode(message.facts)
         case None:
             return None
 
@@ -164,6 +170,7 @@ _CONDITION = codec(
     keeper_version=_WORD,
     stream_worker_version=_WORD,
     outdated=checked(_cut),
+    heat=HEAT,
     kept=checked(
         lambda kept, path: fields.each(kept[: limits.KEPT_FOLDERS_MAX], path, KEPT_FOLDER.decode),
         lambda kept: [KEPT_FOLDER.encode(one) for one in kept],
@@ -187,6 +194,7 @@ _HELLO = codec(
     followed=maybe(_FOLLOWED),
     condition=one(_CONDITION),
     protocols=maybe(PROTOCOLS),
+    facts=maybe(NODE_FACTS),
 )
 
 
@@ -251,6 +259,8 @@ def encode_controller_message(message: messages.FromController) -> v1.Controller
             return v1.ControllerMessage(trust=TRUST.encode(message))
         case CertificateIssued():
             return v1.ControllerMessage(certificate_issued=CERTIFICATE_ISSUED.encode(message))
+        case messages.FactsWanted():
+            return v1.ControllerMessage(facts_wanted=v1.FactsWanted())
         case messages.Fenced(ref, text):
             return encode_controller_message(messages.Refused(ref, ReasonCode.FENCED.value, text))
         case _:
@@ -282,6 +292,8 @@ def decode_controller_message(message: v1.ControllerMessage) -> messages.FromCon
             return TRUST.decode(message.trust)
         case "certificate_issued":
             return CERTIFICATE_ISSUED.decode(message.certificate_issued)
+        case "facts_wanted":
+            return messages.FactsWanted()
         case None:
             return None
 

@@ -9,6 +9,7 @@ from shoal.wire import fields, state
 from shoal.wire.codec import checked, codec, count, each, elsewhere, identifier, maybe, one, spread
 from shoal.wire.fields import WireError
 from shoal.wire.kept_folder import KEPT_FOLDER
+from shoal.wire.node_facts import NODE_FACTS
 from shoal.wire.spec import PIPELINE_SPEC
 
 
@@ -95,6 +96,7 @@ encode_node, decode_node = codec(
     capacity=one(state.CAPACITY),
     claimed=one(state.CAPACITY),
     kept=each(KEPT_FOLDER),
+    facts=maybe(NODE_FACTS),
 )
 # The name of a member is the gossip's, and follows no pattern of ours.
 encode_member, decode_member = codec(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from shoal import limits
 from shoal.model import Followed, JobState, ReasonCode
 from shoal.names import AttemptRef
+from shoal.node_facts import Heat
 from shoal.protocol_version import Protocols
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.attempt_lanes import AttemptLanes
@@ -15,6 +16,7 @@ from shoal.session.lane import Lane, LanePeer, Stretch
 from shoal.session.log_piece import LogPiece
 from shoal.session.messages import (
     Desired,
+    FactsWanted,
     Fenced,
     Heartbeat,
     Hello,
@@ -99,6 +101,7 @@ CONDITIONS = drawn(
     keeper_version=SHOWN,
     stream_worker_version=SHOWN,
     outdated=TEXT,
+    heat=st.sampled_from(Heat),
 )
 PROTOCOLS = st.tuples(st.integers(1, 2**31), st.integers(0, 2**31), SHOWN).map(
     lambda drawn: Protocols(drawn[0], drawn[0] + drawn[1], drawn[2])
@@ -122,8 +125,10 @@ FROM_AGENT = st.one_of(
         says_holds=st.booleans(),
         takes_lanes=st.booleans(),
         protocols=st.none() | PROTOCOLS,
+        facts=st.none() | specs.FACTS,
     ),
     st.just(Heartbeat()),
+    specs.FACTS,
     CONDITIONS,
     OBSERVATIONS,
     # A piece of a log says no namespace.
@@ -140,6 +145,7 @@ FROM_AGENT = st.one_of(
     drawn(CertificateWanted, request=st.binary(max_size=100)),
 )
 FROM_CONTROLLER = st.one_of(
+    st.just(FactsWanted()),
     drawn(
         Welcome,
         controller_id=TEXT,

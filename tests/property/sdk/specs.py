@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shoal import limits, spec, view
+from shoal import limits, node_facts, spec, view
 from shoal.compat import Compat
 from shoal.kept_folder import KeptFolder
 from shoal.model import (
@@ -167,6 +167,35 @@ KEPT_FOLDERS = st.builds(
     NUMBERS_63,
     TIMES,
 )
+_FIGURES = st.floats(-1e6, 1e6)
+FACTS = st.builds(
+    node_facts.NodeFacts,
+    os=TEXT,
+    os_version=TEXT,
+    kernel=TEXT,
+    board=TEXT,
+    l4t_version=TEXT,
+    jetpack_version=TEXT,
+    cpu_count=NUMBERS_32,
+    cpu_percent=st.none() | _FIGURES,
+    memory_total_bytes=NUMBERS_63,
+    memory_available_bytes=NUMBERS_63,
+    swap_total_bytes=NUMBERS_63,
+    swap_free_bytes=NUMBERS_63,
+    disks=tuples(st.builds(node_facts.DiskFact, TEXT, NUMBERS_63, NUMBERS_63)),
+    temperatures=tuples(
+        st.builds(
+            node_facts.TemperatureFact, TEXT, _FIGURES, st.none() | _FIGURES, st.none() | _FIGURES
+        )
+    ),
+    gpu_percent=st.none() | _FIGURES,
+    emc_percent=st.none() | _FIGURES,
+    rails=tuples(st.builds(node_facts.PowerRailFact, TEXT, _FIGURES)),
+    throttled=tuples(TEXT),
+    heat=st.sampled_from(node_facts.Heat),
+    measure_time=TIMES,
+    problem=TEXT,
+)
 COUNTERS = st.builds(
     StreamCounters,
     IDS,
@@ -245,6 +274,9 @@ NODES = st.builds(
     TEXT,
     TEXT,
     tuples(KEPT_FOLDERS),
+    facts=st.none() | FACTS,
+    facts_time=TIMES,
+    facts_problem=TEXT,
 )
 MEMBERS = st.builds(
     view.MemberView,

@@ -22,6 +22,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from pathlib import Path
 from random import Random
 from typing import Final, cast
+from zlib import crc32
 
 from edge_agent.agent_process import AgentProcess
 from edge_agent.agent_shell import AgentShell
@@ -36,6 +37,7 @@ from services.runtime.process import StartRefusedError
 from shoal.cause import causes
 from shoal.model import Capacity
 from shoal.names import AttemptRef
+from shoal.node_facts import Heat, NodeFacts
 from shoal.session.log_piece import LogPiece
 from tests.simulation.mesh.archive import MemoryArchive
 from tests.simulation.mesh.controller import ADDRESS, BEGAN, CONNECT
@@ -54,6 +56,8 @@ RESTART_SECONDS: Final = 1.0
 VERSIONS: Final = ("mesh-1", "mesh-1", "mesh-2")
 """Of which an agent is, drawn at each start: keeper and stream worker may be of another."""
 CAPACITY: Final = Capacity(4.0, 8 << 30)
+_HEATS: Final = (Heat.COOL, Heat.WARM, Heat.HOT, Heat.WARM)
+_HEAT_SECONDS: Final = 45.0
 DISK: Final = DiskReading(free_bytes=50 << 30, total_bytes=100 << 30)
 
 
@@ -101,6 +105,7 @@ class Board:
         self.spools = SpoolDisk(rng)
         self.folders = FolderDisk(self.spools)
         self.disk = MemoryDisk()
+        self.sensors = MemorySensors(loop.time, name)
         self.workshop = MemoryWorkshop(rng, self.folders, archive, network, name)
         self.keeper = MemoryKeeper(self, make_program)
         self.worker = MemoryStreamWorker(
@@ -267,6 +272,7 @@ class Board:
             workshop=self.workshop,
             disk=self.disk,
             logs=_NoLogs,
+            facts=self.sensors,
         )
 
     async def _controllers(self) -> AsyncGenerator[tuple[str, ...], None]:
@@ -337,6 +343,25 @@ class MemoryDisk:
         """Return that no folder can be looked at."""
         del paths
         return ()
+
+
+class MemorySensors:
+    """See `FactsMeter` of the agent: a machine that gets warm and hot and cools down, each board by itself.
+
+    Args:
+        clock: seconds of the world.
+        name: of the board.
+    """
+
+    def __init__(self, clock: Callable[[], float], name: str) -> None:
+        self._clock = clock
+        self._phase = crc32(name.encode()) % len(_HEATS)
+
+    async def read(self, *, window_seconds: float = 0.0) -> NodeFacts:
+        """Return how warm it is now."""
+        del window_seconds
+        step = int(self._clock() / _HEAT_SECONDS) + self._phase
+        return NodeFacts(cpu_count=4, heat=_HEATS[step % len(_HEATS)])
 
 
 class _NoLogs:
