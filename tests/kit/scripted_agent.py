@@ -14,6 +14,7 @@ import grpc.aio
 from shoal.channel import SESSION, channel_options, open_channel
 from shoal.credentials import Credentials
 from shoal.model import Capacity, JobState
+from shoal.node_facts import NodeFacts
 from shoal.session.messages import Hello
 from shoal.tls import client_context
 from shoal.v1 import (
@@ -85,6 +86,7 @@ class ScriptedAgent:
         self,
         *attempts: v1.AttemptObserved,
         labels: Mapping[str, str] | None = None,
+        facts: NodeFacts | None = None,
     ) -> None:
         """Introduce the agent and wait for Welcome and the snapshot."""
         said = encode_hello(
@@ -96,6 +98,7 @@ class ScriptedAgent:
                 "0",
                 labels or {},
                 member_name=self.member,
+                facts=facts,
             )
         )
         said.attempts.extend(attempts)

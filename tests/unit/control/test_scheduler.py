@@ -11,6 +11,7 @@ from control.core.scheduler.plan import plan
 from control.core.scheduler.snapshot import NodeSnapshot, Pending, Resident, Snapshot
 from shoal.model import Capacity
 from shoal.names import JobRef, PipelineRef
+from shoal.node_facts import Heat
 from shoal.spec import Place, Resources, Strategy
 
 
@@ -43,6 +44,21 @@ def why(nodes: list[NodeSnapshot], *jobs: Pending) -> str:
     assert not made.placed
     (sentence,) = set(made.waiting.values())
     return sentence
+
+
+def test_a_hot_node_is_last_and_a_warm_one_only_breaks_a_tie() -> None:
+    cool, warm, hot = (node(f"n{heat}", heat=heat) for heat in (Heat.COOL, Heat.WARM, Heat.HOT))
+    assert where([hot, warm, cool], job()) == {"main": "n1"}
+    assert where([hot, warm], job()) == {"main": "n2"}
+    assert where([hot], job()) == {"main": "n3"}, "it is no reason to wait"
+    beside = [Resident("n2", "main")] * 3
+    assert where([hot, warm], job(pipeline="p"), p=beside) == {"main": "n2"}
+    beside = [Resident("n1", "main")]
+    assert where([warm, cool], job(pipeline="p"), p=beside) == {"main": "n2"}
+    assert where([hot, cool], job(place=Place(prefer=("n3",)))) == {"main": "n3"}
+    said = {one.node: one.sentence for one in explain(Snapshot((hot, warm)), job())}
+    assert "but it is hot, so others go before it" in said["n3"]
+    assert "it is warm" in said["n2"]
 
 
 @pytest.mark.parametrize(
