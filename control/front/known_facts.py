@@ -96,7 +96,7 @@ class KnownFacts:
             told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             asks = not known.waiting
             known.waiting.append(told)
-            # One question answers all who wait for it.
+            # One question serves all callers that wait.
             if not asks or known.ask():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(within):

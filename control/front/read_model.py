@@ -205,7 +205,7 @@ class ReadModel:
         return [view for view in found.values() if view is not None]
 
     def stir_node(self, name: str) -> None:
-        """Show a node again to those who watch what is not recorded of it, too."""
+        """Show a node again to watchers that asked for what is not recorded of it."""
         view = self._nodes.get(name)
         if view is not None:
             self.watched_nodes.stir(name, view)

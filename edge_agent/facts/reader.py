@@ -127,7 +127,7 @@ class _Reading:
         self._given_up = False
 
     def run(self) -> None:
-        """Read one source after the other, until nobody waits any more."""
+        """Read one source after the other, until the reading is given up."""
         for name, read in tuple(self._wanted.items()):
             try:
                 found = read(self._files, self._state)

@@ -1,6 +1,5 @@
 """What is read of a Jetson TX2, of machines that say less, and of files that hang or hold garbage."""
 
-import asyncio
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from edge_agent.facts.reader import FactsReader
 from edge_agent.facts.sources import SOURCES
 from shoal.node_facts import Heat, NodeFacts, PowerRailFact, TemperatureFact
 from tests.kit.tx2_tree import Tx2Tree
+from tests.kit.until import until
 
 
 def _reader(root: Path) -> FactsReader:
@@ -144,12 +144,12 @@ async def test_a_file_that_hangs_costs_what_lies_behind_it_and_no_more(tmp_path:
     assert facts.problem == "the bus could not be read in time"
     assert asked == ["stuck"]
     free.set()
-    for _ in range(200):
+
+    async def is_read_again() -> bool:
         facts = await reader.read()
-        if facts.board == "late":
-            break
-        await asyncio.sleep(0.01)
-    assert (facts.board, facts.problem) == ("late", "")
+        return (facts.board, facts.problem) == ("late", "")
+
+    await until(is_read_again, 30, "the bus that has come back")
 
 
 def test_what_sways_is_no_news() -> None:
