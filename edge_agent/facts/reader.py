@@ -129,10 +129,9 @@ class _Reading:
     def run(self) -> None:
         """Read one source after the other, until the reading is given up."""
         for name, read in tuple(self._wanted.items()):
-            try:
+            found: Mapping[str, object] = {}
+            with contextlib.suppress(OSError, ValueError):  # it went while it was read
                 found = read(self._files, self._state)
-            except (OSError, ValueError):
-                found = {}  # it went while it was read
             with self._lock:
                 del self._wanted[name]
                 if self._given_up:

@@ -109,12 +109,12 @@ async def test_a_watch_that_asks_for_facts_shows_them_and_another_does_not(bench
     async def hears(celsius: float, *, facts: bool) -> NodeView:
         async for change in bench.client.watch_nodes(facts=facts):
             if isinstance(change, NodeView):
-                seen = [] if change.facts is None else change.facts.temperatures
+                seen = () if change.facts is None else change.facts.temperatures
                 if any(zone.celsius == celsius for zone in seen):
                     return change
         raise AssertionError("a watch has no end")
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         with_facts = group.create_task(hears(71.0, facts=True))
         without = group.create_task(hears(71.0, facts=False))
         while not with_facts.done():
