@@ -60,7 +60,7 @@ class Watched(Generic[KeyT, ViewT]):
             watcher.offer(key, view)
 
     def stir(self, key: KeyT, view: ViewT) -> None:
-        """Show something again of which nothing was recorded, to watchers that asked for that; no revision counts it."""
+        """Show something again of which nothing was recorded, to watchers that asked for that; it has no revision."""
         for watcher in self._watchers:
             if watcher.stirred:
                 watcher.offer(key, view)
