@@ -79,7 +79,14 @@ from edge_agent.session.machine import SessionConfig, SessionMachine, SessionSta
 from shoal.limits import MOMENT_SECONDS_MAX
 from shoal.model import Artifact, Capacity, Followed, Reason, ReasonCode
 from shoal.names import AttemptRef
-from shoal.session.messages import Desired, Fenced, FromController, Hello, Refused
+from shoal.session.messages import (
+    Desired,
+    FactsWanted,
+    Fenced,
+    FromController,
+    Hello,
+    Refused,
+)
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.session.trust import CertificateIssued, Trust
@@ -247,11 +254,17 @@ class Node:
 
     async def deliver(
         self,
-        message: Desired | UploadsGranted | Refused | Fenced | Trust | CertificateIssued,
+        message: Desired
+        | UploadsGranted
+        | Refused
+        | Fenced
+        | Trust
+        | CertificateIssued
+        | FactsWanted,
         delivery: int,
     ) -> None:
         match message:
-            case Trust() | CertificateIssued():
+            case Trust() | CertificateIssued() | FactsWanted():
                 pass  # kept on the disk, and in no machine
             case Desired():
                 self.desired += len(message.assignments)
