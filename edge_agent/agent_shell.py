@@ -49,6 +49,7 @@ from shoal.model import ReasonCode
 from shoal.names import AttemptRef
 from shoal.node_facts import NO_FACTS, NodeFacts
 from shoal.protocol_version import SESSION
+from shoal.session.feature import Feature
 from shoal.session.log_piece import LogPiece
 from shoal.session.messages import (
     WELL,
@@ -521,7 +522,9 @@ class AgentShell:
     ) -> None:
         match message:
             case Desired():
-                await self._attempts_driver.post(events.DesiredChanged(message, delivery))
+                await self._attempts_driver.post(
+                    events.DesiredChanged(message, delivery, self._process.wall())
+                )
             case UploadsGranted():
                 await self._attempts_driver.post(message)
             case Refused(ref, reason, text):
@@ -565,6 +568,7 @@ class AgentShell:
             takes_lanes=True,
             protocols=self._protocols,
             facts=self._facts,
+            features=frozenset(Feature),
         )
 
     async def _find_controllers(self) -> None:

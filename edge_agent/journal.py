@@ -39,6 +39,7 @@ from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
 from shoal.session.port_hold import PortHold
+from shoal.session.stage import AttemptStage
 from shoal.v1 import session_service_pb2
 from shoal.wire.assignment import decode_assignment, encode_assignment
 
@@ -403,6 +404,7 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "keeper": str,
         "holds": lambda rows: tuple(PortHold(*row) for row in rows),
         "ended_inputs": tuple,
+        "stages": lambda rows: tuple((AttemptStage(stage), float(time)) for stage, time in rows),
     }
 )
 """How each field of a record is read from its JSON, in which a value is the array of its fields.

@@ -104,7 +104,7 @@ WAITS: Mapping[JobState, Wait] = MappingProxyType(
         _S.PREPARING: Wait(
             Owner.AGENT,
             "the agent's patience with each download and each step; the node's lease",
-            "node {node} prepares bundle, environment and files, and starts its program when no other "
+            "node {node} prepares bundle, files and environment, and starts its program when no other "
             "attempt of it runs there, until its lease is over",
         ),
         _S.RUNNING: Wait(Owner.AGENT, "the spec's timeout at the keeper; the node's lease"),

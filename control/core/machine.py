@@ -40,6 +40,7 @@ from typing import TypeAlias, assert_never
 from control.core import events, outbox_rows
 from control.core.answers import Refusal
 from control.core.change_set import ChangeSet
+from control.core.dashboard import Dashboard
 from control.core.effects import AnswerValue, Effect, Taken
 from control.core.errors import ControlError
 from control.core.gossip import GossipVerdicts
@@ -109,9 +110,10 @@ class ControlMachine:
         job_news = self._job_news = JobNews(situation)
         placement = self._placement = Placer(situation, sources, job_news)
         scales = self._scales = Scales(situation, placement)
-        outcomes = self._outcomes = Outcomes(situation, placement, scales, job_news)
+        dashboard = Dashboard(situation)
+        outcomes = self._outcomes = Outcomes(situation, placement, scales, job_news, dashboard)
         observations = self._observations = Observations(
-            situation, sources, scales, outcomes, job_news
+            situation, sources, scales, outcomes, job_news, dashboard
         )
         node_news = self._node_news = NodeNews(situation)
         gossip = self._gossip = GossipVerdicts(situation, outcomes, node_news)

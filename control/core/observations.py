@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from control.core import events, lifecycle, outbox_rows
+from control.core.dashboard import Dashboard
 from control.core.errors import SessionEndedError
 from control.core.job_news import JobNews
 from control.core.machine_part import MachinePart
@@ -27,6 +28,7 @@ class Observations(MachinePart):
     _scales: Scales
     _outcomes: Outcomes
     _news: JobNews
+    _dashboard: Dashboard
 
     def take(self, event: events.Observed) -> tuple[Fenced, ...] | SessionEndedError:
         """Take what an agent says in its session; returns what is stale of it."""
@@ -52,6 +54,7 @@ class Observations(MachinePart):
         if attempt is not None and attempt.ref == seen.ref and attempt.node == node.name:
             # Recorded as it moves on.
             attempt.ended_inputs = seen.ended_inputs or attempt.ended_inputs
+            self._dashboard.observed(attempt, seen)
             self.advance(job, attempt, seen)
             self._take_holds(attempt, seen)
             return None

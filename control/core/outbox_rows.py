@@ -9,14 +9,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
 
 from control.core.call_note import CallNote
 from control.core.rows import Holder, ManifestRow, OutboxKind, OutboxRow, ScaleRow
 from control.core.state import JobRecord, NodeRecord, PipelineRecord
 from services.archive.manifest import manifest_text
+from shoal.compat import Compat
+from shoal.limits import cut
 from shoal.model import Artifact, JobState, Reason
-from shoal.names import JobRef, PipelineRef
+from shoal.names import AttemptRef, JobRef, PipelineRef
+
+UPDATES_TOPIC: Final = "Updates"
+"""The topic on which dashboards read of their tasks."""
+
+_REASON_CHARACTERS: Final = 500
 
 PIPELINE_EPOCH = 1
 """What stands for an epoch in the ids of a pipeline's events."""
@@ -39,6 +47,105 @@ def job_event(job: JobRecord, what: str, time: datetime) -> OutboxRow:
         data["failures_max"] = job.spec.retry.attempts
         data["losses"] = job.losses
     return _event(job.ref, "job", what, job.epoch, time, data)
+
+
+UPDATE_TEXTS: Final = (
+    "Downloading files...",
+    "Download complete",
+    "Installing dependencies....",
+    "Dependencies successfully installed",
+    "Task started",
+    "Task Completed.",
+    "Results uploaded",
+    "Done",
+)
+"""What the topic `Updates` says of an attempt that succeeds, spelt as its readers know it."""
+
+_KEPT_UPDATES: Final = frozenset({3, 8})
+"""The numbers, from 1, of those that the broker keeps for readers that come later."""
+
+_UPDATES: Final = (
+    "downloading",
+    "downloaded",
+    "installing",
+    "installed",
+    "started",
+    "completed",
+    "uploaded",
+    "done",
+)
+"""What the same texts are called in ids and types."""
+
+
+def update_message(
+    compat: Compat, attempt: AttemptRef, node: str, number: int, at: datetime, time: datetime
+) -> OutboxRow:
+    """Say one of the texts, by its number from 1, of something that happened at a moment."""
+    what, text = _UPDATES[number - 1], UPDATE_TEXTS[number - 1]
+    return _update(
+        compat,
+        attempt.job_ref,
+        _Update(
+            what, text, number, node, attempt.name, attempt.epoch, kept=number in _KEPT_UPDATES
+        ),
+        at,
+        time,
+    )
+
+
+def end_message(
+    compat: Compat, job: JobRecord, what: str, text: str, time: datetime, *, kept: bool
+) -> OutboxRow:
+    """Say of a job on the same topic that it did not succeed; `what` is `retry`, `failed` or `cancelled`."""
+    last = job.attempts[-1] if job.attempts else None
+    node, name = ("", "") if last is None else (last.node, last.ref.name)
+    said = job.reason.message.split("\n", 1)[0]
+    update = _Update(what, text, 0, node, name, job.epoch, cut(said, _REASON_CHARACTERS), kept)
+    return _update(compat, job.ref, update, time, time)
+
+
+class _Update(NamedTuple):
+    what: str
+    text: str
+    number: int
+    node: str
+    attempt: str
+    epoch: int
+    reason: str = ""
+    kept: bool = False
+
+
+def _update(
+    compat: Compat, job: JobRef, update: _Update, at: datetime, time: datetime
+) -> OutboxRow:
+    """A message with the fields of the original, and those that tell a repetition from news.
+
+    Its subject is its own: a broker that refuses this topic holds up no other event of the job.
+    """
+    row_id = _id(job, f"updates/{update.what}", update.epoch)
+    data: dict[str, object] = {
+        "nodeID": update.node,
+        "userName": compat.user,
+        "taskName": compat.task,
+        "status": update.text,
+        "time": at.astimezone(UTC).ctime(),
+        "event_id": row_id,
+        "stage": update.number,
+        "namespace": job.namespace,
+        "attempt": update.attempt,
+    }
+    if update.reason:
+        data["reason"] = update.reason
+    return OutboxRow(
+        kind=OutboxKind.KEPT_MESSAGE if update.kept else OutboxKind.MESSAGE,
+        namespace=job.namespace,
+        subject=f"{job.name}/updates",
+        id=row_id,
+        type=f"shoal.update.{update.what}",
+        time=time,
+        data=_json(data),
+        key=UPDATES_TOPIC,
+    )
 
 
 def job_state(

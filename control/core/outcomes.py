@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import count
 
 from control.core import lifecycle, outbox_rows
+from control.core.dashboard import Dashboard
 from control.core.job_news import JobNews
 from control.core.machine_part import MachinePart
 from control.core.placement import Placer
@@ -31,6 +32,7 @@ class Outcomes(MachinePart):
     _placement: Placer
     _scales: Scales
     _news: JobNews
+    _dashboard: Dashboard
     _ties: Iterator[int] = field(default_factory=count, init=False)
     _retries: list[tuple[float, int, int, JobRecord]] = field(
         default_factory=list[tuple[float, int, int, JobRecord]], init=False
@@ -48,6 +50,7 @@ class Outcomes(MachinePart):
         job.reason = NO_REASON
         self._commit_artifacts(pipeline, job, attempt.ref, seen.artifacts)
         self._situation.job_event(job, "succeeded")
+        self._dashboard.succeeded(attempt)
         self.job_ended(pipeline)
 
     def _commit_artifacts(
@@ -151,6 +154,7 @@ class Outcomes(MachinePart):
         self._situation.kept_rooms.keep(pipeline, job)
         self._change.job(pipeline, job)
         self._situation.job_event(job, "retry")
+        self._dashboard.tried_again(pipeline, job)
 
     def _queue_again(self, pipeline: PipelineRecord, job: JobRecord) -> None:
         job.move(JobState.QUEUED)
@@ -167,6 +171,7 @@ class Outcomes(MachinePart):
         self._commit_last(pipeline, job)
         self._change.job(pipeline, job)
         self._situation.job_event(job, "failed")
+        self._dashboard.failed(pipeline, job)
         self.stop(
             pipeline,
             Reason(ReasonCode.NEIGHBOUR, 0, f"job {job.ref.job} failed ({job.reason.short})"),
@@ -213,6 +218,7 @@ class Outcomes(MachinePart):
             self._situation.room_grew = True
         self._change.job(pipeline, job)
         self._situation.job_event(job, "cancelled")
+        self._dashboard.cancelled(pipeline, job)
         self.job_ended(pipeline)
 
     def job_ended(self, pipeline: PipelineRecord) -> None:

@@ -107,7 +107,10 @@ class ScaleRow:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """One try of a job on one node; `still` are the ports that stand still, as it was told last."""
+    """One try of a job on one node; `still` are the ports that stand still, as it was told last.
+
+    `updates` is how many texts a dashboard was told of it (`control.core.dashboard`).
+    """
 
     ref: AttemptRef
     node: str
@@ -120,6 +123,7 @@ class AttemptRow:
     ended_inputs: tuple[str, ...] = ()
     artifacts: tuple[model.Artifact, ...] = ()
     still: tuple[str, ...] = ()
+    updates: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +177,19 @@ class OutboxKind(enum.StrEnum):
     """The same, unless a newer state of its subject comes before it has left, and takes its place."""
     NOTE = "note"
     """Publish `data` as a CloudEvent; it may come about any number of times, and each one is told."""
+    MESSAGE = "message"
+    """Publish `data` as it is, on the topic `key`."""
+    KEPT_MESSAGE = "kept_message"
+    """The same, and the broker retains it for clients that come later."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """Something that must leave, in the order of `sequence`; `data` is JSON.
 
-    `key` is empty for events; `type` is empty for manifests. `id` is stable. The change set gives it
-    its `sequence`, from 1, which also ends the id of a state or a note: it may come about any number of times.
+    `key` is empty for events, and the topic of messages; `type` is empty for manifests. `id` is stable. The
+    change set gives it its `sequence`, from 1, which also ends the id of a state or a note: it may come about
+    any number of times.
     """
 
     kind: OutboxKind

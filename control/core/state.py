@@ -21,6 +21,7 @@ from control.core.topology import LaneEnd, Replica, Topology, topology
 from shoal import model
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Assignment, Goal
+from shoal.session.feature import Feature, needed_features
 from shoal.session.lane import LanePeer
 from shoal.session.messages import WELL, NodeCondition
 from shoal.session.port_hold import PortHold
@@ -71,6 +72,7 @@ class AttemptRecord:
     ended_inputs: tuple[str, ...] = ()
     artifacts: tuple[model.Artifact, ...] = ()
     still: tuple[str, ...] = ()
+    updates: int = 0
 
     def hold(self, port: str, number: int) -> PortHold | None:
         """How far an output is that stands still under this number; None if it has not been said."""
@@ -252,6 +254,7 @@ class PipelineRecord:
                 bundle_digest=self.spec.bundle_digest,
                 pinned_node=job.pinned_node,
                 avoid=frozenset(job.avoid),
+                features=needed_features(self.spec, job.spec),
             )
         return job.pending
 
@@ -324,6 +327,8 @@ class NodeRecord:
     )
     says_holds: bool = False
     """Whether its agent says how far ports are that stand still; one of before does not."""
+    features: frozenset[str] = frozenset()
+    """What its agent can do; see `shoal.session.feature`."""
     revision: int = 0
     snapshot: NodeSnapshot | None = None
 
@@ -415,6 +420,7 @@ class Cluster:
                 bundles=node.bundles,
                 suspected=node.member_state in _DOUBTED,
                 quarantine=node.quarantine,
+                features=node.features,
             )
         return node.snapshot
 
@@ -446,6 +452,7 @@ class Cluster:
                     job.ends or {},
                 ),
                 replacement=attempt.ref.number > 1,
+                tells_stages=Feature.STAGES in needed_features(pipeline.spec, job.spec),
             )
         return attempt.assignment
 

@@ -175,6 +175,15 @@ class _Events:
 
 
 def _entry(row: OutboxRow) -> OutboxEntry:
+    message = row.kind in {OutboxKind.MESSAGE, OutboxKind.KEPT_MESSAGE}
     return OutboxEntry(
-        row.sequence, row.id, row.type, row.namespace, row.subject, row.time, row.data
+        row.sequence,
+        row.id,
+        row.type,
+        row.namespace,
+        row.subject,
+        row.time,
+        row.data,
+        topic=row.key if message else "",
+        kept=row.kind is OutboxKind.KEPT_MESSAGE,
     )

@@ -236,6 +236,10 @@ ALTER TABLE pipelines ADD COLUMN creator TEXT NOT NULL DEFAULT '';
 CREATE INDEX pipelines_by_creator ON pipelines (creator, state) WHERE creator <> '';
 """
 
+_UPDATES = """
+ALTER TABLE attempts ADD COLUMN updates INTEGER NOT NULL DEFAULT 0;
+"""
+
 STEPS = (
     _FIRST,
     _SCALES,
@@ -250,6 +254,7 @@ STEPS = (
     _STILL,
     _IDENTITIES,
     _CREATORS,
+    _UPDATES,
 )
 """The statements that lead from each version to the next one; an empty file has version 0."""
 

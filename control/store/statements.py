@@ -400,6 +400,7 @@ _ATTEMPTS = table.Table(
     table.listed("ended_inputs", tuple),
     _ARTIFACTS,
     table.listed("still", tuple),
+    *table.plain("updates"),
 )
 _MANIFESTS = table.Table(
     "manifests",

@@ -28,10 +28,11 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class DesiredChanged:
-    """The controller said what it wants; `sequence` is that of its message."""
+    """The controller said what it wants; `sequence` is that of its message, `time` seconds since 1970."""
 
     desired: Desired
     sequence: int
+    time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,9 @@ class WorkOutcome(_OfAttempt):
 
 @dataclass(frozen=True, slots=True)
 class Prepared(WorkOutcome):
-    """The bundle, the environment or the files of an attempt are there."""
+    """The bundle, the files or the environment of an attempt are there; `time` is seconds since 1970."""
+
+    time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

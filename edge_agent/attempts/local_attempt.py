@@ -1,6 +1,6 @@
 """What the agent knows of one attempt, as its journal keeps it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from edge_agent.attempts.phase import ARCHIVING, Phase
@@ -9,6 +9,7 @@ from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
 from shoal.session.observation import Observation
 from shoal.session.port_hold import PortHold
+from shoal.session.stage import AttemptStage, StageReached
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class LocalAttempt:
     """Whether everything that is to be archived of it is in the archive."""
     keeper: str = ""
     """The only keeper that may have been told to start its program, once one may have been."""
+    stages: tuple[tuple[AttemptStage, float], ...] = ()
+    """The stages that it has taken, each with the first time, in seconds since 1970, if its assignment asks."""
 
     @property
     def ref(self) -> AttemptRef:
@@ -111,7 +114,21 @@ class LocalAttempt:
             _moment(self.end_time),
             self.holds,
             self.ended_inputs,
+            tuple(
+                StageReached(stage, datetime.fromtimestamp(time, UTC))
+                for stage, time in self.stages
+            ),
         )
+
+    def reaching(self, *stages: AttemptStage, time: float) -> "LocalAttempt":
+        """Return the attempt with stages that it has taken now, if its assignment asks for them.
+
+        What is taken again, because the machine went down, keeps its first time.
+        """
+        if not self.assignment.tells_stages:
+            return self
+        taken = dict.fromkeys(stages, time) | dict(self.stages)
+        return replace(self, stages=tuple(sorted(taken.items())))
 
 
 def _moment(seconds: float) -> datetime | None:

@@ -53,6 +53,7 @@ from shoal.session.attempt_lanes import AttemptLanes, merged
 from shoal.session.messages import Desired, Fenced
 from shoal.session.observation import Observation
 from shoal.session.port_hold import PortHold
+from shoal.session.stage import AttemptStage
 from shoal.session.uploads import UploadGrant, UploadsGranted
 from shoal.spec import Placement
 
@@ -154,8 +155,8 @@ class AttemptsMachine:
         match event:
             case events.Restored():
                 return self._restore(event)
-            case events.DesiredChanged(desired, sequence):
-                return [*self._desire(desired), DesiredRecorded(sequence)]
+            case events.DesiredChanged(desired, sequence, time):
+                return [*self._desire(desired, time), DesiredRecorded(sequence)]
             case events.ProgramsListed(keeper, programs):
                 self._keeper = keeper
                 self._dismissing = False
@@ -182,8 +183,8 @@ class AttemptsMachine:
         self, record: LocalAttempt, event: events.AttemptEvent
     ) -> Sequence[AttemptsEffect]:
         match event:
-            case events.Prepared():
-                return self._prepared(record)
+            case events.Prepared(time=time):
+                return self._prepared(record, time)
             case events.WorkFailed(reason=reason):
                 return self._work_failed(record, reason)
             case events.ProgramStarted(start_time=start_time):
@@ -238,7 +239,7 @@ class AttemptsMachine:
 
     # ---- what the controller wants
 
-    def _desire(self, desired: Desired) -> list[AttemptsEffect]:
+    def _desire(self, desired: Desired, time: float) -> list[AttemptsEffect]:
         effects: list[AttemptsEffect] = []
         if desired.snapshot:
             named = {assignment.ref for assignment in desired.assignments}
@@ -250,7 +251,7 @@ class AttemptsMachine:
             if known is not None:
                 effects += self._release(known)
         for assignment in desired.assignments:
-            effects += self._assign(assignment)
+            effects += self._assign(assignment, time)
         for changed in desired.lanes:
             effects += self._move_lanes(changed)
         return effects
@@ -262,7 +263,7 @@ class AttemptsMachine:
         lanes = merged(record.assignment.lanes, changed.lanes)
         return self._reassign(record, replace(record.assignment, lanes=lanes))
 
-    def _assign(self, assignment: Assignment) -> list[AttemptsEffect]:
+    def _assign(self, assignment: Assignment, time: float) -> list[AttemptsEffect]:
         record = self._records.get(assignment.ref)
         if record is not None:
             return self._reassign(record, assignment)
@@ -272,7 +273,7 @@ class AttemptsMachine:
             return effects
         for sibling in siblings:
             effects += self._release(sibling)
-        record = self._keep(LocalAttempt(assignment))
+        record = self._keep(LocalAttempt(assignment).reaching(AttemptStage.FETCHING, time=time))
         effects += [WriteJournal(record)]
         if assignment.goal is Goal.STOP:
             return [*effects, *self._end(record, _STOPPED)]
@@ -378,16 +379,26 @@ class AttemptsMachine:
 
     # ---- preparing
 
-    def _prepared(self, record: LocalAttempt) -> list[AttemptsEffect]:
+    def _prepared(self, record: LocalAttempt, time: float) -> list[AttemptsEffect]:
         match record.phase:
             case Phase.BUNDLE:
-                record = self._move(record, Phase.ENVIRONMENT)
-                return [PrepareEnvironment(record.assignment, record.turn)]
-            case Phase.ENVIRONMENT:
                 record = self._move(record, Phase.FILES)
                 return [PrepareFiles(record.assignment, record.turn)]
+            case Phase.FILES:
+                reaching = record.reaching(AttemptStage.FETCHED, AttemptStage.INSTALLING, time=time)
+                after = self._move(reaching, Phase.ENVIRONMENT)
+                work = PrepareEnvironment(after.assignment, after.turn)
+                return [*self._say_stages(record, after), work]
             case _:
-                return self._start(self._move(record, Phase.READY))
+                reaching = record.reaching(AttemptStage.INSTALLED, time=time)
+                after = self._move(reaching, Phase.READY)
+                return [*self._say_stages(record, after), *self._start(after)]
+
+    def _say_stages(self, before: LocalAttempt, after: LocalAttempt) -> list[AttemptsEffect]:
+        """Record new stages, then say them: the controller may not hear it at the first try."""
+        if after.stages == before.stages:
+            return []
+        return [WriteJournal(after), Report(after.observation)]
 
     def _dismiss_keeper(self) -> list[AttemptsEffect]:
         """Let the keeper go once nothing of it is needed: with it go its records of ends."""

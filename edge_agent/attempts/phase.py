@@ -11,8 +11,8 @@ class Phase(enum.StrEnum):
     """Where an attempt stands inside the agent; finer than the state that the agent reports."""
 
     BUNDLE = "bundle"
-    ENVIRONMENT = "environment"
     FILES = "files"
+    ENVIRONMENT = "environment"
     READY = "ready"
     """Prepared, and waiting for an older attempt of the same job to be gone from this node."""
     STARTING = "starting"
@@ -33,9 +33,9 @@ _OUT = frozenset({Phase.ENDED, Phase.FORGETTING})
 
 MOVES: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
     {
-        Phase.BUNDLE: _OUT | {Phase.ENVIRONMENT},
-        Phase.ENVIRONMENT: _OUT | {Phase.FILES},
-        Phase.FILES: _OUT | {Phase.READY},
+        Phase.BUNDLE: _OUT | {Phase.FILES},
+        Phase.FILES: _OUT | {Phase.ENVIRONMENT},  # a list of requirements may be one of the files
+        Phase.ENVIRONMENT: _OUT | {Phase.READY},
         Phase.READY: _OUT | {Phase.STARTING},
         # Back to BUNDLE only after the machine itself went down and took the program with it, or what
         # its disk had not written yet.

@@ -211,14 +211,14 @@ class AttemptShell:
 
     async def _lay_out(self, effect: effects.PrepareBundle) -> events.AttemptsEvent:
         await self._bench.lay_out(effect.assignment, self._wait_for)
-        return events.Prepared(self._ref, effect.turn)
+        return events.Prepared(self._ref, effect.turn, self._services.wall())
 
     async def _build(self, effect: effects.PrepareEnvironment) -> events.AttemptsEvent:
         self._wait_for(
             "its environment is being built for another attempt here, until that one has it"
         )
         await self._bench.build(effect.assignment, self._say_build)
-        return events.Prepared(self._ref, effect.turn)
+        return events.Prepared(self._ref, effect.turn, self._services.wall())
 
     def _say_build(self, text: str) -> None:
         self._waits = text
@@ -231,7 +231,7 @@ class AttemptShell:
 
     async def _fetch(self, effect: effects.PrepareFiles) -> events.AttemptsEvent:
         await self._bench.fetch(effect.assignment, self._wait_for)
-        return events.Prepared(self._ref, effect.turn)
+        return events.Prepared(self._ref, effect.turn, self._services.wall())
 
     async def _start(self, effect: effects.StartProgram) -> events.AttemptsEvent:
         services, assignment = self._services, effect.assignment

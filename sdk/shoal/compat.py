@@ -14,7 +14,7 @@ _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 class Compat:
     """Under which names the dashboard knows a pipeline, and what it is given of it.
 
-    `updates_topic` publishes each step on the topic `Updates`; `legacy_results` copies results to
+    `updates_topic` publishes each stage on the topic `Updates`; `legacy_results` copies results to
     `{user}/{action}/{task}/Results/`.
     """
 

@@ -30,7 +30,8 @@ _KEPT_TEXT: Final = 200
 class OutboxEntry:
     """A row of the outbox; `data_json` is the event's data as JSON, `id` never changes.
 
-    `namespace` is empty for what belongs to none, such as a node.
+    `namespace` is empty for what belongs to none, such as a node. With a `topic` it is no event but a
+    message: its data leaves as it is, there alone, and the broker retains it if it is `kept`.
     """
 
     sequence: int
@@ -40,6 +41,8 @@ class OutboxEntry:
     subject: str
     time: datetime
     data_json: str = "{}"
+    topic: str = ""
+    kept: bool = False
 
     @property
     def root(self) -> str:

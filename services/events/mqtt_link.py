@@ -34,6 +34,7 @@ from services.events.terms import (
 )
 from services.runtime.secret_option import SecretFileError, first_line
 
+JSON_TYPE = "application/json"
 _LEAST_BYTES = 512
 _KEEPALIVE_SECONDS = 10
 """How long the connection may be silent before it is asked."""
@@ -127,6 +128,9 @@ class MqttLink:
             RefusedMessageError: the broker does not take the event.
             LinkLostError: no acknowledgement came; the link ends then.
         """
+        if entry.topic:
+            await self._publish_message(entry)
+            return ""
         topics = (entry.events_topic, entry.state_topic)
         room = self.terms.payload_bytes(topics, _PROPERTY_BYTES)
         if losses > 1:
@@ -156,12 +160,33 @@ class MqttLink:
             raise RefusedMessageError(f"the broker refuses its state: {denied}", final=False)
         return "" if denied is None else f"it refuses {entry.state_topic}: {denied}"
 
+    async def _publish_message(self, entry: OutboxEntry) -> None:
+        """Publish data as it is; one that the broker does not take whole is refused."""
+        try:
+            code = await self._publish(
+                entry.topic, entry.data_json.encode(), retain=entry.kept, content_type=JSON_TYPE
+            )
+        except (MqttError, ValueError) as error:
+            lost = LinkLostError(f"message {entry.id} was not acknowledged: {error}")
+            self._fail(lost)
+            raise lost from error
+        if code is not None:
+            final = code.value in NEVER or code.value == PACKET_TOO_LARGE
+            why = f"the broker refuses it on the topic {entry.topic}: {code}"
+            raise RefusedMessageError(why, final=final)
+
     async def _publish(
-        self, topic: str, payload: bytes, *, retain: bool, expiry_seconds: int = 0
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool,
+        expiry_seconds: int = 0,
+        content_type: str = CONTENT_TYPE,
     ) -> ReasonCode | None:
         """Publish a message, and return why it was refused; None when it was taken."""
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.ContentType = CONTENT_TYPE
+        properties.ContentType = content_type
         if expiry_seconds:
             properties.MessageExpiryInterval = expiry_seconds
         return await self._client.send(topic, payload, properties, retain=retain)

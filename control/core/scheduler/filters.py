@@ -113,11 +113,22 @@ def devices(job: Pending, room: NodeRoom) -> str:
     return f"no free device of class {', '.join(missing)}{_kept(job, room)}" if missing else ""
 
 
+def features(job: Pending, room: NodeRoom) -> str:
+    """Its agent must be able to do what the job needs; what one that is away can do is not known."""
+    missing = sorted(job.features - room.node.features) if room.node.connected else []
+    return (
+        f"its agent cannot do {' and '.join(missing)}, which the job needs: update it"
+        if missing
+        else ""
+    )
+
+
 FILTERS: tuple[Filter, ...] = (
     connected,
     quarantined,
     drained,
     refuses,
+    features,
     pinned,
     labels,
     cpus,
@@ -126,7 +137,7 @@ FILTERS: tuple[Filter, ...] = (
 )
 """All filters, the most telling first."""
 
-EVER: tuple[Filter, ...] = (pinned, labels, cpus, memory, devices)
+EVER: tuple[Filter, ...] = (features, pinned, labels, cpus, memory, devices)
 """The filters that count when the question is whether a job could ever fit."""
 
 

@@ -60,7 +60,9 @@ def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
 
 def feasibility(job: Pending) -> Shape:
     """Return everything that the filters look at: equal jobs fit in the same places."""
-    return (job.resources, tuple(sorted(job.place.require.items())), job.pinned_node)
+    asked = (job.resources, tuple(sorted(job.place.require.items())), job.pinned_node)
+    # Most need none: theirs is what a version that knew no features has written down.
+    return (*asked, *sorted(job.features))
 
 
 def _shape(job: Pending) -> Shape:

@@ -17,7 +17,8 @@ class NodeSnapshot:
     """One node: what it has, what is claimed of it, and what is held against it.
 
     `suspected` means that gossip doubts it although its session lives; `refuses` is why its agent
-    takes no new work, or nothing. `heat` is how much thermal headroom it has.
+    takes no new work, or nothing. `heat` is how much thermal headroom it has, and `features` what its
+    agent can do beyond the first version.
     """
 
     name: str
@@ -31,6 +32,7 @@ class NodeSnapshot:
     quarantine: str = ""
     refuses: str = ""
     heat: Heat = Heat.UNKNOWN
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Pending:
 
     Jobs of a pipeline with the same `gang` stream to each other, so they are placed together or
     not at all. `pinned_node` is where it has to go, if anywhere; nodes in `avoid` lost it before.
+    `features` is what its agent has to be able to do.
     """
 
     ref: JobRef
@@ -57,6 +60,7 @@ class Pending:
     bundle_digest: str = ""
     pinned_node: str = ""
     avoid: frozenset[str] = frozenset()
+    features: frozenset[str] = frozenset()
 
 
 def _nobody() -> Mapping[PipelineRef, tuple[Resident, ...]]:

@@ -24,7 +24,7 @@ class Assignment:
 
     `bundle_url` and `file_urls` (by the name of the file input) are addresses that are good for a
     while: they are filled in as the assignment is sent. `replacement` says that an earlier attempt
-    of the job may have sent records.
+    of the job may have sent records. With `tells_stages` observations name the stages before the start.
     """
 
     ref: AttemptRef
@@ -37,6 +37,7 @@ class Assignment:
     goal: Goal = Goal.RUN
     lanes: tuple[Lane, ...] = ()
     replacement: bool = False
+    tells_stages: bool = False
 
     @property
     def has_ports(self) -> bool:

@@ -48,6 +48,7 @@ class Hello:
     digests in its cache, and `followed` is what it followed last. `protocols` are those of sessions, None
     from a build that does not say. An agent of before neither `says_holds` (`Observation.holds`) nor
     `takes_lanes` (`Desired.lanes`), and has no `facts`: it is not asked for any (`FactsWanted`).
+    `features` are words of `Feature`, and those of later versions.
     """
 
     node: str
@@ -67,6 +68,7 @@ class Hello:
     takes_lanes: bool = False
     protocols: Protocols | None = SESSION_SPOKEN
     facts: NodeFacts | None = None
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

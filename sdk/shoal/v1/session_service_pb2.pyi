@@ -26,6 +26,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Stage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STAGE_UNSPECIFIED: _Stage.ValueType  # 0
+    """Never sent."""
+    STAGE_FETCHING: _Stage.ValueType  # 1
+    """It has begun to fetch its bundle and its files."""
+    STAGE_FETCHED: _Stage.ValueType  # 2
+    """All of it is there."""
+    STAGE_INSTALLING: _Stage.ValueType  # 3
+    """It has begun to build its environment, or to look for it."""
+    STAGE_INSTALLED: _Stage.ValueType  # 4
+    """The environment is there."""
+
+class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
+    """What an attempt does before its program starts, in this order."""
+
+STAGE_UNSPECIFIED: Stage.ValueType  # 0
+"""Never sent."""
+STAGE_FETCHING: Stage.ValueType  # 1
+"""It has begun to fetch its bundle and its files."""
+STAGE_FETCHED: Stage.ValueType  # 2
+"""All of it is there."""
+STAGE_INSTALLING: Stage.ValueType  # 3
+"""It has begun to build its environment, or to look for it."""
+STAGE_INSTALLED: Stage.ValueType  # 4
+"""The environment is there."""
+Global___Stage: _TypeAlias = Stage  # noqa: Y015
+
 class _Goal:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -297,6 +329,7 @@ class Hello(_message.Message):
     SAYS_HOLDS_FIELD_NUMBER: _builtins.int
     PROTOCOLS_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     agent_id: _builtins.str
@@ -347,6 +380,10 @@ class Hello(_message.Message):
     def facts(self) -> _node_facts_pb2.NodeFacts:
         """What its machine is and how it stood last; unset from an agent that does not tell."""
 
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it can do that the first version could not: `stages`. A job that needs more is not placed there."""
+
     def __init__(
         self,
         *,
@@ -367,10 +404,11 @@ class Hello(_message.Message):
         says_holds: _builtins.bool = ...,
         protocols: _protocols_pb2.Protocols | None = ...,
         facts: _node_facts_pb2.NodeFacts | None = ...,
+        features: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "condition", b"condition", "facts", b"facts", "followed", b"followed", "protocols", b"protocols"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "condition", b"condition", "facts", b"facts", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "protocols", b"protocols", "says_holds", b"says_holds", "stream_address", b"stream_address", "takes_lanes", b"takes_lanes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "condition", b"condition", "facts", b"facts", "features", b"features", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "protocols", b"protocols", "says_holds", b"says_holds", "stream_address", b"stream_address", "takes_lanes", b"takes_lanes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -549,6 +587,7 @@ class AttemptObserved(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     HOLDS_FIELD_NUMBER: _builtins.int
     ENDED_INPUTS_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
     attempt: _builtins.str
     """`pipelines/{p}/jobs/{j}/attempts/{n}`."""
     namespace: _builtins.str
@@ -581,6 +620,12 @@ class AttemptObserved(_message.Message):
     def ended_inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its input ports of which the program was shown the end, once the program itself has ended well."""
 
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageReached]:
+        """Which stages it has reached before its program started; only for an attempt whose `Assignment.tells_stages` asks.
+        All of them each time, in their order.
+        """
+
     def __init__(
         self,
         *,
@@ -594,14 +639,43 @@ class AttemptObserved(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         holds: _abc.Iterable[Global___PortHeld] | None = ...,
         ended_inputs: _abc.Iterable[_builtins.str] | None = ...,
+        stages: _abc.Iterable[Global___StageReached] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "reason", b"reason", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "end_time", b"end_time", "ended_inputs", b"ended_inputs", "epoch", b"epoch", "holds", b"holds", "namespace", b"namespace", "reason", b"reason", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "end_time", b"end_time", "ended_inputs", b"ended_inputs", "epoch", b"epoch", "holds", b"holds", "namespace", b"namespace", "reason", b"reason", "stages", b"stages", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttemptObserved: _TypeAlias = AttemptObserved  # noqa: Y015
+
+@_typing.final
+class StageReached(_message.Message):
+    """A stage of an attempt, and when it was reached for the first time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    stage: Global___Stage.ValueType
+    """Which one."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """By the clock of the node."""
+
+    def __init__(
+        self,
+        *,
+        stage: Global___Stage.ValueType = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stage", b"stage", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageReached: _TypeAlias = StageReached  # noqa: Y015
 
 @_typing.final
 class PortHeld(_message.Message):
@@ -829,6 +903,7 @@ class Assignment(_message.Message):
     LANES_FIELD_NUMBER: _builtins.int
     REPLACEMENT_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
+    TELLS_STAGES_FIELD_NUMBER: _builtins.int
     replica: _builtins.int
     """Which replica, from 0."""
     bundle_digest: _builtins.str
@@ -841,6 +916,8 @@ class Assignment(_message.Message):
     """Whether an earlier attempt of this job may have sent records: a resuming job then asks its consumers where to go on."""
     replicas: _builtins.int
     """Replicas of the job."""
+    tells_stages: _builtins.bool
+    """Whether the agent says which stages it reaches (`AttemptObserved.stages`). Only for an agent with the feature `stages`."""
     @_builtins.property
     def ref(self) -> Global___AttemptRef:
         """Which attempt."""
@@ -870,10 +947,11 @@ class Assignment(_message.Message):
         lanes: _abc.Iterable[Global___Lane] | None = ...,
         replacement: _builtins.bool = ...,
         replicas: _builtins.int = ...,
+        tells_stages: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "ref", b"ref"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "bundle_url", b"bundle_url", "file_urls", b"file_urls", "goal", b"goal", "job", b"job", "lanes", b"lanes", "ref", b"ref", "replacement", b"replacement", "replica", b"replica", "replicas", b"replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "bundle_url", b"bundle_url", "file_urls", b"file_urls", "goal", b"goal", "job", b"job", "lanes", b"lanes", "ref", b"ref", "replacement", b"replacement", "replica", b"replica", "replicas", b"replicas", "tells_stages", b"tells_stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

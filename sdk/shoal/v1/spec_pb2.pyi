@@ -401,9 +401,9 @@ class CompatSpec(_message.Message):
     task: _builtins.str
     """The `taskName` of messages, and the third part of keys."""
     updates_topic: _builtins.bool
-    """Whether each step is published on the topic `Updates`; needs `user` and `task`."""
+    """Whether each stage is published on the topic `Updates`; needs `user` and `task`."""
     legacy_results: _builtins.bool
-    """Whether results are copied to `{user}/{action}/{task}/Results/` before the last step; needs all three names."""
+    """Whether results are copied to `{user}/{action}/{task}/Results/` before `Done`; needs all three names."""
     def __init__(
         self,
         *,

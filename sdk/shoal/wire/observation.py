@@ -1,5 +1,6 @@
 """What an agent reports of its attempts between `shoal.session` and the contract."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from shoal import limits
@@ -8,11 +9,12 @@ from shoal.redaction import redacted
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
+from shoal.session.stage import AttemptStage, StageReached
 from shoal.v1 import pipelines_service_pb2
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire import fields
 from shoal.wire.attempt import SIDE_BY_SIDE
-from shoal.wire.codec import FieldCodec, NounCodec, checked, codec, each, one, spread
+from shoal.wire.codec import FieldCodec, NounCodec, checked, codec, each, enumeration, one, spread
 from shoal.wire.port_hold import PORT_HOLD, each_port
 from shoal.wire.state import ARTIFACT, JOB_STATE, LOG_STREAM, REASON, STREAM_COUNTERS
 
@@ -26,6 +28,22 @@ def _decode_port(message: str, path: str = "") -> str:
     return fields.identifier("port", message, path)
 
 
+_STAGE_REACHED = codec(
+    StageReached, v1.StageReached, "stage", stage=one(enumeration(AttemptStage, v1.Stage, "stage"))
+)
+
+
+_STAGES = frozenset(map(int, AttemptStage))
+
+
+def _decode_stages(messages: Sequence[v1.StageReached], path: str) -> tuple[StageReached, ...]:
+    """Read stages in their order, each once; without a time, or of a newer agent, one is left out."""
+    read = [one for one in messages[: 2 * len(AttemptStage)] if one.HasField("time")]
+    known = [one for one in read if int(one.stage) in _STAGES]
+    taken = {one.stage: one for one in fields.each(known, path, _STAGE_REACHED.decode)}
+    return tuple(taken[stage] for stage in sorted(taken))
+
+
 encode_observation, decode_observation = codec(
     Observation,
     v1.AttemptObserved,
@@ -36,6 +54,7 @@ encode_observation, decode_observation = codec(
     artifacts=each(ARTIFACT),
     holds=_of_ports(PORT_HOLD),
     ended_inputs=_of_ports(NounCodec(str, _decode_port)),
+    stages=checked(_decode_stages, lambda stages: [_STAGE_REACHED.encode(one) for one in stages]),
 )
 
 

@@ -48,6 +48,9 @@ ATTEMPTS_MAX = 10_000
 BUNDLES_MAX = 10_000
 """Most bundles of a node that are remembered; they only say where a job starts quickest."""
 
+FEATURES_MAX = 256
+"""Most features that an agent names."""
+
 REFUSAL_CHARACTERS_MAX = 2_000
 """Most that is kept of an agent's words for why it takes no work."""
 
@@ -176,6 +179,13 @@ _CONDITION = codec(
         lambda kept: [KEPT_FOLDER.encode(one) for one in kept],
     ),
 )
+
+
+def _features(words: Sequence[str], path: str) -> frozenset[str]:
+    _at_most(words, FEATURES_MAX, path)
+    return frozenset(fields.each(words, path, fields.word))
+
+
 _HELLO = codec(
     messages.Hello,
     v1.Hello,
@@ -195,6 +205,7 @@ _HELLO = codec(
     condition=one(_CONDITION),
     protocols=maybe(PROTOCOLS),
     facts=maybe(NODE_FACTS),
+    features=checked(_features, sorted),
 )
 
 

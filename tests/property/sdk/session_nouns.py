@@ -26,6 +26,7 @@ from shoal.session.messages import (
 )
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
+from shoal.session.stage import AttemptStage, StageReached
 from shoal.session.trust import CertificateIssued, CertificateWanted, Trust
 from shoal.session.uploads import UploadGrant, UploadsGranted, UploadsWanted
 from shoal.spec import Distribute, PortFormat
@@ -80,6 +81,13 @@ ASSIGNMENTS = drawn(
     goal=st.sampled_from(Goal),
     lanes=specs.tuples(LANES),
     replacement=st.booleans(),
+    tells_stages=st.booleans(),
+)
+MOMENTS = specs.TIMES.filter(lambda time: time is not None)
+STAGES = st.lists(st.sampled_from(AttemptStage), unique=True).flatmap(
+    lambda stages: st.tuples(
+        *(st.builds(StageReached, st.just(one), MOMENTS) for one in sorted(stages))
+    )
 )
 OBSERVATIONS = drawn(
     Observation,
@@ -91,6 +99,7 @@ OBSERVATIONS = drawn(
     end_time=specs.TIMES,
     holds=specs.tuples(specs.HOLDS),
     ended_inputs=specs.tuples(IDS),
+    stages=STAGES,
 )
 SHOWN = TEXT.map(lambda text: "".join(one for one in text if one.isprintable()))
 FOLLOWED = drawn(Followed, cluster_id=WORDS, term=NUMBERS_64, start_id=TEXT, commit=NUMBERS_64)
@@ -126,6 +135,7 @@ FROM_AGENT = st.one_of(
         takes_lanes=st.booleans(),
         protocols=st.none() | PROTOCOLS,
         facts=st.none() | specs.FACTS,
+        features=st.frozensets(SHOWN, max_size=3),
     ),
     st.just(Heartbeat()),
     specs.FACTS,

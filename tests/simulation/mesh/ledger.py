@@ -19,6 +19,9 @@ from shoal.session.lane import Lane
 from shoal.session.messages import Desired
 from shoal.spec import Pipeline
 
+_MESSAGES = frozenset({rows.OutboxKind.MESSAGE, rows.OutboxKind.KEPT_MESSAGE})
+_STORED, _TOLD = 7, 8
+"""The first text that only an attempt that succeeded has, and the last."""
 _FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 
@@ -85,6 +88,8 @@ class Ledger:
     """Is told of an invariant that does not hold, before the process hears that looked."""
     look: Callable[[], None] = lambda: None
     """Looks at the whole after each transaction."""
+    updates: dict[AttemptRef, int] = field(default_factory=dict[AttemptRef, int])
+    """How many texts a dashboard was told of each attempt."""
     losses: int = 0
     begun: dict[AttemptRef, int] = field(default_factory=dict[AttemptRef, int])
     """In which life of its board the program of each attempt began."""
@@ -135,7 +140,7 @@ class Ledger:
                 case rows.ScaleRow(ref):
                     self.trace.note("scale", ref.name, row.replicas, row.state.name)
                     self.scales[ref, row.number] = row.state
-                case rows.OutboxRow(kind=rows.OutboxKind.EVENT | rows.OutboxKind.STATE):
+                case rows.OutboxRow() if row.kind is not rows.OutboxKind.MANIFEST:
                     self.check(row.id not in self.events, "6: event", row.id, "was recorded twice")
                     self.events[row.id] = row
                 case rows.PipelineForgotten(ref):
@@ -145,6 +150,8 @@ class Ledger:
         for row in recorded:
             if isinstance(row, rows.OutboxRow) and row.kind is rows.OutboxKind.EVENT:
                 self._event(row)
+            if isinstance(row, rows.OutboxRow) and row.kind in _MESSAGES:
+                self._update(row)
         self.look()
 
     def _event(self, row: rows.OutboxRow) -> None:
@@ -153,6 +160,22 @@ class Ledger:
         known = self.states.get(row.subject, "")
         if state in _FINAL:
             self.check(known == state, "event", row.id, "says", state, "and recorded is", known)
+
+    def _update(self, row: rows.OutboxRow) -> None:
+        """A dashboard is told the stages of an attempt one after the other, the last two of a success alone."""
+        data = json.loads(row.data)
+        number, name = data["stage"], data["attempt"]
+        self.trace.note("update", row.id)
+        if not number:
+            return
+        attempt = parse_attempt(name, row.namespace, int(row.id.rpartition("/")[2]))
+        known = self.updates.get(attempt, 0)
+        self.check(number == known + 1, "8:", row.id, "follows on stage", known)
+        self.updates[attempt] = number
+        newest = max(one.epoch for one in self.updates if one.job_ref == attempt.job_ref)
+        self.check(attempt.epoch == newest, "8:", row.id, "was told after one of epoch", newest)
+        succeeded = self.attempts.get(attempt) is JobState.SUCCEEDED
+        self.check(succeeded or number < _STORED, "8:", row.id, "was told before the commit")
 
     def _attempt(self, row: rows.AttemptRow) -> None:
         before = self.attempts.get(row.ref)
@@ -335,6 +358,15 @@ class Ledger:
             row = finals[ref.namespace, ref.name]
             good = row.sequence == last[ref.namespace, ref.name]
             self.check(good, "6: something was told of", ref.name, "after its end")
+
+    def check_updates(self) -> None:
+        """When all has ended: of each attempt that succeeded, and was to tell a dashboard, all was told."""
+        for job in self.committed:
+            compat = self.specs[job.pipeline_ref].compat
+            attempt = self.committed[job].attempt
+            told = self.updates.get(attempt, 0)
+            wanted = _TOLD if compat is not None and compat.updates_topic else 0
+            self.check(told == wanted, "8:", attempt.name, "was told", told, "texts, not", wanted)
 
     def marked_published(self, events: Sequence[str]) -> None:
         """Events were deleted from the outbox: only what has arrived may be."""

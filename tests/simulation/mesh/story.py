@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any
 
+from shoal.compat import Compat
 from shoal.spec import ArchiveOn, Distribute, Job, Pipeline, Placement, Resources, Retry
 from tests.simulation.mesh.stream_shape import Edge, JobShape, Shape
 
@@ -234,7 +235,10 @@ def _single(rng: Random, faults: Faults) -> Submitted:
     run = ("fail", "3", seconds) if fails else ("sleep", seconds)
     job = Job("main", run, placement=placement, retry=_retry(rng), resources=_cpus(rng))
     job = replace(job, archive_on=rng.choice(tuple(ArchiveOn)))
-    return Submitted(Pipeline("single", (job,)))
+    # Half of them tell a dashboard; the digit is drawn already.
+    tells = int(seconds[-1]) % 2 == 0
+    compat = Compat(user="ada", task="single", updates_topic=True) if tells else None
+    return Submitted(Pipeline("single", (job,), compat=compat))
 
 
 def _source(rng: Random, faults: Faults) -> JobShape:

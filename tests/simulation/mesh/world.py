@@ -821,6 +821,7 @@ class World:
                 ledger.check(epochs == sorted(set(epochs)), "3: epochs of", job.name, epochs)
         ledger.check_final_events()
         ledger.check_nothing_lost()
+        ledger.check_updates()
         self._check_reloaded(plane)
         for row in (*ledger.committed.values(), *ledger.salvaged.values()):
             ledger.check(

@@ -60,6 +60,7 @@ from shoal.session.attempt_lanes import AttemptLanes
 from shoal.session.lane import Lane, LanePeer
 from shoal.session.messages import Desired, Fenced
 from shoal.session.port_hold import PortHold
+from shoal.session.stage import AttemptStage
 from shoal.session.uploads import UploadGrant, UploadsGranted
 from shoal.spec import Job, Output, Placement, StreamInput
 
@@ -126,12 +127,44 @@ def test_every_phase_stands_in_the_table_and_can_be_forgotten() -> None:
     assert set(STATE_OF) == set(Phase) - {Phase.ENDED, Phase.FORGETTING}
 
 
+def test_an_attempt_says_its_stages_if_it_is_asked_and_keeps_their_first_times() -> None:
+    asked = replace(PLAIN, tells_stages=True)
+    play = Play()
+    play.tell(DesiredChanged(Desired(1, False, (asked,)), 1, 10.0))
+    play.tell(Prepared(REF, play.turn, 11.0))
+    said = play.tell(Prepared(REF, play.turn, 12.0))
+    assert kinds(said) == [WriteJournal, Report, PrepareEnvironment]
+    said = play.tell(Prepared(REF, play.turn, 13.0))
+    assert kinds(said) == [WriteJournal, Report, WriteJournal, StartProgram]
+    play.tell(ProgramStarted(REF, play.turn, 14.0))
+    stages = [(one.stage, one.time.timestamp()) for one in play.record.observation.stages]
+    assert stages == [
+        (AttemptStage.FETCHING, 10.0),
+        (AttemptStage.FETCHED, 12.0),
+        (AttemptStage.INSTALLING, 12.0),
+        (AttemptStage.INSTALLED, 13.0),
+    ]
+    again = AttemptsMachine()
+    again.handle(Restored((play.record,), KEEPER, {}, rebooted=True, streams_survived=False), 0.0)
+    for time in (21.0, 22.0, 23.0):
+        turn = again.records[REF].turn
+        effects = again.handle(Prepared(REF, turn, time), 0.0)
+        assert not any(isinstance(effect, Report) for effect in effects)
+    assert again.records[REF].observation.stages == play.record.observation.stages
+
+
+def test_an_attempt_that_is_not_asked_says_no_stages() -> None:
+    play = Play()
+    play.start()
+    assert play.record.observation.stages == ()
+
+
 def test_an_attempt_goes_all_the_way() -> None:
     play = Play()
     first = play.want(PLAIN)
     assert kinds(first) == [WriteJournal, Report, PrepareBundle, DesiredRecorded]
-    assert kinds(play.tell(Prepared(REF, play.turn))) == [PrepareEnvironment]
     assert kinds(play.tell(Prepared(REF, play.turn))) == [PrepareFiles]
+    assert kinds(play.tell(Prepared(REF, play.turn))) == [PrepareEnvironment]
     assert kinds(play.tell(Prepared(REF, play.turn))) == [WriteJournal, StartProgram]
     assert kinds(play.tell(ProgramStarted(REF, play.turn, 5.0))) == [WriteJournal, Report]
     assert kinds(play.tell(ProgramEnded(REF, WELL))) == [WriteJournal, Report, CollectArtifacts]

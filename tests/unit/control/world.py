@@ -14,6 +14,7 @@ from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
 from shoal.model import Artifact, Capacity, JobState
 from shoal.names import AttemptRef
+from shoal.session.feature import Feature
 from shoal.session.messages import Hello
 from shoal.session.observation import Observation
 from shoal.spec import Job, Output, Pipeline, StreamInput
@@ -80,6 +81,7 @@ def hello(node: str, *attempts: Observation, capacity: Capacity = FOUR_CPUS) -> 
         stream_address=f"{node}:7000",
         attempts=attempts,
         says_holds=True,
+        features=frozenset(Feature),
     )
 
 

@@ -1,0 +1,20 @@
+"""What an agent can do that the first version could not, and which of it a job needs."""
+
+import enum
+
+from shoal.spec import Job, Pipeline
+
+
+class Feature(enum.StrEnum):
+    """A word in an agent's Hello; a job that needs it is placed on no node whose agent does not say it."""
+
+    STAGES = "stages"
+    """It says when it fetches and installs (`Observation.stages`)."""
+
+
+def needed_features(pipeline: Pipeline, job: Job) -> frozenset[Feature]:
+    """Return what an agent has to be able to do to run this job."""
+    found: set[Feature] = set()
+    if pipeline.compat is not None and pipeline.compat.updates_topic and not job.local:
+        found.add(Feature.STAGES)
+    return frozenset(found)
