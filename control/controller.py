@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,9 @@ from control.front.api.nodes_service import NodesService
 from control.front.api.pipelines_service import PipelinesService
 from control.front.api.records_service import RecordsService
 from control.front.api.server import ApiServer
+from control.front.bundles.known_pieces import KnownPieces
+from control.front.bundles.piece_uploads import PieceUploads
+from control.front.bundles.sent_pieces import SentPieces
 from control.front.control_plane import ControlPlane
 from control.front.lane_tickets import LaneTickets
 from control.front.log_folder import LogFolder
@@ -84,6 +87,10 @@ DISK_RESERVE_BYTES = 64 << 20
 
 STORE_NAME = "controller.db"
 """File of the store in the state folder."""
+PIECES_NAME = "pieces.db"
+"""File in the state folder that remembers which pieces of bundles the archive has."""
+SENT_NAME = "sent"
+"""Folder in the state folder of pieces of bundles that are not whole yet."""
 IDENTITY_NAME = "identity"
 """Folder in the state folder of what the cluster is known by."""
 _SECRET_BYTES = 32
@@ -190,6 +197,7 @@ class Controller:
             registrar = self._registrar(plane, identity, member)
             logs = LogFolder(config.state / "logs", clock=process.clock)
             publishing = self._publishing(store, archive, plane)
+            uploads = await stack.enter_async_context(self._uploads(archive))
             gossip = None if member is None else member.gossip
             members = GossipMembers(gossip, clock=process.clock, wall=self._now)
             workers = WorkerWatch(
@@ -207,6 +215,7 @@ class Controller:
                     tasks.create_task(publishing.run())
                     tasks.create_task(archive.serve())
                     tasks.create_task(_clean_logs(logs, plane))
+                    tasks.create_task(uploads.run())
                     tasks.create_task(_watch_disk(config.state, plane))
                     if member is not None:
                         tasks.create_task(member.run())
@@ -218,6 +227,7 @@ class Controller:
                             logs,
                             publishing,
                             self._source_rule(),
+                            uploads,
                             url_expires_seconds=config.url_expires_seconds,
                         ),
                         NodesService(plane, members),
@@ -409,6 +419,17 @@ class Controller:
             wall=self._now,
             chance=self._process.rng.random,
         )
+
+    @contextlib.asynccontextmanager
+    async def _uploads(self, archive: OpenArchive) -> AsyncIterator[PieceUploads]:
+        """Open what takes bundles in pieces."""
+        state, process = self._config.state, self._process
+        known = KnownPieces(state / PIECES_NAME)
+        sent = SentPieces(state / SENT_NAME, process.wall, lambda: process.token(16))
+        try:
+            yield PieceUploads(archive.store, known, sent)
+        finally:
+            await asyncio.to_thread(known.close)
 
     def _session_service(
         self,

@@ -13,6 +13,11 @@ def bundle_key(digest: str) -> str:
     return f"bundles/sha256/{digest}"
 
 
+def pieces_key(digest: str) -> str:
+    """Return the key of the list of pieces of a bundle."""
+    return f"{bundle_key(digest)}.pieces"
+
+
 def wrong_key(ref: AttemptRef, artifacts: Sequence[Artifact]) -> str:
     """Say which artifact does not lie where its attempt may write; empty when all do."""
     for artifact in artifacts:

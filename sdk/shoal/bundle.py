@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Protocol, cast
 
 from shoal.ignore import IgnoreRules
+from shoal.pieces import Cutter
 from shoal.recipe import BundleFiles, Found
 from shoal.spec import Layout
 
@@ -59,12 +60,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class PackedBundle:
-    """A packed bundle: the tar's path, SHA-256 (hex), size in bytes, and how many files it has."""
+    """A packed bundle: the tar's path, SHA-256 (hex), size in bytes, and how many files it has.
+
+    `ends` says where each of its pieces ends, in bytes; a tar that is not known so well travels whole.
+    """
 
     path: Path
     digest: str
     size_bytes: int
     files: int
+    ends: tuple[int, ...] = ()
 
 
 def scan(folder: BundleFolder) -> tuple[Entry, ...]:
@@ -166,9 +171,16 @@ def pack_entries(entries: Sequence[Entry], into: Path | None = None) -> Iterator
     descriptor, name = tempfile.mkstemp(prefix="shoal-bundle-", suffix=".tar", dir=into)
     target = Path(name)
     try:
+        cutter = Cutter(sum(entry.size_bytes + tarfile.BLOCKSIZE for entry in entries))
         with os.fdopen(descriptor, "wb") as file:
-            digest, size_bytes = write(entries, file)
-        yield PackedBundle(target, digest, size_bytes, sum(not entry.folder for entry in entries))
+            digest, size_bytes = write(entries, file, cutter)
+        yield PackedBundle(
+            target,
+            digest,
+            size_bytes,
+            sum(not entry.folder for entry in entries),
+            cutter.finish(size_bytes),
+        )
     finally:
         target.unlink(missing_ok=True)
 
@@ -177,8 +189,12 @@ class _Writable(Protocol):
     def write(self, data: bytes, /) -> int: ...
 
 
-def write(entries: Sequence[Entry], target: _Writable) -> tuple[str, int]:
+def write(
+    entries: Sequence[Entry], target: _Writable, cutter: Cutter | None = None
+) -> tuple[str, int]:
     """Write entries as a tar; return its SHA-256 (hex) and its size in bytes.
+
+    `cutter` hears of each entry where it lies.
 
     Raises:
         BundleError: a file cannot be read, or is no longer as `scan` saw it.
@@ -189,6 +205,10 @@ def write(entries: Sequence[Entry], target: _Writable) -> tuple[str, int]:
     ) as archive:
         for entry in entries:
             _add(archive, entry)
+            if cutter is not None:
+                end = int(archive.offset)
+                blocks = -(-entry.size_bytes // tarfile.BLOCKSIZE)
+                cutter.entry(entry.name, end - blocks * tarfile.BLOCKSIZE, end)
     return counted.sha256.hexdigest(), counted.size_bytes
 
 

@@ -139,6 +139,16 @@ class DirectoryStore:
         finally:
             await asyncio.shield(asyncio.to_thread(reader.close))
 
+    async def read(self, key: str, *, offset: int, size_bytes: int) -> AsyncGenerator[bytes, None]:
+        """Yield `size_bytes` of the object from byte `offset` on."""
+        left = size_bytes
+        async with contextlib.aclosing(self.get_stream(key, offset=offset)) as chunks:
+            async for chunk in chunks:
+                yield chunk[:left]
+                left -= len(chunk)
+                if left <= 0:
+                    return
+
     async def head(self, key: str) -> ObjectInfo | None:
         """Return size and, where the file system keeps attributes, SHA-256."""
         return await self._in_thread(self._head, key, self.path(key))

@@ -1,6 +1,6 @@
 """What an archive can do, whatever it is made of."""
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -117,6 +117,15 @@ class ObjectStore(Protocol):
 
     async def get(self, key: str) -> bytes:
         """Return the whole object.
+
+        Raises:
+            ObjectMissingError: when there is none.
+            ArchiveUnavailableError: when the archive does not answer.
+        """
+        ...
+
+    def read(self, key: str, *, offset: int, size_bytes: int) -> AsyncGenerator[bytes, None]:
+        """Yield `size_bytes` of the object from byte `offset` on; less where it ends before.
 
         Raises:
             ObjectMissingError: when there is none.

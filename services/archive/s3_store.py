@@ -53,6 +53,7 @@ _NO_UPLOAD = frozenset({"NoSuchUpload", "404"})
 _EXISTS = frozenset({"412", "PreconditionFailed"})
 _CONFLICT = frozenset({"409", "ConditionalRequestConflict"})
 _UNKNOWN_CONDITION = frozenset({"501", "NotImplemented"})
+_BEYOND = frozenset({"416", "InvalidRange"})
 _SHA256_METADATA = "sha256"
 
 
@@ -191,6 +192,24 @@ class S3Store:
             body = response["Body"]
             async with body:  # its own value is another object, with another `read`
                 return await body.read()
+
+    async def read(self, key: str, *, offset: int, size_bytes: int) -> AsyncGenerator[bytes, None]:
+        """Yield `size_bytes` of the object from byte `offset` on."""
+        with self._errors(key):
+            try:
+                response = await self._client.get_object(
+                    Bucket=self._bucket,
+                    Key=self._full(key),
+                    Range=f"bytes={offset}-{offset + size_bytes - 1}",
+                )
+            except ClientError as error:
+                if _code(error) in _BEYOND:
+                    return
+                raise
+            body = response["Body"]
+            async with body:
+                async for chunk in body.iter_chunks(READ_BYTES):
+                    yield chunk
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Return size and, for objects that were stored by Shoal, SHA-256."""

@@ -45,6 +45,9 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         # stand in specifications alone, may run it. A submitter asks what is missing before it uploads.
         "FindMissingBundles": Rule(Verb.SUBMIT),
         "UploadBundle": Rule(Verb.SUBMIT, bundle=("data",)),
+        # Pieces do: a caller that hears that one is known hears that a client of that namespace has such a file.
+        "FindMissingPieces": Rule(Verb.SUBMIT, namespace=_NAMESPACE),
+        "UploadPieces": Rule(Verb.SUBMIT, namespace=_NAMESPACE, bundle=("data",)),
         "ListArtifacts": _READ,
         "GetArtifactUrl": _READ,  # the service holds the key to the namespace
     },

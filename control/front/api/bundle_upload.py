@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 import grpc
 
@@ -15,6 +16,8 @@ from shoal.v1 import pipelines_service_pb2
 BUNDLE_BYTES_MAX = 16 * 1024**3
 PIECE_BYTES_MAX = 1024 * 1024
 IDLE_SECONDS = 60.0
+
+RequestT = TypeVar("RequestT")
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -50,7 +53,7 @@ async def take_bundle(
     Raises:
         RpcError: when it is not what its first message says; nothing is stored then.
     """
-    requests = _in_time(requests, idle_seconds)
+    requests = in_time(requests, idle_seconds)
     first = await anext(requests, None)
     if first is None:
         raise invalid("BUNDLE_EMPTY", "the stream has no message; the first one says the digest")
@@ -74,9 +77,9 @@ async def take_bundle(
     return digest
 
 
-async def _in_time(
-    requests: AsyncIterator[pipelines_service_pb2.UploadBundleRequest], idle_seconds: float
-) -> AsyncIterator[pipelines_service_pb2.UploadBundleRequest]:
+async def in_time(
+    requests: AsyncIterator[RequestT], idle_seconds: float
+) -> AsyncIterator[RequestT]:
     """Pass on what comes, or end the call: a sender that is silent holds a file that is not done."""
     while True:
         try:
@@ -86,8 +89,7 @@ async def _in_time(
             raise rpc_error(
                 grpc.StatusCode.UNAVAILABLE,
                 "BUNDLE_STALLED",
-                f"nothing of the bundle came for {idle_seconds:g} s; nothing was stored: "
-                "send it again",
+                f"nothing of the bundle came for {idle_seconds:g} s; it was not stored: send it again",
             ) from None
         if request is None:
             return

@@ -23,6 +23,7 @@ from control.front.api.request import (
     pipeline_of,
     states_of,
 )
+from control.front.bundles.piece_uploads import PieceUploads
 from control.front.control_plane import ControlPlane
 from control.front.log_folder import LogFolder
 from control.front.object_key import bundle_key
@@ -63,6 +64,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         logs: what attempts print.
         publishing: knows how it stands with the broker.
         rule: which sources of file inputs may be read.
+        uploads: takes bundles in pieces.
         url_expires_seconds: how long the address of an artifact is good.
     """
 
@@ -73,6 +75,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         logs: LogFolder,
         publishing: Publishing,
         rule: SourceRule,
+        uploads: PieceUploads,
         *,
         url_expires_seconds: int,
     ) -> None:
@@ -81,6 +84,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self._logs = logs
         self._publishing = publishing
         self._rule = rule
+        self._uploads = uploads
         self._url_expires_seconds = url_expires_seconds
 
     async def SubmitPipeline(
@@ -274,6 +278,18 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         """Store a bundle that is what it says it is."""
         digest = await take_bundle(self._store, request_iterator)
         return v1.UploadBundleResponse(digest=digest)
+
+    async def FindMissingPieces(
+        self, request: v1.FindMissingPiecesRequest, context: Context
+    ) -> v1.FindMissingPiecesResponse:
+        """Say which pieces of a bundle have to be sent."""
+        return v1.FindMissingPiecesResponse(missing=await self._uploads.find_missing(request))
+
+    async def UploadPieces(
+        self, request_iterator: AsyncIterator[v1.UploadPiecesRequest], context: Context
+    ) -> v1.UploadPiecesResponse:
+        """Store a bundle of pieces that are sent and pieces that are known."""
+        return v1.UploadPiecesResponse(digest=await self._uploads.take(request_iterator))
 
     async def ListArtifacts(
         self, request: v1.ListArtifactsRequest, context: Context

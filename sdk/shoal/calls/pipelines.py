@@ -10,10 +10,12 @@ from typing import Any
 from shoal import spec, view
 from shoal.bundle import PackedBundle
 from shoal.calls.calls import ControllerCalls, RequestT
+from shoal.calls.piece_sending import PieceSending, write_or_cut
 from shoal.connection import Pause, Unary, decoded
 from shoal.download import download
 from shoal.errors import ShoalError, TooLateError
 from shoal.model import Artifact, PipelineState
+from shoal.pieces import measure
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.view import SnapshotEnd
 from shoal.wire.spec import encode_pipeline_spec
@@ -22,6 +24,8 @@ from shoal.wire.view import decode_event, decode_pipeline, decode_verdict
 
 _CHUNK_BYTES = 1024 * 1024
 _SLOWEST_UPLOAD_BYTES_PER_SECOND = 50_000
+_PIECES_MIN = 2
+_TRAVELS_WHOLE = frozenset({"UNIMPLEMENTED", "UPLOADS_FULL"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,9 @@ class PipelineCalls(ControllerCalls):
         return Submitted(decoded(decode_pipeline, response.pipeline), response.repeated_request)
 
     async def ensure_bundle(self, bundle: PackedBundle) -> bool:
-        """Upload a bundle unless the archive has it.
+        """Upload a bundle unless the archive has it: what is not known of it from earlier ones.
+
+        An upload that is cut goes on where it was, in this call or in another one.
 
         Returns:
             Whether it was uploaded.
@@ -78,12 +84,30 @@ class PipelineCalls(ControllerCalls):
         )
         if bundle.digest not in answer.digests:
             return False
-        await self._upload(bundle)
+        if len(bundle.ends) < _PIECES_MIN or not await self._upload_pieces(bundle):
+            await self._upload(bundle)
         return True
 
-    async def _upload(self, bundle: PackedBundle) -> None:
-        allowed = self._deadline_seconds + bundle.size_bytes / _SLOWEST_UPLOAD_BYTES_PER_SECOND
+    async def _upload_pieces(self, bundle: PackedBundle) -> bool:
+        """Upload a bundle in pieces; False if this controller takes none, or has no room for them."""
+        pieces = await asyncio.to_thread(measure, bundle.path, bundle.ends)
+        sending = PieceSending(self._held.pipelines, self.namespace, bundle, pieces)
+        for last in (False, False, True):
+            try:
+                await self._call(sending.send, None, deadline_seconds=self._allowed(bundle))
+            except ShoalError as error:
+                if error.reason in _TRAVELS_WHOLE:
+                    return False
+                if last or error.reason != "PIECES_MISSING":
+                    raise
+            else:
+                return True
+        return False
 
+    def _allowed(self, bundle: PackedBundle) -> float:
+        return self._deadline_seconds + bundle.size_bytes / _SLOWEST_UPLOAD_BYTES_PER_SECOND
+
+    async def _upload(self, bundle: PackedBundle) -> None:
         async def upload(
             _request: None,
             *,
@@ -96,7 +120,7 @@ class PipelineCalls(ControllerCalls):
             finally:
                 call.cancel()
 
-        await self._call(upload, None, deadline_seconds=allowed)
+        await self._call(upload, None, deadline_seconds=self._allowed(bundle))
 
     async def get(self, name: str) -> view.PipelineView:
         """Return one pipeline by name or id.
@@ -319,8 +343,8 @@ async def _write_bundle(call: Any, bundle: PackedBundle) -> None:
         contextlib.suppress(asyncio.InvalidStateError),
     ):
         while (data := await asyncio.to_thread(file.read, _CHUNK_BYTES)) or digest:
-            await call.write(
-                v1.UploadBundleRequest(digest=digest, size_bytes=size_bytes, data=data)
+            await write_or_cut(
+                call, v1.UploadBundleRequest(digest=digest, size_bytes=size_bytes, data=data)
             )
             digest, size_bytes = "", 0
         await call.done_writing()

@@ -972,6 +972,122 @@ class UploadBundleResponse(_message.Message):
 Global___UploadBundleResponse: _TypeAlias = UploadBundleResponse  # noqa: Y015
 
 @_typing.final
+class FindMissingPiecesRequest(_message.Message):
+    """See FindMissingPieces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    PIECES_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace; empty means `default`. Only pieces of its own bundles are known in it."""
+    digest: _builtins.str
+    """SHA-256 (hex) of the whole."""
+    pieces: _builtins.bytes
+    """Of each piece, in order, SHA-256 (32 bytes) and size (4 bytes, big-endian): at most 65,536 of at most 8 MiB."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        pieces: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "namespace", b"namespace", "pieces", b"pieces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindMissingPiecesRequest: _TypeAlias = FindMissingPiecesRequest  # noqa: Y015
+
+@_typing.final
+class FindMissingPiecesResponse(_message.Message):
+    """See FindMissingPieces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MISSING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which pieces have to be sent, by their number from 0; each once, however often it is in the bundle."""
+
+    def __init__(
+        self,
+        *,
+        missing: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindMissingPiecesResponse: _TypeAlias = FindMissingPiecesResponse  # noqa: Y015
+
+@_typing.final
+class UploadPiecesRequest(_message.Message):
+    """See UploadPieces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    PIECES_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace; in the first message. Empty means `default`."""
+    digest: _builtins.str
+    """SHA-256 (hex) of the whole; in the first message."""
+    pieces: _builtins.bytes
+    """As in FindMissingPieces; in the first message."""
+    data: _builtins.bytes
+    """Their next bytes, one piece after the other, at most 1 MiB."""
+    @_builtins.property
+    def sent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The pieces that follow, by their number; in the first message."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        pieces: _builtins.bytes = ...,
+        sent: _abc.Iterable[_builtins.int] | None = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "digest", b"digest", "namespace", b"namespace", "pieces", b"pieces", "sent", b"sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadPiecesRequest: _TypeAlias = UploadPiecesRequest  # noqa: Y015
+
+@_typing.final
+class UploadPiecesResponse(_message.Message):
+    """See UploadPieces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """As checked."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadPiecesResponse: _TypeAlias = UploadPiecesResponse  # noqa: Y015
+
+@_typing.final
 class ListArtifactsRequest(_message.Message):
     """See ListArtifacts."""
 

@@ -100,6 +100,16 @@ class PipelinesServiceStub:
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.UploadBundleRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.UploadBundleResponse.FromString,
                 _registered_method=True)
+        self.FindMissingPieces = channel.unary_unary(
+                '/shoal.v1.PipelinesService/FindMissingPieces',
+                request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.FindMissingPiecesRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.FindMissingPiecesResponse.FromString,
+                _registered_method=True)
+        self.UploadPieces = channel.stream_unary(
+                '/shoal.v1.PipelinesService/UploadPieces',
+                request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.UploadPiecesRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.UploadPiecesResponse.FromString,
+                _registered_method=True)
         self.ListArtifacts = channel.unary_unary(
                 '/shoal.v1.PipelinesService/ListArtifacts',
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ListArtifactsRequest.SerializeToString,
@@ -208,6 +218,21 @@ class PipelinesServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindMissingPieces(self, request, context):
+        """Says which pieces of a bundle are not known in a namespace. Asked again after a cut, it says what is missing still.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadPieces(self, request_iterator, context):
+        """Stores a bundle of pieces, those that are sent and those that are known; checked against its digest.
+        PIECES_MISSING if a piece is neither: ask again which are. What was sent stays for a day.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListArtifacts(self, request, context):
         """The committed artifacts of a job, page by page.
         """
@@ -289,6 +314,16 @@ def add_PipelinesServiceServicer_to_server(servicer, server):
                     servicer.UploadBundle,
                     request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.UploadBundleRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.UploadBundleResponse.SerializeToString,
+            ),
+            'FindMissingPieces': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindMissingPieces,
+                    request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.FindMissingPiecesRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.FindMissingPiecesResponse.SerializeToString,
+            ),
+            'UploadPieces': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadPieces,
+                    request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.UploadPiecesRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.UploadPiecesResponse.SerializeToString,
             ),
             'ListArtifacts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListArtifacts,
@@ -653,6 +688,60 @@ class PipelinesService:
             '/shoal.v1.PipelinesService/UploadBundle',
             shoal_dot_v1_dot_pipelines__service__pb2.UploadBundleRequest.SerializeToString,
             shoal_dot_v1_dot_pipelines__service__pb2.UploadBundleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindMissingPieces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoal.v1.PipelinesService/FindMissingPieces',
+            shoal_dot_v1_dot_pipelines__service__pb2.FindMissingPiecesRequest.SerializeToString,
+            shoal_dot_v1_dot_pipelines__service__pb2.FindMissingPiecesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadPieces(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/shoal.v1.PipelinesService/UploadPieces',
+            shoal_dot_v1_dot_pipelines__service__pb2.UploadPiecesRequest.SerializeToString,
+            shoal_dot_v1_dot_pipelines__service__pb2.UploadPiecesResponse.FromString,
             options,
             channel_credentials,
             insecure,

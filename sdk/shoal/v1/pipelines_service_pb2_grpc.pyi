@@ -44,6 +44,12 @@ class PipelinesServiceStub:
     """Says which bundles the archive does not have yet."""
     UploadBundle: _aio.StreamUnaryMultiCallable[_pipelines_service_pb2.UploadBundleRequest, _pipelines_service_pb2.UploadBundleResponse]
     """Stores a bundle; checked against its digest."""
+    FindMissingPieces: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.FindMissingPiecesRequest, _pipelines_service_pb2.FindMissingPiecesResponse]
+    """Says which pieces of a bundle are not known in a namespace. Asked again after a cut, it says what is missing still."""
+    UploadPieces: _aio.StreamUnaryMultiCallable[_pipelines_service_pb2.UploadPiecesRequest, _pipelines_service_pb2.UploadPiecesResponse]
+    """Stores a bundle of pieces, those that are sent and those that are known; checked against its digest.
+    PIECES_MISSING if a piece is neither: ask again which are. What was sent stays for a day.
+    """
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.ListArtifactsRequest, _pipelines_service_pb2.ListArtifactsResponse]
     """The committed artifacts of a job, page by page."""
     GetArtifactUrl: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.GetArtifactUrlRequest, _pipelines_service_pb2.GetArtifactUrlResponse]
@@ -157,6 +163,24 @@ class PipelinesServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_pipelines_service_pb2.UploadBundleRequest], _abc.Awaitable[_pipelines_service_pb2.UploadBundleResponse]],
     ) -> _abc.Awaitable[_pipelines_service_pb2.UploadBundleResponse]:
         """Stores a bundle; checked against its digest."""
+
+    @_abc_1.abstractmethod
+    def FindMissingPieces(
+        self,
+        request: _pipelines_service_pb2.FindMissingPiecesRequest,
+        context: _aio.ServicerContext[_pipelines_service_pb2.FindMissingPiecesRequest, _abc.Awaitable[_pipelines_service_pb2.FindMissingPiecesResponse]],
+    ) -> _abc.Awaitable[_pipelines_service_pb2.FindMissingPiecesResponse]:
+        """Says which pieces of a bundle are not known in a namespace. Asked again after a cut, it says what is missing still."""
+
+    @_abc_1.abstractmethod
+    def UploadPieces(
+        self,
+        request_iterator: _abc.AsyncIterator[_pipelines_service_pb2.UploadPiecesRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_pipelines_service_pb2.UploadPiecesRequest], _abc.Awaitable[_pipelines_service_pb2.UploadPiecesResponse]],
+    ) -> _abc.Awaitable[_pipelines_service_pb2.UploadPiecesResponse]:
+        """Stores a bundle of pieces, those that are sent and those that are known; checked against its digest.
+        PIECES_MISSING if a piece is neither: ask again which are. What was sent stays for a day.
+        """
 
     @_abc_1.abstractmethod
     def ListArtifacts(

@@ -109,6 +109,16 @@ async def test_a_stream_of_any_size_arrives(archive: Archive, size: int) -> None
     assert await store.get("ns/large") == data
 
 
+async def test_a_part_of_an_object_is_read(archive: Archive) -> None:
+    data = secrets.token_bytes(1_000_000)
+    await archive.store.put("ns/x", data)
+    for offset, size in ((0, 10), (999_990, 10), (5, 700_000), (999_990, 100), (1_000_000, 5)):
+        read = archive.store.read("ns/x", offset=offset, size_bytes=size)
+        assert b"".join([chunk async for chunk in read]) == data[offset : offset + size]
+    with pytest.raises(ObjectMissingError, match="no/such"):
+        _ = [chunk async for chunk in archive.store.read("no/such", offset=0, size_bytes=1)]
+
+
 async def test_a_stream_with_the_wrong_digest_leaves_nothing(archive: Archive) -> None:
     for size in (10, LARGE):
         with pytest.raises(ObjectDigestError, match="nothing was stored"):

@@ -85,6 +85,10 @@ class MemoryArchive:
             raise ObjectMissingError(key)
         return self.objects[key]
 
+    async def read(self, key: str, *, offset: int, size_bytes: int) -> AsyncGenerator[bytes, None]:
+        """Yield a part of an object."""
+        yield (await self.get(key))[offset : offset + size_bytes]
+
     async def head(self, key: str) -> ObjectInfo | None:
         """Return what is known of an object."""
         await self._answer(key)

@@ -91,7 +91,7 @@ def test_a_request_with_a_namespace_has_a_rule_that_reads_it(path: str) -> None:
 def test_what_changes_something_is_told(path: str) -> None:
     reads = ("Get", "List", "Watch", "Read", "Explain", "Find", "Tap", "Check")
     # Streams and sessions are no single change, and a bundle or a renewal changes nothing for others.
-    others = {"PullLane", "FeedLane", "Connect", "UploadBundle", "RenewCertificate"}
+    others = {"PullLane", "FeedLane", "Connect", "UploadBundle", "UploadPieces", "RenewCertificate"}
     name = path.rpartition("/")[2]
     silent = name.startswith(reads) or name in others | {"ServerReflectionInfo"}
     assert RULES[path].changes is not silent
