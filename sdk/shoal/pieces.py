@@ -50,7 +50,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedPiece:
     """A piece and where in its bundle it begins, in bytes."""
 
     piece: Piece
@@ -130,11 +130,11 @@ def measure(path: Path, ends: Sequence[int]) -> tuple[Piece, ...]:
     return tuple(found)
 
 
-def placed(pieces: Sequence[Piece]) -> Iterator[Placed]:
+def placed(pieces: Sequence[Piece]) -> Iterator[PlacedPiece]:
     """Return where each piece begins."""
     begin = 0
     for piece in pieces:
-        yield Placed(piece, begin)
+        yield PlacedPiece(piece, begin)
         begin += piece.size_bytes
 
 

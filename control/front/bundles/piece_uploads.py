@@ -30,7 +30,7 @@ from control.front.api.bundle_upload import (
 )
 from control.front.api.request import namespace_of
 from control.front.bundles.known_pieces import KnownPieces, Whereabouts
-from control.front.bundles.sent_pieces import NoRoomError, SentPieces, Upload
+from control.front.bundles.sent_pieces import BundleUpload, NoRoomError, SentPieces
 from control.front.object_key import bundle_key, pieces_key
 from control.front.rpc_status import invalid
 from services.archive.object_store import (
@@ -56,7 +56,7 @@ _CLEANING_SECONDS: Final = 3600.0
 class _Announced:
     """A bundle as its client says that it is."""
 
-    upload: Upload
+    upload: BundleUpload
     pieces: tuple[Piece, ...]
 
 
@@ -83,8 +83,8 @@ class PieceUploads:
     known: KnownPieces
     sent: SentPieces
     idle_seconds: float = IDLE_SECONDS
-    _locks: WeakValueDictionary[Upload, asyncio.Lock] = field(
-        default_factory=WeakValueDictionary[Upload, asyncio.Lock]
+    _locks: WeakValueDictionary[BundleUpload, asyncio.Lock] = field(
+        default_factory=WeakValueDictionary[BundleUpload, asyncio.Lock]
     )
 
     async def run(self) -> None:
@@ -154,7 +154,7 @@ class PieceUploads:
 
     async def _receive(
         self,
-        upload: Upload,
+        upload: BundleUpload,
         sent: Sequence[Piece],
         first: v1.UploadPiecesRequest,
         requests: AsyncIterator[v1.UploadPiecesRequest],
@@ -188,7 +188,7 @@ class PieceUploads:
                 field="data",
             )
 
-    def _keep(self, upload: Upload, begin: int, whole: Sequence[tuple[Piece, bytes]]) -> None:
+    def _keep(self, upload: BundleUpload, begin: int, whole: Sequence[tuple[Piece, bytes]]) -> None:
         for index, (piece, data) in enumerate(whole, begin):
             received = hashlib.sha256(data).hexdigest()
             if received != piece.sha256:
@@ -305,7 +305,7 @@ def _announced(request: v1.FindMissingPiecesRequest | v1.UploadPiecesRequest) ->
             f"the pieces have {size_bytes} bytes; a bundle has 1 to {BUNDLE_BYTES_MAX} bytes",
             field="pieces",
         )
-    return _Announced(Upload(namespace_of(request.namespace), digest), pieces)
+    return _Announced(BundleUpload(namespace_of(request.namespace), digest), pieces)
 
 
 def _sent(announced: _Announced, numbers: Sequence[int]) -> list[Piece]:

@@ -35,7 +35,7 @@ class NoRoomError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class BundleUpload:
     """One bundle that is on its way into one namespace."""
 
     namespace: str
@@ -57,11 +57,11 @@ class SentPieces:
     wall: Callable[[], float]
     new_id: Callable[[], str]
     bytes_max: int = BYTES_MAX
-    _open: Counter[Upload] = field(default_factory=Counter[Upload])
+    _open: Counter[BundleUpload] = field(default_factory=Counter[BundleUpload])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextlib.contextmanager
-    def held(self, upload: Upload) -> Iterator[None]:
+    def held(self, upload: BundleUpload) -> Iterator[None]:
         """Keep the pieces of an upload while it goes on."""
         with self._lock:
             self._open[upload] += 1
@@ -73,7 +73,7 @@ class SentPieces:
                 if not self._open[upload]:
                     del self._open[upload]
 
-    def of(self, upload: Upload) -> frozenset[str]:
+    def of(self, upload: BundleUpload) -> frozenset[str]:
         """Return the SHA-256 of every piece of an upload that is here."""
         try:
             with os.scandir(self._of(upload)) as found:
@@ -101,7 +101,7 @@ class SentPieces:
                 total -= idle.size_bytes
                 self.drop(idle.upload)
 
-    def write(self, upload: Upload, piece: Piece, data: bytes) -> None:
+    def write(self, upload: BundleUpload, piece: Piece, data: bytes) -> None:
         """Keep a piece, which is known to be what it says.
 
         Raises:
@@ -124,7 +124,7 @@ class SentPieces:
                 ) from error
             raise
 
-    def read(self, upload: Upload, piece: Piece) -> bytes | None:
+    def read(self, upload: BundleUpload, piece: Piece) -> bytes | None:
         """Return a piece; None, and it is gone, if it is not here as it was sent."""
         path = self._of(upload) / piece.sha256
         try:
@@ -136,7 +136,7 @@ class SentPieces:
         path.unlink(missing_ok=True)
         return None
 
-    def drop(self, upload: Upload) -> None:
+    def drop(self, upload: BundleUpload) -> None:
         """Remove what is here of an upload."""
         shutil.rmtree(self._of(upload), ignore_errors=True)
 
@@ -153,7 +153,7 @@ class SentPieces:
                 self.drop(upload)
         return len(over)
 
-    def _of(self, upload: Upload) -> Path:
+    def _of(self, upload: BundleUpload) -> Path:
         return self.folder / upload.namespace / upload.digest
 
     def _short(self, total: int, size_bytes: int) -> str:
@@ -174,12 +174,12 @@ class SentPieces:
                     touched = folder.stat().st_mtime
                     with os.scandir(folder) as found:
                         size = sum(one.stat().st_size for one in found)
-                yield _Use(Upload(namespace.name, folder.name), size, touched)
+                yield _Use(BundleUpload(namespace.name, folder.name), size, touched)
 
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    upload: Upload
+    upload: BundleUpload
     size_bytes: int
     touched: float
 

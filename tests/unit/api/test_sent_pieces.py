@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from control.front.bundles.known_pieces import KnownPieces, Whereabouts
-from control.front.bundles.sent_pieces import NoRoomError, SentPieces, Upload
+from control.front.bundles.sent_pieces import BundleUpload, NoRoomError, SentPieces
 from shoal.pieces import Piece
 
 A = Piece("ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb", 1)
 """The piece `a`."""
-FIRST, SECOND = Upload("lab", "1" * 64), Upload("yard", "2" * 64)
+FIRST, SECOND = BundleUpload("lab", "1" * 64), BundleUpload("yard", "2" * 64)
 
 
 class Wall:
