@@ -1,7 +1,7 @@
 """A bundle in pieces: how its archive travels, so that only what changed is sent.
 
 A bundle stays one tar with one digest; its *pieces* are a partition of that tar, each known by its
-SHA-256. Who has some of them from an earlier bundle asks for the others alone.
+SHA-256. An end that has some of them from an earlier bundle asks for the others alone.
 
 Rule: a cut depends only on the entry before it, and never on how many entries came before.
 Why: else a file that is added would move every cut behind it, and all of the rest would travel again.

@@ -1,7 +1,7 @@
 """Which pieces of bundles the archive has, by namespace: a file beside the store, and no more than a memory.
 
 Rule: a piece is known only in the namespaces in which a bundle with it was uploaded.
-Why: whoever names a hash and is told that it is known learns that somebody has such a file.
+Why: a client that names a hash and is told that it is known learns that another client has such a file.
 Losing the file costs that clients send whole bundles again, so it is written without waiting for the
 disk, and one that cannot be read is begun anew.
 """

@@ -5,8 +5,8 @@ can be thrown away without a look at the others. Only the way there is in pieces
 read from the tars of earlier bundles.
 
 Rule: a bundle is stored only if all of it has the SHA-256 that was announced.
-Why: its digest is its name for everybody, so nobody may put other bytes under it. It also means that
-no one gets the bytes of a piece by naming its hash: who can say the digest of a whole knows the whole.
+Why: its digest is its name for all clients, so none may put other bytes under it. It also means that no
+client gets the bytes of a piece by naming its hash: one that can say the digest of a whole knows the whole.
 """
 
 import asyncio
