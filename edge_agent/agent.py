@@ -23,9 +23,11 @@ from edge_agent.content_cache import ContentCache
 from edge_agent.disk_gauge import DiskGauge
 from edge_agent.download import Downloader
 from edge_agent.environments.cache import EnvironmentCache
+from edge_agent.environments.credentials import index_credentials
 from edge_agent.environments.installer import Installer
 from edge_agent.environments.interpreter import Interpreters
 from edge_agent.environments.package_index import installer_environ, pip_files
+from edge_agent.environments.package_store import PackageStore
 from edge_agent.facts.reader import FactsReader
 from edge_agent.file_inputs import FileInputs
 from edge_agent.folder_workshop import FolderWorkshop
@@ -156,6 +158,7 @@ class Agent:
             shell = AgentShell(config, process, links)
             async with asyncio.TaskGroup() as group:
                 group.create_task(_once_restored(shell, workshop.tools.trash.run))
+                group.create_task(_once_restored(shell, workshop.tools.environments.run))
                 if member is not None:
                     group.create_task(_once_restored(shell, member.run))
                 if config.health_file is not None:
@@ -198,7 +201,7 @@ class Agent:
     ) -> FolderWorkshop:
         config, process, state = self._config, self._process, self._config.state
         own = await asyncio.to_thread(installer_variables, process.environ, state / "installer")
-        variables = installer_environ(own, pip_files(process.environ, Path(sys.prefix)))
+        own |= await asyncio.to_thread(index_credentials, config.index_credentials)
         downloader = Downloader(web, chance=process.rng.random, tls=tls)
         package = Path(str(shoal.__file__)).parent
         trash = Trash(state / "trash", work, new_id=process.token, chance=process.rng.random)
@@ -208,11 +211,20 @@ class Agent:
         inputs = ContentCache(
             state / "inputs", downloader, work, what="input", bytes_max=config.input_bytes_max
         )
+        most = config.environment_bytes_max
+        packages = PackageStore(state / "packages", downloader, work, trash, bytes_max=most // 2)
+        variables = installer_environ(
+            packages.variables(own), pip_files(process.environ, Path(sys.prefix))
+        )
         environments = EnvironmentCache(
             state / "environments",
+            state / "attempts",
             Interpreters(process.uv, process.python, variables),
-            Installer(process.uv, variables, downloader, work),
+            Installer(process.uv, variables, packages, work),
+            packages,
+            work,
             trash,
+            bytes_max=most,
             build_id=process.token,
         )
         kept = KeptFolders(

@@ -45,6 +45,9 @@ class AgentConfig(GossipSettings):
         labels: what the operator calls the node by.
         bundle_bytes_max: how much the bundle cache may hold.
         input_bytes_max: how much the cache of file inputs may hold.
+        environment_bytes_max: how much environments and the packages that they are built from may take.
+        index_credentials: file in netrc's format, for builds alone, with what indexes of packages ask
+            for; None for none.
         disk_reserve_bytes: below so much free room (or a twentieth of a smaller disk) no new work is
             taken, and below a quarter of it the attempt with the most is failed; 0 for never.
         keep_bytes_max: how much room folders of attempts that did not succeed may take; 0 keeps none.
@@ -68,6 +71,8 @@ class AgentConfig(GossipSettings):
     labels: Mapping[str, str] = field(default_factory=no_strings)
     bundle_bytes_max: int = 10 << 30
     input_bytes_max: int = 10 << 30
+    environment_bytes_max: int = 10 << 30
+    index_credentials: Path | None = None
     disk_reserve_bytes: int = 256 << 20
     keep_bytes_max: int = 1 << 30
     keep_seconds: float = 86_400.0

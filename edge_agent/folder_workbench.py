@@ -9,6 +9,7 @@ from pathlib import Path
 from edge_agent.attempt_folder import AttemptFolder
 from edge_agent.bundles.layout import BundleRefusedError, lay_out
 from edge_agent.download import FetchError
+from edge_agent.environments.used import use_environment, used_environment
 from edge_agent.file_inputs import read_fetched, write_fetched
 from edge_agent.keeper.client import StartRequest
 from edge_agent.program import ProgramPlan
@@ -41,8 +42,9 @@ class FolderWorkbench:
     async def lay_out(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
         """Lay the bundle out in a fresh folder."""
         fetched = await asyncio.to_thread(read_fetched, self._folder)
+        environment = await asyncio.to_thread(used_environment, self._folder.path)
         await self._tools.trash.throw(self._folder.path)
-        await asyncio.to_thread(self._make_folder, fetched)
+        await asyncio.to_thread(self._make_folder, fetched, environment)
         try:
             if assignment.bundle_digest:
                 flat = assignment.job.layout is Layout.FLAT
@@ -66,6 +68,7 @@ class FolderWorkbench:
             self._folder.work,
             f"{assignment.bundle_digest} {assignment.job.layout.value}",
             progress,
+            self._folder.path,
         )
 
     async def fetch(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
@@ -115,8 +118,10 @@ class FolderWorkbench:
         """Throw the folder away."""
         await self._tools.trash.throw(self._folder.path)
 
-    def _make_folder(self, fetched: Mapping[str, str]) -> None:
+    def _make_folder(self, fetched: Mapping[str, str], environment: Path | None) -> None:
         self._folder.work.mkdir(parents=True)
+        if environment is not None:
+            use_environment(self._folder.path, environment)
         self._folder.spool.mkdir()
         write_fetched(self._folder, fetched)
 

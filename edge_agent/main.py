@@ -117,6 +117,20 @@ def _use_file(context: click.Context, path: Path) -> None:
     help="How much may be kept of fetched file inputs, beside what jobs have of them.",
 )
 @click.option(
+    "--environment-cache",
+    default="10GiB",
+    help="How much environments of jobs may take, with the packages that they are built from; what a job "
+    "uses stays, and the oldest of the others goes first.",
+)
+@click.option(
+    "--index-credentials",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    show_default=False,
+    help="File like .netrc (chmod 600) with users and passwords of package indexes, for builds of "
+    "environments alone.",
+)
+@click.option(
     "--disk-reserve",
     default="256MiB",
     help="Below so much free room for --state, or a twentieth of a smaller disk, no new work is "
@@ -182,6 +196,8 @@ def agent(*, down: bool, drain: bool, **given: Any) -> None:
             labels=parse_labels(given["label"]),
             bundle_bytes_max=parse_size(given["bundle_cache"]),
             input_bytes_max=parse_size(given["input_cache"]),
+            environment_bytes_max=parse_size(given["environment_cache"]),
+            index_credentials=given["index_credentials"],
             disk_reserve_bytes=parse_size(given["disk_reserve"]),
             keep_bytes_max=parse_size(given["keep_failed"]),
             keep_seconds=parse_span(given["keep_failed_for"]),

@@ -43,8 +43,7 @@ def installer_variables(environ: Mapping[str, str], folder: Path) -> dict[str, s
 
     Args:
         environ: the agent's own variables.
-        folder: made and used for what has no place: a home that is not there (a service user's is
-            often `/nonexistent`), a cache that may not be written.
+        folder: made and used for a home that is not there: a service user's is often `/nonexistent`.
     """
     names = (*_COMMON, *_NETWORK, *_BUILDS)
     found = _named(environ, names, (*_COMMON_PREFIXES, *_BUILD_PREFIXES))
@@ -57,8 +56,8 @@ def installer_variables(environ: Mapping[str, str], folder: Path) -> dict[str, s
         home.mkdir(parents=True, exist_ok=True)
         found["HOME"] = str(home)
     cache = found.get("UV_CACHE_DIR")
-    usual = Path(cache) if cache else Path(found.get("XDG_CACHE_HOME") or home / ".cache") / "uv"
-    found["UV_CACHE_DIR"] = str(usual if _is_writable(usual) else folder / "cache")
+    if cache and not _is_writable(Path(cache)):
+        del found["UV_CACHE_DIR"]
     return found
 
 

@@ -1,15 +1,19 @@
-"""Environments on this node: built once by key, complete or not there at all.
+"""Environments on this node: built once by key, complete or not there at all, the oldest unused go first.
 
 A build happens in a folder of its own, `KEY-BUILD`, at the place where it stays, since scripts of a
-virtual environment carry its path. A marker that is written last says that it is complete; what
+virtual environment carry its path. A seal that is written last says that it is complete; what
 lacks one is the rest of a build that was interrupted, and goes when the agent starts.
+
+What an attempt of this node uses (`used.py`) is never removed. The others go while all of them and the
+packages that they were built from take more than is set, or leave too little of the disk free.
 """
 
 import asyncio
-import json
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,7 +21,11 @@ from weakref import WeakValueDictionary
 
 from edge_agent.environments.installer import Installer
 from edge_agent.environments.interpreter import Interpreters
+from edge_agent.environments.package_store import PackageStore
 from edge_agent.environments.recipe import read_recipe
+from edge_agent.environments.seal import MARKER, Seal, changed_content, is_intact, read_seal, seal
+from edge_agent.environments.used import use_environment, used_environments
+from edge_agent.long_work import LongWork
 from edge_agent.trash import Trash
 from edge_agent.tree import children
 from services.runtime.log import fields
@@ -25,7 +33,9 @@ from shoal.spec import Environment
 
 LOG = logging.getLogger(__name__)
 
-_MARKER: Final = ".complete"
+_FREE_SHARE: Final = 10
+"""One part in so many of the file system stays free."""
+_UNREAD_MAX: Final = 1000
 
 
 @dataclass(eq=False)
@@ -34,29 +44,58 @@ class EnvironmentCache:
 
     Args:
         folder: where they live.
+        attempts: where the folders of attempts are, each with a link to what it uses.
         interpreters: finds what they are built for.
         installer: builds them.
-        trash: takes what is left of builds that failed.
+        packages: what they are built from.
+        work: looks at their files.
+        trash: takes what goes.
+        bytes_max: how much they and the packages may take; what is used is kept beyond it.
         build_id: draws a short id for the folder of a build.
     """
 
     folder: Path
+    attempts: Path
     interpreters: Interpreters
     installer: Installer = field(repr=False)
+    packages: PackageStore
+    work: LongWork
     trash: Trash
     _: KW_ONLY
+    bytes_max: int
     build_id: Callable[[], str]
     # One build of a key at a time; a lock goes with the last one that holds it or waits for it.
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(
         default_factory=WeakValueDictionary[str, asyncio.Lock]
     )
-    _built: dict[str, Path] = field(default_factory=dict[str, Path])
+    _built: dict[str, tuple[Path, Seal]] = field(default_factory=dict[str, tuple[Path, Seal]])
+    _gate: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it is decided what goes, and while somebody says that he uses one."""
+    _building: int = 0
+    _given_up: set[Path] = field(default_factory=set[Path])
+    """What nobody gets any more, and somebody may still use."""
+    _read: set[Path] = field(default_factory=set[Path])
+    """Whose content has been compared, or is about to be, since the agent started."""
+    _unread: asyncio.Queue[tuple[str, Path]] = field(
+        default_factory=lambda: asyncio.Queue(_UNREAD_MAX)
+    )
 
     async def open(self) -> None:
         """Find what is complete, and remove what is not."""
-        self._built, unfinished = await asyncio.to_thread(self._scan)
-        for place in unfinished:
-            await self._throw(place)
+        self._built, self._given_up = await asyncio.to_thread(self._scan)
+        async with self._gate:
+            await self._clear()
+
+    async def run(self) -> None:
+        """Compare the contents of what was built before the agent started, each after its first use."""
+        while True:
+            key, place = await self._unread.get()
+            try:
+                changed = await self.work.run(changed_content(place))
+            except (OSError, ValueError) as error:
+                changed = str(error)
+            if changed and (built := self._built.get(key)) is not None and built[0] == place:
+                await self._give_up(key, place, f"its file {changed} has changed")
 
     async def get(
         self,
@@ -64,6 +103,7 @@ class EnvironmentCache:
         folder: Path,
         bundle: str,
         progress: Callable[[str], None],
+        user: Path,
     ) -> Path:
         """Return the folder of a recipe's environment, building it if it is not there; `bin` has its programs.
 
@@ -72,6 +112,7 @@ class EnvironmentCache:
             folder: the job's folder, where the bundle lies.
             bundle: what tells one bundle, as it is laid out, from others.
             progress: hears what is done.
+            user: the folder of the attempt that it is for.
 
         Raises:
             InterpreterMissingError, RecipeError, InstallError, ChecksumError, FetchError:
@@ -83,38 +124,136 @@ class EnvironmentCache:
         )
         key = recipe.key
         async with self._locks.setdefault(key, asyncio.Lock()):
-            built = self._built.get(key)
-            if built is not None and (built / _MARKER).exists():
-                return built
+            while (built := self._built.get(key)) is not None:
+                place, known = built
+                if not await self._is_sound(key, place, known):
+                    await self._give_up(key, place, "its files are not what was built")
+                    progress("its environment was damaged on this node, and is built anew")
+                elif await self._use(key, place, user):
+                    return place
             place = self.folder / f"{key}-{self.build_id()}"
             self.folder.mkdir(parents=True, exist_ok=True)
+            async with self._gate:
+                self._building += 1
             try:
                 await self.installer.build(recipe, interpreter, place, progress)
-                await asyncio.to_thread(_complete, place, key)
+                sealed = await self.work.run(seal(place, key))
             except BaseException:
                 await asyncio.shield(self._throw(place))
                 raise
-            self._built[key] = place
-            LOG.info("environment built", extra=fields(key=key, path=place))
-            return place
+            finally:
+                self._building -= 1
+            self._built[key] = place, sealed
+            self._read.add(place)
+            said = fields(key=key, path=place, size_bytes=sealed.size_bytes)
+            LOG.info("environment built", extra=said)
+            await self._use(key, place, user)
+        await self._evict()
+        return place
+
+    async def _is_sound(self, key: str, place: Path, known: Seal) -> bool:
+        if not known.stamp:
+            # An agent of before has built it.
+            if not (place / MARKER).exists():
+                return False
+            self._built[key] = place, await self.work.run(seal(place, key))
+            return True
+        return await asyncio.to_thread(is_intact, place, known)
+
+    async def _use(self, key: str, place: Path, user: Path) -> bool:
+        """Let an attempt use one; false if it has gone meanwhile."""
+        async with self._gate:
+            if key not in self._built or self._built[key][0] != place:
+                return False
+            await asyncio.to_thread(_use, user, place)
+        if place not in self._read and not self._unread.full():
+            self._read.add(place)
+            self._unread.put_nowait((key, place))
+        return True
+
+    async def _give_up(self, key: str, place: Path, why: str) -> None:
+        """Let nobody have one any more; it goes once nobody uses it."""
+        LOG.warning("an environment is not used any more", extra=fields(path=place, why=why))
+        async with self._gate:
+            self._built.pop(key, None)
+            self._given_up.add(place)
+            await asyncio.to_thread(_unseal, place)
+            await self._clear()
+
+    async def _evict(self) -> None:
+        """Remove the oldest unused while there is too much, beside what was given up."""
+        async with self._gate:
+            used = await self._clear()
+            if self._building:
+                packages = await self.packages.size_bytes()
+            else:
+                packages = await self.packages.trim()
+            total = packages + sum(known.size_bytes for _, known in self._built.values())
+            missing = await asyncio.to_thread(_missing_bytes, self.folder)
+            for _, key in await asyncio.to_thread(_by_age, dict(self._built)):
+                place, known = self._built[key]
+                if (total <= self.bytes_max and missing <= 0) or place in used:
+                    continue
+                del self._built[key]
+                total -= known.size_bytes
+                missing -= known.size_bytes
+                said = fields(key=key, path=place, size_bytes=known.size_bytes)
+                LOG.info("environment evicted", extra=said)
+                await self._throw(place)
+
+    async def _clear(self) -> frozenset[Path]:
+        """Remove what was given up and is not used; return what is used."""
+        used = await asyncio.to_thread(self._used)
+        for place in self._given_up - used:
+            self._given_up.discard(place)
+            await self._throw(place)
+        return used
 
     async def _throw(self, place: Path) -> None:
-        await self.trash.throw_or_leave(place, "an unfinished environment")
+        await self.trash.throw_or_leave(place, "an environment")
 
-    def _scan(self) -> tuple[dict[str, Path], list[Path]]:
-        found: dict[str, Path] = {}
-        unfinished: list[Path] = []
+    def _used(self) -> frozenset[Path]:
+        """What the attempts of this node use, or are about to."""
+        return used_environments(children(self.attempts))
+
+    def _scan(self) -> tuple[dict[str, tuple[Path, Seal]], set[Path]]:
+        found: dict[str, tuple[Path, Seal]] = {}
+        others: set[Path] = set()
         for place in children(self.folder):
+            known = read_seal(place)
             key = place.name.partition("-")[0]
-            if (place / _MARKER).exists() and key not in found:
-                found[key] = place
+            if known is not None and key not in found:
+                found[key] = place, known
             else:
-                unfinished.append(place)
-        return found, unfinished
+                others.add(place)
+        return found, others
 
 
-def _complete(place: Path, key: str) -> None:
-    with (place / _MARKER).open("w", encoding="utf-8") as file:
-        json.dump({"key": key}, file)
-        file.flush()
-        os.fsync(file.fileno())
+def _use(user: Path, place: Path) -> None:
+    use_environment(user, place)
+    os.utime(place / MARKER)  # when it was last used
+
+
+def _unseal(place: Path) -> None:
+    with contextlib.suppress(OSError):
+        (place / MARKER).unlink(missing_ok=True)
+
+
+def _by_age(built: Mapping[str, tuple[Path, Seal]]) -> list[tuple[float, str]]:
+    """When each was last used, and its key, the oldest first."""
+    ages: list[tuple[float, str]] = []
+    for key, (place, _) in built.items():
+        try:
+            ages.append(((place / MARKER).stat().st_mtime, key))
+        except OSError:
+            ages.append((0.0, key))
+    return sorted(ages)
+
+
+def _missing_bytes(folder: Path) -> int:
+    """How much room has to be made so that a share of the file system stays free."""
+    try:
+        disk = shutil.disk_usage(folder)
+    except OSError:
+        return 0
+    return disk.total // _FREE_SHARE - disk.free

@@ -1,5 +1,6 @@
 """Building an environment: uv where the interpreter is one that uv knows, else its own venv and pip."""
 
+import logging
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -8,17 +9,27 @@ from pathlib import Path
 from typing import Final, assert_never
 from urllib.parse import unquote, urlsplit
 
-from edge_agent.download import Downloader
 from edge_agent.environments.command import CommandFailedError, run_command
 from edge_agent.environments.interpreter import Interpreter
+from edge_agent.environments.package_store import PackageStore
 from edge_agent.environments.recipe import Recipe
 from edge_agent.file_copy import copy_tree
 from edge_agent.long_work import LongWork
+from services.runtime.log import fields
 from shoal import spec
 from shoal.recipe import installs
 
+LOG = logging.getLogger(__name__)
+
 _GREETING: Final = re.compile(r"Using Python \S+ environment at: .*\n")
 _OLDEST_FOR_UV: Final = (3, 8, 0)
+_NO_NETWORK: Final = re.compile(
+    r"error sending request|tcp connect error|dns error|connection (?:refused|reset|broken|timed out)"
+    r"|failed to establish a new connection|network (?:is )?unreachable|no route to host|timed out"
+    r"|name resolution|name or service not known|http status server error|\b50[234] server error",
+    re.IGNORECASE,
+)
+"""What uv and pip say where an index is away; what an index refuses is the user's to know."""
 
 
 class InstallError(Exception):
@@ -32,14 +43,14 @@ class Installer:
     Args:
         uv: path of the uv program.
         environ: environment of the installer; jobs never see it.
-        downloader: fetches packages whose hash the recipe names.
+        packages: what was fetched and built before; `environ` says so to the installer.
         work: copies bundles.
         timeout_seconds: how long one step may take.
     """
 
     uv: Path
     environ: Mapping[str, str]
-    downloader: Downloader
+    packages: PackageStore
     work: LongWork
     timeout_seconds: float = 1800.0
 
@@ -52,24 +63,37 @@ class Installer:
     ) -> None:
         """Build the environment at `place`.
 
+        Where the network does not answer, it is built from what is kept on this node, if that does.
+
         Raises:
             InstallError: a step failed.
             ChecksumError, FetchError: a package with a hash could not be had as it should be.
         """
+        await _Build(self, recipe, interpreter, place, progress).run()
+
+
+@dataclass(slots=True)
+class _Build:
+    """One build on its way."""
+
+    tools: Installer
+    recipe: Recipe
+    interpreter: Interpreter
+    place: Path
+    progress: Callable[[str], None]
+    offline: bool = False
+    """Whether the network did not answer at an earlier step."""
+
+    async def run(self) -> None:
+        tools, recipe, place = self.tools, self.recipe, self.place
         environment, folder = recipe.environment, recipe.folder
-        by_uv = interpreter.version >= _OLDEST_FOR_UV
-        progress(f"making an environment for Python {'.'.join(map(str, interpreter.version))}")
-        await self._run(self._create(environment, interpreter, place, by_uv=by_uv), folder)
+        version = ".".join(map(str, self.interpreter.version))
+        self.progress(f"making an environment for Python {version}")
+        await self._run(self._create(), folder)
         if recipe.from_bundle:
             # An editable install points to its source, which has to live as long as it does.
             folder = place / "bundle"
-            await self.work.run(copy_tree(recipe.folder, folder))
-        python = str(place / "bin" / "python")
-        install = (
-            [str(self.uv), "pip", "install", "--python", python]
-            if by_uv
-            else [python, "-I", "-m", "pip", "install", "--disable-pip-version-check"]
-        )
+            await tools.work.run(copy_tree(recipe.folder, folder))
         options: list[str] = []
         for number, step in enumerate(environment.steps, 1):
             what: list[str]
@@ -90,30 +114,112 @@ class Installer:
                     what = [url]
                 case spec.UrlStep(url, sha256):
                     package = place / "packages" / _file_name(url)
-                    await self.downloader.fetch(url, package, sha256=sha256)
+                    package.parent.mkdir(exist_ok=True)
+                    await tools.packages.hashed.take(sha256, url, package, waiting=self.progress)
                     what = [str(package)]
                 case _:
                     assert_never(step)
-            progress(f"installing {' '.join(what)} ({number} of {len(environment.steps)})")
-            await self._run([*install, *options, *what], folder)
+            self.progress(f"installing {' '.join(what)} ({number} of {len(environment.steps)})")
+            await self._install([*options, *what], folder)
+            if not (self._by_uv or self.offline or recipe.from_bundle) and _is_from_afar(step):
+                await self._keep([*options, *what], folder)
+        if self.offline:
+            await self._say_offline(folder)
 
-    def _create(
-        self, environment: spec.Environment, interpreter: Interpreter, place: Path, *, by_uv: bool
-    ) -> list[str]:
-        site = ["--system-site-packages"] if environment.system_site_packages else []
-        if by_uv:
+    @property
+    def _by_uv(self) -> bool:
+        return self.interpreter.version >= _OLDEST_FOR_UV
+
+    @property
+    def _python(self) -> str:
+        return str(self.place / "bin" / "python")
+
+    @property
+    def _pip(self) -> list[str]:
+        return [self._python, "-I", "-m", "pip", "--disable-pip-version-check"]
+
+    def _create(self) -> list[str]:
+        site = ["--system-site-packages"] if self.recipe.environment.system_site_packages else []
+        python, place = str(self.interpreter.path), str(self.place)
+        if self._by_uv:
             return [
-                str(self.uv), "venv", "--quiet", "--no-project", "--no-python-downloads",
-                "--python", str(interpreter.path), *site, str(place),
+                str(self.tools.uv), "venv", "--quiet", "--no-project", "--no-python-downloads",
+                "--python", python, *site, place,
             ]  # fmt: skip
-        return [str(interpreter.path), "-I", "-m", "venv", *site, str(place)]
+        return [python, "-I", "-m", "venv", *site, place]
 
-    async def _run(self, argv: Sequence[str], folder: Path) -> None:
+    async def _install(self, words: Sequence[str], folder: Path) -> None:
+        if self.offline:
+            await self._install_kept(words, folder)
+            return
+        install = (
+            [str(self.tools.uv), "pip", "install", "--python", self._python]
+            if self._by_uv
+            else [*self._pip, "install"]
+        )
         try:
-            await run_command(argv, self.environ, self.timeout_seconds, folder)
+            await self._run([*install, *words], folder)
+        except InstallError as error:
+            if _NO_NETWORK.search(str(error)) is None:
+                raise
+            self.progress("the package index does not answer; what is kept on this node is tried")
+            try:
+                await self._install_kept(words, folder)
+            except InstallError as second:
+                raise InstallError(
+                    f"{error}\nWith the packages that are kept on this node: {second}"
+                ) from error
+            self.offline = True
+
+    async def _install_kept(self, words: Sequence[str], folder: Path) -> None:
+        if self._by_uv:
+            install = [str(self.tools.uv), "pip", "install", "--offline", "--python", self._python]
+            await self._run([*install, *words], folder)
+        else:
+            kept = ["--no-index", "--find-links", str(self.tools.packages.wheels)]
+            await self._run([*self._pip, "install", *kept, *words], folder)
+
+    async def _keep(self, words: Sequence[str], folder: Path) -> None:
+        """Keep what pip has installed, as wheels where they can be built; uv does so by itself."""
+        kept = str(self.tools.packages.wheels)
+        for how in (["wheel", "--wheel-dir", kept], ["download", "--dest", kept]):
+            try:
+                await self._run([*self._pip, *how, *words], folder)
+            except InstallError as error:
+                LOG.info("packages are not kept", extra=fields(how=how[0], why=error))
+            else:
+                return
+
+    async def _say_offline(self, folder: Path) -> None:
+        command = (
+            [str(self.tools.uv), "pip", "freeze", "--python", self._python]
+            if self._by_uv
+            else [*self._pip, "freeze"]
+        )
+        packages = ", ".join((await self._run(command, folder)).split("\n")).strip(", ")
+        self.progress(f"built without a network, from what is kept on this node: {packages}")
+        LOG.warning(
+            "an environment is built without a network, from what is kept on this node",
+            extra=fields(key=self.recipe.key, packages=packages),
+        )
+
+    async def _run(self, argv: Sequence[str], folder: Path) -> str:
+        tools = self.tools
+        try:
+            return await run_command(argv, tools.environ, tools.timeout_seconds, folder)
         except CommandFailedError as error:
             # uv's greeting would stand where the reason belongs.
             raise InstallError(_GREETING.sub("", str(error), count=1)) from error
+
+
+def _is_from_afar(step: spec.EnvironmentStep) -> bool:
+    match step:
+        case spec.UrlStep(_, sha256):
+            return not sha256
+        case spec.PipStep() | spec.RequirementsStep():
+            return True
+        case _:
+            return False
 
 
 def _file_name(url: str) -> str:

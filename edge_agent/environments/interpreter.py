@@ -1,8 +1,10 @@
 """The interpreter that a job asks for, found on this node and asked what it is."""
 
+import asyncio
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -16,6 +18,9 @@ _PROBE: Final = (
     "platform.machine(), '-'.join(platform.libc_ver())] + site.getsitepackages()))"
 )
 _FIND_SECONDS: Final = 60.0
+_SYSTEM: Final = (Path("/usr/bin/python3"), Path("/bin/python3"), Path("/usr/local/bin/python3"))
+_NAME: Final = re.compile(r"python3\.\d+")
+_CANDIDATES_MAX: Final = 32
 
 
 class InterpreterMissingError(Exception):
@@ -42,17 +47,25 @@ class Interpreters:
         uv: path of the uv program, which knows where interpreters live.
         default: the agent's own interpreter, for jobs that do not say.
         environ: environment of the programs that are run here.
+        system: the board's own interpreter, by the places where it may be.
     """
 
-    def __init__(self, uv: Path, default: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        uv: Path,
+        default: Path,
+        environ: Mapping[str, str],
+        system: Sequence[Path] = _SYSTEM,
+    ) -> None:
         self._uv = uv
         self._default = default
         self._environ = environ
+        self._system = system
         self._paths: dict[str, Path] = {}
         self._known: dict[tuple[Path, int], Interpreter] = {}
 
     async def find(self, wanted: str) -> Interpreter:
-        """Return the interpreter for `3.11`, `/usr/bin/python3`, or for nothing in particular.
+        """Return the interpreter for `3.11`, `system`, `/opt/python3.6`, or for nothing in particular.
 
         Raises:
             InterpreterMissingError: it is not on this node, or does not run.
@@ -68,6 +81,14 @@ class Interpreters:
     async def _locate(self, wanted: str) -> Path:
         if not wanted:
             return self._default
+        if wanted == "system":
+            for path in self._system:
+                if _exists(path):
+                    return path
+            raise InterpreterMissingError(
+                f"this board has no Python of its own at {' or '.join(map(str, self._system))}: install its "
+                "package python3, or leave `python` out to take the agent's own version"
+            )
         if wanted.startswith("/"):
             if not _exists(Path(wanted)):
                 raise InterpreterMissingError(
@@ -82,10 +103,29 @@ class Interpreters:
             found = await run_command((str(self._uv), *find), self._environ, _FIND_SECONDS)
             return Path(found.strip())
         except CommandFailedError as error:
+            # uv ends at the first program of that name, which may be one that only says what is missing.
+            here = await self._others()
+            for path, version in here.items():
+                if f"{version}.".startswith(f"{wanted}."):
+                    return path
+            named = ", ".join(f"{version} ({path})" for path, version in here.items())
             raise InterpreterMissingError(
-                f"Python {wanted} is not on this node: install it, ask for another version, or "
-                f"leave `python` out to take the agent's own. uv says: {error.said}"
+                f"Python {wanted} is not on this node, which has {named or 'none but its own'}: install "
+                f"it there (a package of its system, or `uv python install {wanted}` as the user of the "
+                "agent), ask for another version, or leave `python` out to take the agent's own. "
+                f"uv says: {error.said}"
             ) from error
+
+    async def _others(self) -> Mapping[Path, str]:
+        """Interpreters in the usual places that do run, and their versions."""
+        found: dict[Path, str] = {}
+        for path in await asyncio.to_thread(_candidates, self._environ):
+            try:
+                version = (await self._ask(path)).version
+            except InterpreterMissingError:
+                continue
+            found[path] = ".".join(map(str, version))
+        return found
 
     async def _ask(self, path: Path) -> Interpreter:
         argv = (str(path), "-I", "-c", _PROBE)
@@ -105,6 +145,21 @@ class Interpreters:
             libc=str(answer[6]),
             site=tuple(Path(str(value)) for value in answer[7:]),
         )
+
+
+def _candidates(environ: Mapping[str, str]) -> list[Path]:
+    """What is called python3.N in the usual places, each file once."""
+    folders = [Path(folder) for folder in environ.get("PATH", "").split(":") if folder]
+    folders += [Path("/usr/bin"), Path("/usr/local/bin")]
+    home = Path(environ.get("HOME", "/"))
+    for root, pattern in ((home / ".pyenv/versions", "*/bin"), (Path("/opt"), "*/bin")):
+        folders += sorted(root.glob(pattern))
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("python3.*")):
+            if _NAME.fullmatch(path.name) and os.access(path, os.X_OK):
+                found.setdefault(path.resolve(), path)
+    return list(found.values())[:_CANDIDATES_MAX]
 
 
 def _exists(path: Path) -> bool:

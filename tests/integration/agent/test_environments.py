@@ -1,98 +1,27 @@
 """Environments built by the real uv, and by pip where uv is too new for the interpreter."""
 
 import asyncio
-import itertools
-import os
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import aiohttp
 import pytest
 
-from edge_agent.download import Downloader
-from edge_agent.environments.cache import EnvironmentCache
-from edge_agent.environments.installer import Installer, InstallError
-from edge_agent.environments.interpreter import InterpreterMissingError, Interpreters
+from edge_agent.environments.installer import InstallError
+from edge_agent.environments.interpreter import InterpreterMissingError
 from edge_agent.environments.recipe import Recipe, RecipeError
-from edge_agent.long_work import LongWork
-from edge_agent.trash import Trash
-from edge_agent.web_sessions import WebSessions
-from shoal.spec import (
-    ConstraintsStep,
-    Environment,
-    EnvironmentStep,
-    PipStep,
-    RequirementsStep,
-    WheelStep,
-)
-from tests.kit.bundle_archive import wheel_of
-
-UV = Path(sys.executable).parent / "uv"
-PYTHON = Path(os.path.realpath(sys.executable))
-
-
-@dataclass
-class Workshop:
-    """A cache of environments over an empty folder, and a job's folder with wheels."""
-
-    folder: Path
-    work: Path
-    interpreters: Interpreters
-    installer: Installer
-    progress: list[str]
-
-    def cache(self) -> EnvironmentCache:
-        numbers = itertools.count()
-        trash = Trash(
-            self.folder.parent / "trash",
-            LongWork(time.monotonic),
-            new_id=lambda: f"t{next(numbers)}",
-            chance=lambda: 0.5,
-        )
-        return EnvironmentCache(
-            self.folder,
-            self.interpreters,
-            self.installer,
-            trash,
-            build_id=lambda: f"b{next(numbers)}",
-        )
-
-    async def get(self, cache: EnvironmentCache, *steps: EnvironmentStep, bundle: str = "") -> Path:
-        environment = Environment(steps=steps)
-        return await cache.get(environment, self.work, bundle, self.progress.append)
-
-    def wheel(self, name: str, version: str) -> str:
-        file, data = wheel_of(name, version, f"version = '{version}'\n")
-        (self.work / file).write_bytes(data)
-        return file
-
-
-def says(built: Path, code: str) -> str:
-    return subprocess.run(
-        [built / "bin" / "python", "-c", code], capture_output=True, text=True, check=True
-    ).stdout.strip()
+from shoal.spec import ConstraintsStep, Environment, PipStep, RequirementsStep, WheelStep
+from tests.kit.environment_workshop import EnvironmentWorkshop, open_workshop, says
 
 
 @pytest.fixture
-async def workshop(tmp_path: Path) -> AsyncIterator[Workshop]:
+async def workshop(tmp_path: Path) -> AsyncIterator[EnvironmentWorkshop]:
     """An empty workshop."""
-    (tmp_path / "work").mkdir()
-    async with aiohttp.ClientSession() as client, LongWork(time.monotonic) as long_work:
-        downloader = Downloader(WebSessions(client, client), chance=lambda: 0.5)
-        yield Workshop(
-            tmp_path / "environments",
-            tmp_path / "work",
-            Interpreters(UV, PYTHON, dict(os.environ)),
-            Installer(UV, dict(os.environ), downloader, long_work),
-            [],
-        )
+    async with open_workshop(tmp_path) as opened:
+        yield opened
 
 
-async def test_options_and_constraints_hold_for_later_steps(workshop: Workshop) -> None:
+async def test_options_and_constraints_hold_for_later_steps(workshop: EnvironmentWorkshop) -> None:
     """E5."""
     for version in ("1.0", "2.0"):
         workshop.wheel("shoalpart", version)
@@ -108,7 +37,9 @@ async def test_options_and_constraints_hold_for_later_steps(workshop: Workshop) 
     assert any("r.txt" in text for text in workshop.progress)
 
 
-async def test_an_old_interpreter_is_served_by_its_own_venv_and_pip(workshop: Workshop) -> None:
+async def test_an_old_interpreter_is_served_by_its_own_venv_and_pip(
+    workshop: EnvironmentWorkshop,
+) -> None:
     interpreter = await workshop.interpreters.find("")
     place = workshop.folder / "old"
     steps = (PipStep(("--no-deps", "--no-index")), WheelStep(workshop.wheel("shoalpart", "1.0")))
@@ -122,7 +53,9 @@ async def test_an_old_interpreter_is_served_by_its_own_venv_and_pip(workshop: Wo
     assert says(place, "import pip; print(1)") == "1"
 
 
-async def test_everybody_who_wants_a_recipe_at_once_gets_the_one_build(workshop: Workshop) -> None:
+async def test_everybody_who_wants_a_recipe_at_once_gets_the_one_build(
+    workshop: EnvironmentWorkshop,
+) -> None:
     cache = workshop.cache()
     step = WheelStep(workshop.wheel("shoalpart", "1.0"))
     built = await asyncio.gather(*(workshop.get(cache, step) for _ in range(5)))
@@ -134,9 +67,12 @@ async def test_everybody_who_wants_a_recipe_at_once_gets_the_one_build(workshop:
     assert len(workshop.progress) == 2
 
 
-async def test_what_was_not_finished_is_removed_and_built_again(workshop: Workshop) -> None:
+async def test_what_was_not_finished_is_removed_and_built_again(
+    workshop: EnvironmentWorkshop,
+) -> None:
     cache = workshop.cache()
     built = await workshop.get(cache)
+    workshop.forget()
     (built / ".complete").unlink()
     again = workshop.cache()
     await again.open()
@@ -145,7 +81,7 @@ async def test_what_was_not_finished_is_removed_and_built_again(workshop: Worksh
 
 
 async def test_a_failed_build_leaves_nothing_and_says_what_the_installer_said(
-    workshop: Workshop,
+    workshop: EnvironmentWorkshop,
 ) -> None:
     cache = workshop.cache()
     step = PipStep(("--no-index", "shoal-does-not-exist"))
@@ -156,7 +92,7 @@ async def test_a_failed_build_leaves_nothing_and_says_what_the_installer_said(
         await workshop.get(cache, RequirementsStep("absent.txt"))
 
 
-async def test_a_build_that_is_given_up_leaves_nothing(workshop: Workshop) -> None:
+async def test_a_build_that_is_given_up_leaves_nothing(workshop: EnvironmentWorkshop) -> None:
     cache = workshop.cache()
     task = asyncio.create_task(workshop.get(cache, WheelStep(workshop.wheel("shoalpart", "1.0"))))
     while not workshop.progress:
@@ -168,6 +104,8 @@ async def test_a_build_that_is_given_up_leaves_nothing(workshop: Workshop) -> No
 
 
 @pytest.mark.parametrize("wanted", ["9.9", "/nowhere/python", "--version", "/bin/true"])
-async def test_an_interpreter_that_is_not_there_is_named(workshop: Workshop, wanted: str) -> None:
+async def test_an_interpreter_that_is_not_there_is_named(
+    workshop: EnvironmentWorkshop, wanted: str
+) -> None:
     with pytest.raises(InterpreterMissingError, match=wanted):
         await workshop.interpreters.find(wanted)
