@@ -18,6 +18,7 @@ from shoal.checks.problem import Path, Problem, and_, number_problems
 from shoal.checks.program_file import program_file
 from shoal.limits import COMMAND_BYTES_MAX
 from shoal.recipe import BundleFiles, ingredients
+from shoal.redaction import HIDDEN, redacted
 from shoal.suggestion import did_you_mean
 from shoal.wire.fields import json_problem, relative_path_problem
 
@@ -226,6 +227,14 @@ def _bundle(job: spec.Job, at: Path, files: Collection[str] | None) -> Iterator[
             case spec.PipStep(arguments):
                 if not arguments:
                     yield Problem((*path, "pip"), "the list is empty; give pip's arguments")
+                for word in arguments:
+                    if f"{HIDDEN}@" in redacted(word):
+                        yield Problem(
+                            (*path, "pip"),
+                            f"{redacted(word)!r} has a password in it, which would stand in views and "
+                            "logs; leave user and password out, and let the operator of the nodes give "
+                            "them with --index-credentials",
+                        )
             case _:
                 wanted += [
                     ((*path, kind), step.path)
