@@ -37,8 +37,9 @@ def index_credentials(path: Path | None) -> Mapping[str, str]:
             f"--index-credentials {path} cannot be read: {error.strerror}; correct the path or its rights"
         ) from error
     except netrc.NetrcParseError as error:
+        # What it complains about may be half of a password.
         raise StartRefusedError(
-            f"--index-credentials {path}, line {error.lineno}: {error.msg}; write "
+            f"--index-credentials {path} cannot be understood at line {error.lineno}; write "
             "machine HOST login USER password PASSWORD"
         ) from None
     return {"NETRC": os.path.abspath(path)}  # noqa: PTH100 - a link stays one

@@ -227,6 +227,11 @@ jobs:
         ("environment: {steps: [{wheel: a, pip: b}]}", "a step has one of"),
         ("environment: {url: file:///x}", "is not an http:// or https:// address"),
         ("environment: {sha256: x}", "it belongs to a `url`"),
+        (
+            "environment: {pip: [-i, 'https://u:p@h/simple', six]}",
+            "'https://u:***@h/simple' has a password",
+        ),
+        ("environment: {pip: ['git+https://ghp_x@h/six']}", "--index-credentials"),
         ("grace: 0", "it has to be more than 0"),
         ("run: 'a \"b'", "No closing quotation"),
         ("!!python/object:os.system {}", "is not allowed; write plain values"),
