@@ -65,6 +65,7 @@ class EnvironmentWorkshop:
         self.installer = Installer(UV, variables, self.packages, self.long_work)
 
     def cache(self) -> EnvironmentCache:
+        """A cache as an agent that starts has it; `open` it to find what is there."""
         return EnvironmentCache(
             self.folder,
             self.attempts,
@@ -85,6 +86,7 @@ class EnvironmentWorkshop:
         python: str = "",
         attempt: str = "attempt",
     ) -> Path:
+        """Get the environment of these steps for an attempt."""
         environment = Environment(python=python, steps=steps)
         user = self.attempts / attempt
         user.mkdir(parents=True, exist_ok=True)
@@ -99,12 +101,14 @@ class EnvironmentWorkshop:
         shutil.rmtree(place)
 
     def wheel(self, name: str, version: str) -> str:
+        """Put a wheel with one module into the job's folder; returns its name."""
         file, data = wheel_of(name, version, f"version = '{version}'\n")
         (self.work / file).write_bytes(data)
         return file
 
 
 def says(built: Path, code: str) -> str:
+    """What the Python of an environment prints."""
     return subprocess.run(
         [built / "bin" / "python", "-c", code], capture_output=True, text=True, check=True
     ).stdout.strip()
