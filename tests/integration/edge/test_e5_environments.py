@@ -123,21 +123,18 @@ async def test_e5_without_requirements_nothing_is_installed(shop: Shop, tmp_path
 async def test_e5_two_versions_of_one_package_are_used_at_the_same_time_on_one_node(
     shop: Shop, tmp_path: Path
 ) -> None:
-    """Each program waits until the other one runs."""
+    """A FIFO opens when both of its ends are there: each program waits until the other one runs."""
+    fifo = tmp_path / "meeting"
+    os.mkfifo(fifo)
     code = (
-        "import pathlib, sys, time, pillowlike\n"
-        f"place = pathlib.Path({str(tmp_path)!r})\n"
-        "(place / f'runs-{pillowlike.version}').touch()\n"
-        "until = time.monotonic() + 60\n"
-        "while len(list(place.glob('runs-*'))) < 2:\n"
-        "    if time.monotonic() > until: sys.exit('alone')\n"
-        "    time.sleep(0.01)\n"
+        "import sys, pillowlike\n"
+        f"open({str(fifo)!r}, sys.argv[1]).close()\n"
         "print(pillowlike.version)\n"
     )
-    spec = (
-        "name: versions\nbundle: .\njobs:\n"
-        "  old: {run: python main.py, environment: {pip: [pillowlike==1.0]}, resources: {cpus: 0.1}}\n"
-        "  new: {run: python main.py, environment: {pip: [pillowlike==2.0]}, resources: {cpus: 0.1}}\n"
+    spec = "name: versions\nbundle: .\njobs:\n" + "".join(
+        f"  {name}: {{run: python main.py {mode}, environment: {{pip: [pillowlike=={version}]}}, "
+        "resources: {cpus: 0.1}, timeout: 90s}\n"
+        for name, mode, version in (("old", "r", "1.0"), ("new", "w", "2.0"))
     )
     client = shop.edge.client
     submitted = await submit(client, tmp_path / "bundle", spec, {"main.py": code})
