@@ -70,10 +70,10 @@ class EnvironmentCache:
     )
     _built: dict[str, tuple[Path, Seal]] = field(default_factory=dict[str, tuple[Path, Seal]])
     _gate: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while it is decided what goes, and while somebody says that he uses one."""
+    """Held while it is decided what goes, and while the use of one by an attempt is recorded."""
     _building: int = 0
     _given_up: set[Path] = field(default_factory=set[Path])
-    """What nobody gets any more, and somebody may still use."""
+    """What no attempt gets any more, and one may still use."""
     _read: set[Path] = field(default_factory=set[Path])
     """Whose content has been compared, or is about to be, since the agent started."""
     _unread: asyncio.Queue[tuple[str, Path]] = field(
@@ -172,7 +172,7 @@ class EnvironmentCache:
         return True
 
     async def _give_up(self, key: str, place: Path, why: str) -> None:
-        """Let nobody have one any more; it goes once nobody uses it."""
+        """Let no attempt have one any more; it goes once none uses it."""
         LOG.warning("an environment is not used any more", extra=fields(path=place, why=why))
         async with self._gate:
             self._built.pop(key, None)

@@ -1,8 +1,8 @@
 """What builds have fetched and built, kept on this node so that they are built again without a network.
 
 uv keeps what it unpacks by content, and answers of indexes beside it. pip keeps wheels in a folder,
-where it finds them again. Packages of which the recipe says the hash are kept by it. An operator
-who names a cache of uv keeps that one, in which nothing is counted or removed here.
+where it finds them again. Packages of which the recipe says the hash are kept by it. Where an
+operator names another cache of uv, that one is used, neither counted nor emptied.
 """
 
 import logging

@@ -10,7 +10,7 @@ class PackageIndex:
     """Serves what is added, on loopback; `async with` starts and stops it.
 
     Args:
-        user: who may read it; empty for everybody.
+        user: the one that may read it; empty if all may.
         password: of the user.
     """
 
