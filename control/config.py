@@ -53,6 +53,8 @@ class ControllerConfig(GossipSettings):
         heartbeat_seconds: how often an agent speaks at least.
         unplaced_seconds: how long a job may wait for a node before an event tells of it.
         still_seconds: how long a stream may stand still before an event tells of it.
+        dead_letters: how many pipelines that failed are kept until a person revives or discards them.
+        dead_letter_days: for how many days.
         url_expires_seconds: how long presigned addresses are good.
         insecure: serve every caller and believe what it says of itself: no process and no person has an identity.
         newcomers: `host:port` where a join token is taken for a certificate; empty for none.
@@ -83,6 +85,8 @@ class ControllerConfig(GossipSettings):
     heartbeat_seconds: float = 1.0
     unplaced_seconds: float = 30.0
     still_seconds: float = 60.0
+    dead_letters: int = 1_000
+    dead_letter_days: float = 90.0
     url_expires_seconds: int = 6 * 3600
     insecure: bool = False
     newcomers: str = ""
@@ -152,6 +156,8 @@ class ControllerConfig(GossipSettings):
             ("--caller-pipelines", self.caller_pipelines),
             ("--caller-spec-bytes", self.caller_spec_bytes),
             ("--caller-bundle-bytes", self.caller_bundle_bytes),
+            ("--dead-letters", self.dead_letters),
+            ("--dead-letter-days", self.dead_letter_days),
         ):
             if not 1 <= most < math.inf:
                 raise ConfigError(

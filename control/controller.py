@@ -399,6 +399,8 @@ class Controller:
                 unplaced_seconds=self._config.unplaced_seconds,
                 still_seconds=self._config.still_seconds,
                 caller_pipelines_max=self._config.caller_pipelines,
+                dead_letters_max=self._config.dead_letters,
+                dead_letter_seconds=self._config.dead_letter_days * 86_400,
             ),
             clock=self._process.clock,
             wall=self._now,

@@ -141,6 +141,18 @@ def _use_file(context: click.Context, path: Path) -> None:
     help="How long presigned addresses are good.",
 )
 @click.option(
+    "--dead-letters",
+    type=int,
+    default=1_000,
+    help="How many pipelines that failed are kept until they are revived or discarded.",
+)
+@click.option(
+    "--dead-letter-days",
+    type=float,
+    default=90.0,
+    help="For how many days they are kept.",
+)
+@click.option(
     "--caller-calls",
     type=float,
     default=1000.0,

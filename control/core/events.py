@@ -58,6 +58,20 @@ class Scale(Call):
 
 
 @dataclass(frozen=True, slots=True)
+class Revive(Call):
+    """The specification of a dead letter is to run again."""
+
+    ref: PipelineRef
+
+
+@dataclass(frozen=True, slots=True)
+class Discard(Call):
+    """A dead letter is no longer to be kept."""
+
+    ref: PipelineRef
+
+
+@dataclass(frozen=True, slots=True)
 class Drain(Call):
     """A node is taken out of service, or back into it."""
 
@@ -211,6 +225,8 @@ Event = (
     | Cancel
     | Finish
     | Scale
+    | Revive
+    | Discard
     | Drain
     | Adopt
     | ForgetNode

@@ -39,6 +39,7 @@ class Loading(MachinePart):
             self._gossip.load(node)
             situation.leases.renew(node.name, situation.now)
         situation.ended = dict.fromkeys(loaded.ended)
+        situation.dead = dict(loaded.dead)
         for creator, count in loaded.open_of.items():
             situation.count_of(creator, count)
         found = records(loaded.rows, situation.cluster)

@@ -41,6 +41,7 @@ from control.core import events, outbox_rows
 from control.core.answers import Refusal
 from control.core.change_set import ChangeSet
 from control.core.dashboard import Dashboard
+from control.core.dead_letters import DeadLetters
 from control.core.effects import AnswerValue, Effect, Taken
 from control.core.errors import ControlError
 from control.core.gossip import GossipVerdicts
@@ -71,6 +72,8 @@ _Asked: TypeAlias = (
     | events.Cancel
     | events.Finish
     | events.Scale
+    | events.Revive
+    | events.Discard
     | events.Drain
     | events.Adopt
     | events.ForgetNode
@@ -131,6 +134,7 @@ class ControlMachine:
         self._submissions = Submissions(
             situation, sources, scales, outcomes, memory, loaded.next_position
         )
+        self._letters = DeadLetters(situation, self._submissions.revive)
         self.identities = Identities(situation)
         self.identities.load(loaded)
         Loading(situation, sources, placement, scales, outcomes, gossip, memory).load(loaded)
@@ -171,6 +175,10 @@ class ControlMachine:
                 self._answer(event, self._submissions.finish(event))
             case events.Scale():
                 self._answer(event, self._scales.scale(event))
+            case events.Revive():
+                self._answer(event, self._letters.revive(event))
+            case events.Discard():
+                self._answer(event, self._letters.discard(event))
             case events.Drain():
                 self._answer(event, self._nodes.drain(event))
             case events.Adopt():
@@ -254,6 +262,7 @@ class ControlMachine:
         self._node_news.look_again()
         self._job_news.look_again()
         self.memory.forget()
+        self._letters.forget_over()
         self.identities.forget_over()
         return self._situation.change.effects()
 
@@ -267,6 +276,7 @@ class ControlMachine:
             self._placement,
             self._node_news,
             self._job_news,
+            self._letters,
             self.identities,
         )
         times += [at for part in parts if (at := part.deadline()) is not None]
@@ -322,7 +332,9 @@ def _changed(event: _Asked, value: AnswerValue) -> tuple[str, str]:
     match event:
         case events.Submit(submission=submission):
             return submission.namespace, value.ref.name if isinstance(value, Taken) else ""
-        case events.Cancel(ref=ref) | events.Finish(ref=ref):
+        case events.Revive(ref=ref):
+            return ref.namespace, value.ref.name if isinstance(value, Taken) else ref.name
+        case events.Cancel(ref=ref) | events.Finish(ref=ref) | events.Discard(ref=ref):
             return ref.namespace, ref.name
         case events.Scale(ref=ref, job=job):
             return ref.namespace, f"{ref.name}/jobs/{job}"

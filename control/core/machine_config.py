@@ -37,7 +37,9 @@ class MachineConfig:
         pipelines_open_max: most pipelines that have not ended.
         caller_pipelines_max: most of them of one identity.
         pipelines_ended_max: how many ended pipelines are remembered.
-        ended_in_memory: how many of them are in memory too, since agents may still speak of them.
+        dead_letters_max: how many dead letters are kept beside them.
+        dead_letter_seconds: for how long.
+        ended_in_memory: how many of all these are in memory too, since agents may still speak of them.
         nodes_max: most nodes.
     """
 
@@ -59,5 +61,7 @@ class MachineConfig:
     pipelines_open_max: int = 200_000
     caller_pipelines_max: int = 100_000
     pipelines_ended_max: int = 10_000
+    dead_letters_max: int = 1_000
+    dead_letter_seconds: float = 90 * 86_400.0
     ended_in_memory: int = 256
     nodes_max: int = 20_000

@@ -60,7 +60,13 @@ class Memory(MachinePart):
                     asked = event.submission
                     if asked.request_id:
                         keys[asked.namespace, asked.request_id] = None
-                case events.Cancel() | events.Finish() | events.Scale():
+                case (
+                    events.Cancel()
+                    | events.Finish()
+                    | events.Scale()
+                    | events.Revive()
+                    | events.Discard()
+                ):
                     refs[event.ref] = None
                 case events.Observed():
                     refs |= dict.fromkeys(
@@ -86,7 +92,7 @@ class Memory(MachinePart):
 
     def remembers(self, ref: PipelineRef) -> bool:
         """Whether a pipeline is in memory, or has ended and is in the store."""
-        return self.has(ref) or ref in self._situation.ended
+        return self.has(ref) or ref in self._situation.ended or ref in self._situation.dead
 
     def learn(self, found: FoundRows) -> None:
         """Take what was read; a pipeline that is in memory stays as it is."""

@@ -231,6 +231,7 @@ def pipeline_event(pipeline: PipelineRecord, time: datetime) -> OutboxRow:
     data: dict[str, object] = {
         "reason": _reason(pipeline.reason),
         "jobs": {job_id: job.state.name.lower() for job_id, job in pipeline.jobs.items()},
+        "revived_from": pipeline.revived_from,
     }
     if pipeline.state.terminal:
         data["artifacts"] = [
@@ -249,6 +250,11 @@ def pipeline_event(pipeline: PipelineRecord, time: datetime) -> OutboxRow:
         ]
     what = pipeline.state.name.lower()
     return _event(pipeline.ref, "pipeline", what, PIPELINE_EPOCH, time, data)
+
+
+def letter_discarded(ref: PipelineRef, why: str, time: datetime) -> OutboxRow:
+    """An event that says that a dead letter is not kept any longer, and why."""
+    return _event(ref, "pipeline", "discarded", PIPELINE_EPOCH, time, {"message": why})
 
 
 def scale_event(scale: ScaleRow, time: datetime) -> OutboxRow:

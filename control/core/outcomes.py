@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
+from zlib import crc32
 
 from control.core import lifecycle, outbox_rows
 from control.core.dashboard import Dashboard
@@ -18,11 +19,14 @@ from control.core.scales import Scales
 from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
 from services.archive.manifest import manifest_key
 from shoal.backoff import Backoff
-from shoal.model import NO_REASON, Artifact, JobState, PipelineState, Reason, ReasonCode
+from shoal.model import NO_REASON, Artifact, DeadLetter, JobState, PipelineState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.observation import Observation
 
 _AVOID_MAX = 8
+
+_RETRY_JITTER = 0.2
+"""Which share of the wait before a retry is left to chance; it is never longer than the specification says."""
 
 
 @dataclass(eq=False)
@@ -141,7 +145,7 @@ class Outcomes(MachinePart):
         else:
             job.failures += 1
             last = job.failures >= job.spec.retry.attempts
-            delay = _retry_backoff(job).delay_seconds(job.failures, 0.0)
+            delay = _retry_backoff(job).delay_seconds(job.failures, _chance(job))
         if last:
             self._fail_job(pipeline, job)
             return
@@ -240,8 +244,12 @@ class Outcomes(MachinePart):
         pipeline.end_time = self._situation.wall_time
         pipeline.final_event_id = outbox_rows.pipeline_event_id(pipeline)
         self._change.pipeline(pipeline)
+        if failure is None:
+            self._situation.ended[pipeline.ref] = None
+        else:
+            pipeline.dead_letter = DeadLetter.KEPT
+            self._situation.dead[pipeline.ref] = pipeline.end_time
         self._change.outbox(outbox_rows.pipeline_event(pipeline, pipeline.end_time))
-        self._situation.ended[pipeline.ref] = None
         self._situation.recent.append(pipeline.ref)
         self._situation.open -= 1
         self._situation.count_of(pipeline.creator, -1)
@@ -268,4 +276,12 @@ def present(node: NodeRecord) -> Iterator[AttemptRecord]:
 def _retry_backoff(job: JobRecord) -> Backoff:
     retry = job.spec.retry
     first = max(retry.backoff_seconds, 0.001)
-    return Backoff(first, max(retry.backoff_limit_seconds, first), jitter=0.0)
+    return Backoff(first, max(retry.backoff_limit_seconds, first), jitter=_RETRY_JITTER)
+
+
+def _chance(job: JobRecord) -> float:
+    """A number of [0, 1) that is another one for each job and attempt: jobs that failed together come back apart.
+
+    Drawn from their names, because a machine has no randomness.
+    """
+    return crc32(f"{job.ref.namespace}/{job.ref.name}/{job.number}".encode()) / (1 << 32)

@@ -22,7 +22,8 @@ class PipelineAdded:
 
     `kind` is equal for pipelines that find room in the same places. `data` is the encoded spec, and
     `digest` is its SHA-256 in hex, where the submission had a request id. `creator` is the caller that
-    submitted it, described; empty in a cluster without identity.
+    submitted it, described; empty in a cluster without identity. `revived_from` is the id of the dead letter
+    that it runs again.
     """
 
     ref: PipelineRef
@@ -34,6 +35,7 @@ class PipelineAdded:
     data: bytes = field(default=b"", compare=False, repr=False)
     digest: str = field(default="", compare=False)
     creator: str = ""
+    revived_from: str = ""
 
 
 class Queued(NamedTuple):
@@ -49,6 +51,7 @@ class Queued(NamedTuple):
     create_micros: int
     kind: str
     creator: str = ""
+    revived_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class PipelineRow:
     end_time: datetime | None = None
     final_event_id: str = ""
     finish_time: datetime | None = None
+    dead_letter: model.DeadLetter = model.DeadLetter.NONE
+    revived_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +366,8 @@ class Loaded:
     `starts` are those on this store by term, and the last one is this one. `next_sequence` and `next_position` are
     not taken yet. `queued` are the first of those of which no job was ever placed, by position; those behind them
     are read later. `open_of` says how many pipelines each creator has that have not ended. `begin` decodes one of
-    them (None if it cannot be read), and `ended` are those that have ended, the longest ended first.
+    them (None if it cannot be read), and `ended` are those that have ended, the longest ended first, but for
+    `dead`, which are kept as dead letters, with when they ended.
     """
 
     rows: PipelineRows = PipelineRows()
@@ -373,6 +379,7 @@ class Loaded:
     open_of: Mapping[str, int] = field(default_factory=dict[str, int])
     begin: Callable[[Queued], PipelineAdded | None] = _nothing
     ended: tuple[PipelineRef, ...] = ()
+    dead: tuple[tuple[PipelineRef, datetime], ...] = ()
     nodes: tuple[NodeRow, ...] = ()
     tokens: tuple[TokenRow, ...] = ()
     certificates: tuple[CertificateRow, ...] = ()

@@ -41,7 +41,8 @@ class Situation:
         kept_rooms: Room on nodes that is kept for jobs that are tried again.
         room_grew: Whether jobs that found no room may find some now.
         ended: Names of the ended pipelines that are remembered, the longest ended first.
-        recent: Those of them that are in memory.
+        dead: Names of the dead letters, with when they ended, the first to die first.
+        recent: Those ended pipelines and dead letters that are in memory.
         requests: The requests that were taken or found last; the store knows the others.
         open: How many pipelines have not ended.
         open_of: How many of them each identity has that submitted any.
@@ -59,6 +60,7 @@ class Situation:
     kept_rooms: KeptRooms = field(default_factory=KeptRooms)
     room_grew: bool = True
     ended: dict[PipelineRef, None] = field(default_factory=dict[PipelineRef, None])
+    dead: dict[PipelineRef, datetime] = field(default_factory=dict[PipelineRef, datetime])
     recent: deque[PipelineRef] = field(default_factory=deque[PipelineRef])
     requests: dict[RequestKey, KnownRequest] = field(default_factory=dict[RequestKey, KnownRequest])
     open: int = 0

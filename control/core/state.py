@@ -162,6 +162,9 @@ class PipelineRecord:
     finish_time: datetime | None = None
     end_time: datetime | None = None
     final_event_id: str = ""
+    dead_letter: model.DeadLetter = model.DeadLetter.NONE
+    revived_from: str = ""
+    revived_by: str = ""
     revision: int = 0
     scales: list[rows.ScaleRow] = field(default_factory=list[rows.ScaleRow])
     gang_kinds: dict[str, frozenset[object]] = field(default_factory=dict[str, frozenset[object]])
@@ -180,6 +183,7 @@ class PipelineRecord:
             topology=topology,
             jobs=jobs,
             open_jobs=len(jobs),
+            revived_from=added.revived_from,
         )
 
     def row(self) -> rows.PipelineRow:

@@ -45,7 +45,15 @@ class Submissions(MachinePart):
 
     def submit(self, event: events.Submit) -> Taken | Refusal:
         """Record a pipeline, unless its request id has made one already."""
-        submission = event.submission
+        return self._take(event.submission, event.note)
+
+    def revive(self, submission: Submission, event: events.Revive) -> Taken | Refusal:
+        """Record a pipeline that runs a dead letter again."""
+        return self._take(submission, event.note, event.ref.pipeline)
+
+    def _take(
+        self, submission: Submission, note: CallNote | None, revived_from: str = ""
+    ) -> Taken | Refusal:
         digest, data = "", submission.data
         if submission.request_id:
             data = submission.encoded()
@@ -62,7 +70,6 @@ class Submissions(MachinePart):
                 "TOO_MANY_PIPELINES",
                 f"{self._situation.open} pipelines have not ended yet: submit again when some have",
             )
-        note = event.note
         if note is not None and (over := self._over_quota(note)):
             return over
         added = PipelineAdded(
@@ -74,6 +81,7 @@ class Submissions(MachinePart):
             data=data,
             digest=digest,
             creator="" if note is None else note.described,
+            revived_from=revived_from,
         )
         self._situation.count_of(added.creator, 1)
         self._next_position += 1
@@ -110,7 +118,8 @@ class Submissions(MachinePart):
                 namespace, f"{name[: _ID_MAX - ID_SUFFIX - 1]}-{self._situation.ids(ID_SUFFIX)}"
             )
             cluster = self._cluster
-            known = (cluster.pipelines, cluster.queued, self._situation.ended)
+            situation = self._situation
+            known = (cluster.pipelines, cluster.queued, situation.ended, situation.dead)
             if all(ref not in names for names in known):
                 return ref
 

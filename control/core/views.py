@@ -28,6 +28,9 @@ def pipeline_view(pipeline: PipelineRecord) -> PipelineView:
         scales=tuple(map(_scale_view, pipeline.scales)),
         finish_time=pipeline.finish_time,
         creator=pipeline.creator,
+        dead_letter=pipeline.dead_letter,
+        revived_from=pipeline.revived_from,
+        revived_by=pipeline.revived_by,
     )
 
 

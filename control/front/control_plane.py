@@ -141,6 +141,36 @@ class ControlPlane:
         await self.leader.call(lambda call: events.Finish(call, ref, note=note))
         return await self.shown.find(ref)
 
+    async def revive(
+        self, ref: PipelineRef, note: CallNote | None = None
+    ) -> SubmitResult | Refusal:
+        """Run the specification of a dead letter again; returns the new pipeline once it is recorded.
+
+        Raises:
+            UnknownPipelineError: There is none of that name.
+        """
+        self.leader.check_recording(grows=True)
+        value = await self.leader.call(lambda call: events.Revive(call, ref, note=note))
+        match value:
+            case Refusal():
+                return value
+            case Taken(taken, repeated):
+                return SubmitResult(await self.shown.find(taken), repeated)
+            case _:
+                raise TypeError(f"a revival was answered with {value!r}")
+
+    async def discard(
+        self, ref: PipelineRef, note: CallNote | None = None
+    ) -> PipelineView | Refusal:
+        """Let a dead letter be forgotten as other pipelines are; returns when that is recorded.
+
+        Raises:
+            UnknownPipelineError: There is none of that name.
+        """
+        self.leader.check_recording()
+        value = await self.leader.call(lambda call: events.Discard(call, ref, note=note))
+        return value if isinstance(value, Refusal) else await self.shown.find(ref)
+
     async def scale(
         self, ref: PipelineRef, job: str, replicas: int, note: CallNote | None = None
     ) -> PipelineView | Refusal:

@@ -150,9 +150,10 @@ class ReadModel:
         page_size: int = PAGE_SIZE,
         page_token: str = "",
         *,
+        dead: bool = False,
         fits: Callable[[PipelineView], bool] = lambda _: True,
     ) -> Page[PipelineView]:
-        """List pipelines, newest first; no states means all.
+        """List pipelines, newest first; no states means all, and `dead` means dead letters alone.
 
         A page has at least one, and ends before one that `fits` refuses.
 
@@ -162,7 +163,7 @@ class ReadModel:
         """
         before = token(page_token) or POSITION_MAX
         rows = await self._store.page(
-            namespace, states or frozenset(PipelineState), page_size + 1, before=before
+            namespace, states or frozenset(PipelineState), page_size + 1, before=before, dead=dead
         )
         found: list[PipelineView] = []
         last = 0

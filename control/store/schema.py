@@ -240,6 +240,13 @@ _UPDATES = """
 ALTER TABLE attempts ADD COLUMN updates INTEGER NOT NULL DEFAULT 0;
 """
 
+_DEAD_LETTERS = """
+ALTER TABLE pipelines ADD COLUMN dead_letter INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE pipelines ADD COLUMN revived_by TEXT NOT NULL DEFAULT '';
+ALTER TABLE pipelines ADD COLUMN revived_from TEXT NOT NULL DEFAULT '';
+CREATE INDEX dead_letters ON pipelines (namespace, position) WHERE dead_letter = 1;
+"""
+
 STEPS = (
     _FIRST,
     _SCALES,
@@ -255,6 +262,7 @@ STEPS = (
     _IDENTITIES,
     _CREATORS,
     _UPDATES,
+    _DEAD_LETTERS,
 )
 """The statements that lead from each version to the next one; an empty file has version 0."""
 

@@ -141,11 +141,15 @@ class SqliteStore:
         *,
         before: int = 0,
         after: int = 0,
+        dead: bool = False,
     ) -> Sequence[tuple[int, PipelineRef]]:
-        """Return positions and names of pipelines: newest first below `before`, or oldest first above `after`."""
+        """Return positions and names of pipelines: newest first below `before`, or oldest first above `after`.
+
+        With `dead` of dead letters alone.
+        """
         return await self._read(
             lambda connection: statements.page(
-                connection, namespace, states, limit, before=before, after=after
+                connection, namespace, states, limit, before=before, after=after, dead=dead
             )
         )
 

@@ -17,7 +17,7 @@ from control.core.presence import Presence
 from control.store import table
 from services.runtime.log import fields
 from shoal.identity import Role
-from shoal.model import NO_CAPACITY, Artifact, JobState, PipelineState, ScaleState
+from shoal.model import NO_CAPACITY, Artifact, DeadLetter, JobState, PipelineState, ScaleState
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.port_hold import PortHold
 from shoal.spec import Pipeline
@@ -90,7 +90,15 @@ def load(connection: sqlite3.Connection, queue_page: int) -> rows.Loaded:
             PipelineRef(*values)
             for values in connection.execute(
                 f"SELECT namespace, id FROM pipelines WHERE state >= {_TERMINAL} "
+                f"AND dead_letter <> {int(DeadLetter.KEPT)} "
                 "ORDER BY coalesce(end_time, create_time), position"
+            )
+        ),
+        dead=tuple(
+            (PipelineRef(namespace, pipeline), table.moment_of(time))
+            for namespace, pipeline, time in connection.execute(
+                "SELECT namespace, id, coalesce(end_time, create_time) FROM pipelines "
+                f"WHERE dead_letter = {int(DeadLetter.KEPT)} ORDER BY 3, position"
             )
         ),
         nodes=tuple(nodes[name] for name in sorted(nodes)),
@@ -113,8 +121,9 @@ def queued(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows
             create_time,
             words.setdefault(kind, kind),
             words.setdefault(creator, creator),
+            revived_from,
         )
-        for namespace, pipeline, position, request_id, data, create_time, kind, creator in (
+        for namespace, pipeline, position, request_id, data, create_time, kind, creator, revived_from in (
             connection.execute(
                 f"{_ADDED} WHERE position > ? AND {_UNTOUCHED} ORDER BY position LIMIT ?",
                 (after, limit),
@@ -165,13 +174,18 @@ def page(
     *,
     before: int = 0,
     after: int = 0,
+    dead: bool = False,
 ) -> tuple[tuple[int, PipelineRef], ...]:
-    """Read positions and names of pipelines: newest first below `before`, or oldest first from `after` on."""
+    """Read positions and names of pipelines: newest first below `before`, or oldest first from `after` on.
+
+    With `dead` of dead letters alone.
+    """
     oldest = "AND position > ? ORDER BY position"
     newest = "AND position < ? ORDER BY position DESC"
     found = connection.execute(
         "SELECT position, id FROM pipelines WHERE namespace = ? "
         f"AND state IN ({', '.join(str(int(state)) for state in states)}) "
+        f"{f'AND dead_letter = {int(DeadLetter.KEPT)}' if dead else ''} "
         f"{newest if before else oldest} LIMIT ?",
         (namespace, before or after, limit),
     )
@@ -272,7 +286,7 @@ def mark_published(
 
 _ADD_PIPELINE = (
     "INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state, kind, "
-    "creator) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "creator, revived_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ADD_REQUEST = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, NULL)"
 _DROP_REQUESTS = (
@@ -305,6 +319,7 @@ def _added_values(added: Sequence[rows.PipelineAdded]) -> Iterator[table.Values]
             int(PipelineState.QUEUED),
             row.kind,
             row.creator,
+            row.revived_from,
         )
 
 
@@ -361,6 +376,8 @@ _PIPELINES = table.Table(
     *table.moment("end_time"),
     *table.plain("final_event_id"),
     *table.moment("finish_time"),
+    table.number("dead_letter", DeadLetter),
+    *table.plain("revived_by"),
 )
 _JOBS = table.Table(
     "jobs",
@@ -493,7 +510,8 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
 # --- reading
 
 _ADDED = (
-    "SELECT namespace, id, position, request_id, spec, create_time, kind, creator FROM pipelines"
+    "SELECT namespace, id, position, request_id, spec, create_time, kind, creator, revived_from "
+    "FROM pipelines"
 )
 _TERMINAL = int(min(state for state in PipelineState if state.terminal))
 
@@ -657,6 +675,7 @@ class _Decoder:
             created,
             row.kind,
             creator=row.creator,
+            revived_from=row.revived_from,
         )
 
 

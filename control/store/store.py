@@ -44,8 +44,12 @@ class Store(Protocol):
         *,
         before: int = 0,
         after: int = 0,
+        dead: bool = False,
     ) -> Sequence[tuple[int, PipelineRef]]:
-        """Return positions and names of pipelines: newest first below `before`, or oldest first above `after`."""
+        """Return positions and names of pipelines: newest first below `before`, or oldest first above `after`.
+
+        With `dead` of dead letters alone.
+        """
         ...
 
     async def commit(self, rows: Sequence[Row]) -> None:

@@ -52,6 +52,15 @@ class PipelineState(enum.IntEnum):
         return self >= PipelineState.SUCCEEDED
 
 
+class DeadLetter(enum.IntEnum):
+    """Whether a pipeline of which a job failed for good is kept for a person; the numbers are those of the contract."""
+
+    NONE = 0
+    KEPT = 1
+    REVIVED = 2
+    DISCARDED = 3
+
+
 class MemberState(enum.IntEnum):
     """State of a member, as in SWIM; the numbers are those of the contract."""
 

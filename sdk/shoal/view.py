@@ -104,7 +104,8 @@ class PipelineView:
     """A submitted pipeline: its spec, its derived state and its jobs at one revision.
 
     `creator` is the identity that submitted it, such as `submitter/ann` or `gateway/web for ann`; empty in a
-    cluster without identity.
+    cluster without identity. `dead_letter` says whether a person is to look at it; `revived_by` is the id of
+    the pipeline that runs the same again, and `revived_from` that of the one that this one runs again.
     """
 
     id: str
@@ -120,6 +121,9 @@ class PipelineView:
     scales: tuple[ScaleView, ...] = ()
     finish_time: datetime | None = None
     creator: str = ""
+    dead_letter: model.DeadLetter = model.DeadLetter.NONE
+    revived_from: str = ""
+    revived_by: str = ""
 
     @property
     def name(self) -> str:

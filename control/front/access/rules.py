@@ -36,6 +36,8 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "ListPipelines": _READ,
         "CancelPipeline": _STEER,
         "FinishPipeline": _STEER,
+        "RevivePipeline": _STEER,
+        "DiscardDeadLetter": _STEER,
         "ScaleJob": _STEER,
         "WatchPipelines": _READ,
         "ReadLogs": _READ,

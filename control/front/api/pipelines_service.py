@@ -150,6 +150,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             states_of(request.states),
             page_size_of(request.page_size),
             request.page_token,
+            dead=request.dead_letters,
             fits=fits,
         )
         return v1.ListPipelinesResponse(
@@ -180,6 +181,33 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             pipeline_of(request.name, request.namespace), note_of(context)
         )
         return v1.FinishPipelineResponse(pipeline=picture(view))
+
+    async def RevivePipeline(
+        self, request: v1.RevivePipelineRequest, context: Context
+    ) -> v1.RevivePipelineResponse:
+        """Record a pipeline that runs the specification of a dead letter again."""
+        ref = pipeline_of(request.name, request.namespace)
+        view = await self._plane.shown.find(ref)
+        problem = self._rule.problem(ref.namespace, view.spec)  # which may be another one by now
+        if problem is not None:
+            path, why = problem
+            raise invalid("INVALID_SOURCE", f"{path}: {why}", **{path: why})
+        answer = await self._plane.revive(ref, note_of(context))
+        if isinstance(answer, Refusal):
+            raise submissions.refused(answer)
+        return v1.RevivePipelineResponse(
+            pipeline=picture(answer.view), repeated_request=answer.repeated
+        )
+
+    async def DiscardDeadLetter(
+        self, request: v1.DiscardDeadLetterRequest, context: Context
+    ) -> v1.DiscardDeadLetterResponse:
+        """Record that a dead letter is not kept any longer."""
+        ref = pipeline_of(request.name, request.namespace)
+        answer = await self._plane.discard(ref, note_of(context))
+        if isinstance(answer, Refusal):
+            raise submissions.refused(answer)
+        return v1.DiscardDeadLetterResponse(pipeline=picture(answer))
 
     async def ScaleJob(self, request: v1.ScaleJobRequest, context: Context) -> v1.ScaleJobResponse:
         """Record that a job shall have another number of replicas."""

@@ -170,9 +170,13 @@ class PipelineCalls(ControllerCalls):
         return replace(manifest, artifacts=tuple(found), left_out=0)
 
     async def list(
-        self, states: Sequence[PipelineState] = (), *, page_size: int = 100
+        self,
+        states: Sequence[PipelineState] = (),
+        *,
+        page_size: int = 100,
+        dead_letters: bool = False,
     ) -> AsyncGenerator[view.PipelineView, None]:
-        """List pipelines, newest first, page by page.
+        """List pipelines, newest first, page by page; with `dead_letters` those that are kept as such alone.
 
         Raises:
             ShoalError: a page could not be read.
@@ -184,6 +188,7 @@ class PipelineCalls(ControllerCalls):
                 page_size=page_size,
                 page_token=token,
                 states=[PIPELINE_STATE.encode(state) for state in states],
+                dead_letters=dead_letters,
             ),
         )
         async for page in pages:
@@ -210,6 +215,29 @@ class PipelineCalls(ControllerCalls):
         """
         request = v1.FinishPipelineRequest(name=name, namespace=self.namespace)
         return await self._pipeline(self._held.pipelines.FinishPipeline, request)
+
+    async def revive(self, name: str) -> Submitted:
+        """Run the specification and the bundle of a dead letter again, as a new pipeline.
+
+        The same letter makes one pipeline, however often it is asked for.
+
+        Raises:
+            ShoalError: there is no such pipeline, or it is no dead letter.
+        """
+        answer = await self._call(
+            self._held.pipelines.RevivePipeline,
+            v1.RevivePipelineRequest(name=name, namespace=self.namespace),
+        )
+        return Submitted(decoded(decode_pipeline, answer.pipeline), answer.repeated_request)
+
+    async def discard(self, name: str) -> view.PipelineView:
+        """Let a dead letter be forgotten as other pipelines are, and return it as it is then.
+
+        Raises:
+            ShoalError: there is no such pipeline, or it is no dead letter.
+        """
+        request = v1.DiscardDeadLetterRequest(name=name, namespace=self.namespace)
+        return await self._pipeline(self._held.pipelines.DiscardDeadLetter, request)
 
     async def scale(self, name: str, job: str, replicas: int) -> view.PipelineView:
         """Change the number of replicas of a job, by its name in the specification.

@@ -150,6 +150,34 @@ SCALE_STATE_ABANDONED: ScaleState.ValueType  # 3
 """Nothing was changed."""
 Global___ScaleState: _TypeAlias = ScaleState  # noqa: Y015
 
+class _DeadLetter:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeadLetterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeadLetter.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEAD_LETTER_UNSPECIFIED: _DeadLetter.ValueType  # 0
+    """No job of it has failed for good."""
+    DEAD_LETTER_KEPT: _DeadLetter.ValueType  # 1
+    """It is kept until a person revives or discards it, or there are too many or too old ones."""
+    DEAD_LETTER_REVIVED: _DeadLetter.ValueType  # 2
+    """Another pipeline runs its specification again; this one is forgotten as others are."""
+    DEAD_LETTER_DISCARDED: _DeadLetter.ValueType  # 3
+    """A person is done with it; it is forgotten as others are."""
+
+class DeadLetter(_DeadLetter, metaclass=_DeadLetterEnumTypeWrapper):
+    """Whether a pipeline is a dead letter: a job of it has used up its attempts."""
+
+DEAD_LETTER_UNSPECIFIED: DeadLetter.ValueType  # 0
+"""No job of it has failed for good."""
+DEAD_LETTER_KEPT: DeadLetter.ValueType  # 1
+"""It is kept until a person revives or discards it, or there are too many or too old ones."""
+DEAD_LETTER_REVIVED: DeadLetter.ValueType  # 2
+"""Another pipeline runs its specification again; this one is forgotten as others are."""
+DEAD_LETTER_DISCARDED: DeadLetter.ValueType  # 3
+"""A person is done with it; it is forgotten as others are."""
+Global___DeadLetter: _TypeAlias = DeadLetter  # noqa: Y015
+
 @_typing.final
 class Scale(_message.Message):
     """A change of the number of replicas of a job."""
@@ -260,6 +288,9 @@ class Pipeline(_message.Message):
     SCALES_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     CREATOR_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_FIELD_NUMBER: _builtins.int
+    REVIVED_FROM_FIELD_NUMBER: _builtins.int
+    REVIVED_BY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pipelines/{pipeline}`."""
     namespace: _builtins.str
@@ -274,6 +305,12 @@ class Pipeline(_message.Message):
     """Id of the final event, once the pipeline has ended."""
     creator: _builtins.str
     """The identity that submitted it: `submitter/ann`, `gateway/web for ann`; empty in a cluster without identity."""
+    dead_letter: Global___DeadLetter.ValueType
+    """Whether it is kept for a person, as a job of it has failed for good."""
+    revived_from: _builtins.str
+    """Id of the pipeline whose specification this one runs again; empty for one that was submitted."""
+    revived_by: _builtins.str
+    """Id of the pipeline that runs its specification again, once it was revived."""
     @_builtins.property
     def spec(self) -> _spec_pb2.PipelineSpec:
         """What was asked for."""
@@ -319,10 +356,13 @@ class Pipeline(_message.Message):
         scales: _abc.Iterable[Global___Scale] | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         creator: _builtins.str = ...,
+        dead_letter: Global___DeadLetter.ValueType = ...,
+        revived_from: _builtins.str = ...,
+        revived_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "finish_time", b"finish_time", "reason", b"reason", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "end_time", b"end_time", "final_event_id", b"final_event_id", "finish_time", b"finish_time", "id", b"id", "jobs", b"jobs", "name", b"name", "namespace", b"namespace", "reason", b"reason", "revision", b"revision", "scales", b"scales", "spec", b"spec", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "dead_letter", b"dead_letter", "end_time", b"end_time", "final_event_id", b"final_event_id", "finish_time", b"finish_time", "id", b"id", "jobs", b"jobs", "name", b"name", "namespace", b"namespace", "reason", b"reason", "revision", b"revision", "revived_by", b"revived_by", "revived_from", b"revived_from", "scales", b"scales", "spec", b"spec", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,6 +65,16 @@ class PipelinesServiceStub:
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.FinishPipelineRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.FinishPipelineResponse.FromString,
                 _registered_method=True)
+        self.RevivePipeline = channel.unary_unary(
+                '/shoal.v1.PipelinesService/RevivePipeline',
+                request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.RevivePipelineRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.RevivePipelineResponse.FromString,
+                _registered_method=True)
+        self.DiscardDeadLetter = channel.unary_unary(
+                '/shoal.v1.PipelinesService/DiscardDeadLetter',
+                request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.DiscardDeadLetterRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.DiscardDeadLetterResponse.FromString,
+                _registered_method=True)
         self.ScaleJob = channel.unary_unary(
                 '/shoal.v1.PipelinesService/ScaleJob',
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ScaleJobRequest.SerializeToString,
@@ -163,6 +173,20 @@ class PipelinesServiceServicer:
 
     def FinishPipeline(self, request, context):
         """Asks the sources of a pipeline to end, so that it ends with its results; returns once that is recorded. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevivePipeline(self, request, context):
+        """Runs the specification of a dead letter again, as a new pipeline; returns that, also when it is asked for again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardDeadLetter(self, request, context):
+        """Lets a dead letter be forgotten as other pipelines are. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -279,6 +303,16 @@ def add_PipelinesServiceServicer_to_server(servicer, server):
                     servicer.FinishPipeline,
                     request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.FinishPipelineRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.FinishPipelineResponse.SerializeToString,
+            ),
+            'RevivePipeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevivePipeline,
+                    request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.RevivePipelineRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.RevivePipelineResponse.SerializeToString,
+            ),
+            'DiscardDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardDeadLetter,
+                    request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.DiscardDeadLetterRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.DiscardDeadLetterResponse.SerializeToString,
             ),
             'ScaleJob': grpc.unary_unary_rpc_method_handler(
                     servicer.ScaleJob,
@@ -499,6 +533,60 @@ class PipelinesService:
             '/shoal.v1.PipelinesService/FinishPipeline',
             shoal_dot_v1_dot_pipelines__service__pb2.FinishPipelineRequest.SerializeToString,
             shoal_dot_v1_dot_pipelines__service__pb2.FinishPipelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevivePipeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoal.v1.PipelinesService/RevivePipeline',
+            shoal_dot_v1_dot_pipelines__service__pb2.RevivePipelineRequest.SerializeToString,
+            shoal_dot_v1_dot_pipelines__service__pb2.RevivePipelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoal.v1.PipelinesService/DiscardDeadLetter',
+            shoal_dot_v1_dot_pipelines__service__pb2.DiscardDeadLetterRequest.SerializeToString,
+            shoal_dot_v1_dot_pipelines__service__pb2.DiscardDeadLetterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,6 +28,10 @@ class PipelinesServiceStub:
     """Asks for the end of a pipeline; returns at once."""
     FinishPipeline: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.FinishPipelineRequest, _pipelines_service_pb2.FinishPipelineResponse]
     """Asks the sources of a pipeline to end, so that it ends with its results; returns once that is recorded. Idempotent."""
+    RevivePipeline: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.RevivePipelineRequest, _pipelines_service_pb2.RevivePipelineResponse]
+    """Runs the specification of a dead letter again, as a new pipeline; returns that, also when it is asked for again."""
+    DiscardDeadLetter: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.DiscardDeadLetterRequest, _pipelines_service_pb2.DiscardDeadLetterResponse]
+    """Lets a dead letter be forgotten as other pipelines are. Idempotent."""
     ScaleJob: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.ScaleJobRequest, _pipelines_service_pb2.ScaleJobResponse]
     """Changes the number of replicas of a running job without losing, repeating or reordering a record.
     Returns once that is recorded; Pipeline.scales says how it goes on.
@@ -105,6 +109,22 @@ class PipelinesServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_pipelines_service_pb2.FinishPipelineRequest, _abc.Awaitable[_pipelines_service_pb2.FinishPipelineResponse]],
     ) -> _abc.Awaitable[_pipelines_service_pb2.FinishPipelineResponse]:
         """Asks the sources of a pipeline to end, so that it ends with its results; returns once that is recorded. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def RevivePipeline(
+        self,
+        request: _pipelines_service_pb2.RevivePipelineRequest,
+        context: _aio.ServicerContext[_pipelines_service_pb2.RevivePipelineRequest, _abc.Awaitable[_pipelines_service_pb2.RevivePipelineResponse]],
+    ) -> _abc.Awaitable[_pipelines_service_pb2.RevivePipelineResponse]:
+        """Runs the specification of a dead letter again, as a new pipeline; returns that, also when it is asked for again."""
+
+    @_abc_1.abstractmethod
+    def DiscardDeadLetter(
+        self,
+        request: _pipelines_service_pb2.DiscardDeadLetterRequest,
+        context: _aio.ServicerContext[_pipelines_service_pb2.DiscardDeadLetterRequest, _abc.Awaitable[_pipelines_service_pb2.DiscardDeadLetterResponse]],
+    ) -> _abc.Awaitable[_pipelines_service_pb2.DiscardDeadLetterResponse]:
+        """Lets a dead letter be forgotten as other pipelines are. Idempotent."""
 
     @_abc_1.abstractmethod
     def ScaleJob(

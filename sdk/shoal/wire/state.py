@@ -23,6 +23,7 @@ from shoal.wire.fields import WireError
 
 JOB_STATE = enumeration(model.JobState, pipeline_pb2.JobState, "state")
 PIPELINE_STATE = enumeration(model.PipelineState, pipeline_pb2.PipelineState, "state")
+DEAD_LETTER = enumeration(model.DeadLetter, pipeline_pb2.DeadLetter, "dead_letter")
 SCALE_STATE = enumeration(model.ScaleState, pipeline_pb2.ScaleState, "state", "state of a scale")
 MEMBER_STATE = enumeration(model.MemberState, nodes_service_pb2.MemberState, "state")
 LOG_STREAM = enumeration(view.LogStream, pipelines_service_pb2.LogStream, "stream")

@@ -86,6 +86,7 @@ encode_pipeline, decode_pipeline = codec(
     reason=one(state.REASON),
     jobs=each(JOB),
     scales=each(_SCALE),
+    dead_letter=one(state.DEAD_LETTER),
 )
 encode_node, decode_node = codec(
     view.NodeView,

@@ -104,6 +104,7 @@ def test_each_type_has_the_fields_that_are_told() -> None:
     desk.fail(badly, "main")
     desk.cancel(ended)
     desk.observe(ended, "main", JobState.CANCELLED)
+    desk.post(lambda call: events.Discard(call, badly))
     rows = desk.outbox()
     desk.leave()
     again = desk.submit(single("again", retry=Retry(attempts=2)))

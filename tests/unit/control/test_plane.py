@@ -527,8 +527,11 @@ class BreakableStore:
         *,
         before: int = 0,
         after: int = 0,
+        dead: bool = False,
     ) -> Sequence[tuple[int, PipelineRef]]:
-        return await self._store.page(namespace, states, limit, before=before, after=after)
+        return await self._store.page(
+            namespace, states, limit, before=before, after=after, dead=dead
+        )
 
     async def commit(self, rows: Sequence[Row]) -> None:
         self._check()
