@@ -253,8 +253,12 @@ def pipeline_event(pipeline: PipelineRecord, time: datetime) -> OutboxRow:
 
 
 def letter_discarded(ref: PipelineRef, why: str, time: datetime) -> OutboxRow:
-    """An event that says that a dead letter is not kept any longer, and why."""
-    return _event(ref, "pipeline", "discarded", PIPELINE_EPOCH, time, {"message": why})
+    """An event that says that a dead letter is not kept any longer, and why.
+
+    Its subject is the letter: the last event of the pipeline stays its final one.
+    """
+    row = _event(ref, "pipeline", "discarded", PIPELINE_EPOCH, time, {"message": why})
+    return replace(row, subject=f"{ref.name}/dead-letter")
 
 
 def scale_event(scale: ScaleRow, time: datetime) -> OutboxRow:

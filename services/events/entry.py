@@ -20,6 +20,7 @@ _ENDS: Final = (
     ".cancelled",
     ".left",
     ".forgotten",
+    ".discarded",
     ".called",
     ".refused",
 )

@@ -114,7 +114,7 @@ def test_a_letter_that_is_discarded_is_forgotten_as_others_are() -> None:
     desk.pass_time(0.25)
     assert desk.remembered() == letters[1:]
     told = [row.subject for row in desk.events() if row.type == "shoal.pipeline.discarded"]
-    assert told == [letter.name for letter in letters[:2]]
+    assert told == [f"{letter.name}/dead-letter" for letter in letters[:2]]
 
 
 def test_too_many_or_too_old_letters_go_the_first_to_die_first_and_that_is_told() -> None:
