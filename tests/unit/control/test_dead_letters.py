@@ -35,15 +35,15 @@ def test_what_failed_is_kept_when_other_ended_pipelines_are_forgotten() -> None:
     desk = Desk(MachineConfig(pipelines_ended_max=1, ended_in_memory=0))
     desk.dial_all("n1")
     letter = dead(desk)
-    for number in range(3):
-        ref = desk.submit(single(f"p{number}"))
+    others = [desk.submit(single(f"p{number}")) for number in range(3)]
+    for ref in others:
         desk.succeed(ref, "main")
     desk.pass_time(0.25)
-    assert desk.remembered() == [letter, ref]
+    assert desk.remembered() == [letter, others[-1]]
     desk.start()
     desk.dial_all("n1")
     desk.pass_time(0.25)
-    assert desk.remembered() == [letter, ref]
+    assert desk.remembered() == [letter, others[-1]]
     job = desk.job(letter, "main")
     assert job.attempts[-1].reason.message == "it said so"
 
