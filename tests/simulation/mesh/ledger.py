@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from control.core import rows
-from shoal.model import JobState, ReasonCode, ScaleState
+from shoal.model import DeadLetter, JobState, PipelineState, ReasonCode, ScaleState
 from shoal.names import AttemptRef, JobRef, PipelineRef, parse_attempt
 from shoal.session.assignment import Goal
 from shoal.session.lane import Lane
@@ -114,6 +114,9 @@ class Ledger:
                     self.specs[ref] = row.spec
                 case rows.PipelineRow(ref, state):
                     self.trace.note("pipeline", ref.name, state.name)
+                    letter = row.dead_letter is DeadLetter.KEPT
+                    dead = state is PipelineState.FAILED
+                    self.check(letter == dead, "1:", ref.name, "failed, and is no dead letter")
                     self.states[ref.name] = state.name
                     if row.final_event_id:
                         known = self.finals.setdefault(ref, row.final_event_id)
