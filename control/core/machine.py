@@ -41,12 +41,12 @@ from control.core import events, outbox_rows
 from control.core.answers import Refusal
 from control.core.change_set import ChangeSet
 from control.core.dashboard import Dashboard
-from control.core.dead_letters import DeadLetters
 from control.core.effects import AnswerValue, Effect, Taken
 from control.core.errors import ControlError
 from control.core.gossip import GossipVerdicts
 from control.core.identities import Identities
 from control.core.job_news import JobNews
+from control.core.letter_office import LetterOffice
 from control.core.loading import Loading
 from control.core.machine_config import MachineConfig
 from control.core.memory import Memory
@@ -134,7 +134,7 @@ class ControlMachine:
         self._submissions = Submissions(
             situation, sources, scales, outcomes, memory, loaded.next_position
         )
-        self._letters = DeadLetters(situation, self._submissions.revive)
+        self._letters = LetterOffice(situation, self._submissions.revive)
         self.identities = Identities(situation)
         self.identities.load(loaded)
         Loading(situation, sources, placement, scales, outcomes, gossip, memory).load(loaded)

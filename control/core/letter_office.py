@@ -37,7 +37,7 @@ Submit = Callable[[Submission, events.Revive], Taken | Refusal]
 
 
 @dataclass(eq=False)
-class DeadLetters(MachinePart):
+class LetterOffice(MachinePart):
     """Revives, discards and forgets dead letters."""
 
     _submit: Submit
