@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
+from edge_agent.bundles.local_pieces import PieceLists
 from edge_agent.download import ChecksumError, Downloader
 from edge_agent.file_copy import copy_file
 from edge_agent.long_work import LongWork, Steps
@@ -45,6 +46,7 @@ class ContentCache:
         self._what = what
         self._folder = folder / "sha256"
         self._downloader = downloader
+        self._lists = PieceLists(self._folder, downloader)
         self._bytes_max = bytes_max
         # One at a time for a digest; a lock goes with the last one that holds it or waits for it.
         self._locks = WeakValueDictionary[str, asyncio.Lock]()
@@ -56,7 +58,13 @@ class ContentCache:
 
     @contextlib.asynccontextmanager
     async def borrow(
-        self, digest: str, url: str, name: str = "", waiting: Callable[[str], None] = lambda _: None
+        self,
+        digest: str,
+        url: str,
+        name: str = "",
+        waiting: Callable[[str], None] = lambda _: None,
+        *,
+        pieces_url: str = "",
     ) -> AsyncIterator[Path]:
         """Lend a file out; it is fetched if it is not here, by one of the tasks that want it.
 
@@ -65,6 +73,7 @@ class ContentCache:
             url: where it is.
             name: what people call it; its digest otherwise.
             waiting: hears for what it waits.
+            pieces_url: where the list of its pieces is, by which what others here have is not fetched.
 
         Raises:
             ChecksumError: what came is not what was asked for.
@@ -77,7 +86,7 @@ class ContentCache:
                 what = name or f"{self._what} {digest[:12]}"
                 waiting(f"{what} is being fetched for another attempt here, until that one has it")
                 async with self._locks.setdefault(digest, asyncio.Lock()):
-                    await self._fetch(digest, url, path, what, waiting)
+                    await self._fetch(digest, url, path, what, waiting, pieces_url)
             os.utime(path)
             yield path
         finally:
@@ -144,13 +153,25 @@ class ContentCache:
         return size <= self._bytes_max and disk.free - size >= disk.total // _FREE_SHARE
 
     async def _fetch(
-        self, digest: str, url: str, path: Path, name: str, waiting: Callable[[str], None]
+        self,
+        digest: str,
+        url: str,
+        path: Path,
+        name: str,
+        waiting: Callable[[str], None],
+        pieces_url: str,
     ) -> None:
         if _is_here(path):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        fetched = await self._downloader.fetch(url, path, sha256=digest, what=name, waiting=waiting)
-        said = fields(what=self._what, digest=digest, size_bytes=fetched.size_bytes)
+        here = await self._lists.find(digest, pieces_url, waiting) if pieces_url else None
+        fetched = await self._downloader.fetch(
+            url, path, sha256=digest, what=name, waiting=waiting, here=here
+        )
+        copied = 0 if here is None else here.copied
+        said = fields(
+            what=self._what, digest=digest, size_bytes=fetched.size_bytes, copied_bytes=copied
+        )
         LOG.info("fetched", extra=said)
         await asyncio.to_thread(self._evict)
 
@@ -174,6 +195,7 @@ class ContentCache:
                 total -= size
                 said = fields(what=self._what, digest=path.name, size_bytes=size)
                 LOG.info("evicted", extra=said)
+        self._lists.forget({path.name for _, _, path in kept if path.exists()} | set(self._lent))
 
 
 def _is_here(path: Path) -> bool:

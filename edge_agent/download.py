@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from edge_agent.web_sessions import WebSessions
 from services.runtime.log import fields
@@ -55,6 +55,23 @@ class Fetched:
 
     size_bytes: int
     sha256: str
+
+
+class PartsHere(Protocol):
+    """Parts of a file that lie on this node already."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the whole file."""
+        ...
+
+    def read(self, begin: int) -> bytes:
+        """Return what is here from byte `begin` on; nothing where it has to be fetched."""
+        ...
+
+    def missing_until(self, begin: int) -> int:
+        """Return where what has to be fetched from byte `begin` on ends."""
+        ...
 
 
 class _TransientError(Exception):
@@ -91,6 +108,8 @@ class Downloader:
         sha256: str = "",
         what: str = "",
         waiting: Callable[[str], None] = lambda _: None,
+        here: PartsHere | None = None,
+        patience_seconds: float = 0.0,
     ) -> Fetched:
         """Fetch `url` into `path`; what an earlier try left in `path`.part is used where it can be.
 
@@ -100,19 +119,22 @@ class Downloader:
             sha256: what its bytes have to be, in hex; empty for whatever comes.
             what: what people call it; the name of `path` otherwise.
             waiting: hears what is fetched, why it has to be tried again, and until when it is.
+            here: what needs not be fetched of it, for a file with a `sha256`.
+            patience_seconds: how long to go on without a new byte, if not as long as always.
 
         Raises:
             ChecksumError: the bytes that came are not those of `sha256`.
             FetchError: the server refuses, or was away for too long.
         """
         part = beside(path, ".part")
-        transfer = _Transfer(url, part, keep=bool(sha256))
+        transfer = _Transfer(url, part, keep=bool(sha256), here=here)
+        patience = patience_seconds or self.patience_seconds
         await transfer.begin()
         failures = 0
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self.patience_seconds
+        give_up_at = loop.time() + patience
         fetching = f"fetching {what or path.name} from {_plain(url)}"
-        waiting(f"{fetching}, given up after {self.patience_seconds:g} s without a byte")
+        waiting(f"{fetching}, given up after {patience:g} s without a byte")
         while True:
             before = transfer.received
             try:
@@ -127,11 +149,11 @@ class Downloader:
                     raise FetchError(f"{_plain(url)} cannot be had: {hopeless}") from error
                 if transfer.received > before:
                     failures = 0
-                    give_up_at = loop.time() + self.patience_seconds
+                    give_up_at = loop.time() + patience
                 failures += 1
                 if loop.time() >= give_up_at:
                     raise FetchError(
-                        f"{_plain(url)} was away for {self.patience_seconds:g} s: {_say(error)}"
+                        f"{_plain(url)} was away for {patience:g} s: {_say(error)}"
                     ) from error
                 LOG.info(
                     "a download is tried again",
@@ -144,8 +166,8 @@ class Downloader:
             )
             await asyncio.sleep(delay)
         fetched = await asyncio.to_thread(transfer.finish, path, sha256)
-        if fetched is None and transfer.resumed:
-            # What lay here from an earlier try may have been what was wrong.
+        if fetched is None and (transfer.resumed or transfer.here is not None):
+            # What lay here, from an earlier try or from others, may have been what was wrong.
             return await self.fetch(url, path, sha256=sha256, what=what, waiting=waiting)
         if fetched is None:
             raise ChecksumError(
@@ -156,10 +178,20 @@ class Downloader:
         return fetched
 
     async def _attempt(self, transfer: _Transfer) -> None:
+        while await asyncio.to_thread(transfer.fill):
+            before = transfer.received
+            await self._get(transfer)
+            if transfer.received == before and not transfer.whole:
+                raise _TransientError("nothing of the range came that was asked for")
+
+    async def _get(self, transfer: _Transfer) -> None:
+        """Make one request, for all that is missing or for a range of it."""
         headers: dict[str, str] = {}
-        if transfer.received:
-            headers["Range"] = f"bytes={transfer.received}-"
-            if transfer.etag:
+        end = transfer.end()
+        if transfer.received or end is not None:
+            last = "" if end is None else end - 1
+            headers["Range"] = f"bytes={transfer.received}-{last}"
+            if transfer.etag and transfer.received:
                 headers["If-Range"] = transfer.etag
         session = await self.web.toward(transfer.url)
         import aiohttp  # noqa: PLC0415 - see WebSessions
@@ -174,11 +206,12 @@ class Downloader:
             auto_decompress=False,
             ssl=self.tls.context(),
         ) as response:
-            if response.status == 416 and transfer.received:
+            if response.status == 416 and "Range" in headers:
                 # Nothing is left to send, or the file is shorter now: the hash will tell which.
                 if not transfer.is_whole(response.headers.get("Content-Range", "")):
                     await asyncio.to_thread(transfer.restart)
                     raise _TransientError("the file is shorter than what was fetched before")
+                transfer.whole = True
                 return
             if response.status in _TRANSIENT:
                 raise _TransientError(f"status {response.status}")
@@ -188,19 +221,26 @@ class Downloader:
                     f"{_plain(transfer.url)} answers {response.status} {response.reason or ''}: "
                     f"{' '.join(text.split())[:200]}"
                 )
-            if response.status == 200 and transfer.received:
-                await asyncio.to_thread(transfer.restart)
+            if response.status == 200:
+                end = None  # the whole file comes, whatever was asked for
+                if transfer.received:
+                    await asyncio.to_thread(transfer.restart)
             transfer.etag = response.headers.get("ETag", "")
             async for chunk in response.content.iter_chunked(_PIECE_BYTES):
-                await asyncio.to_thread(transfer.append, chunk)
+                left = len(chunk) if end is None else end - transfer.received
+                await asyncio.to_thread(transfer.append, chunk[:left])
+        if end is None:
+            transfer.whole = True
 
 
 class _Transfer:
     """One file on its way: what has come, and its hash so far."""
 
-    def __init__(self, url: str, part: Path, *, keep: bool) -> None:
+    def __init__(self, url: str, part: Path, *, keep: bool, here: PartsHere | None = None) -> None:
         self.url = url
         self.part = part
+        self.here = here
+        self.whole = False
         self.received = 0
         self.etag = ""
         self.resumed = False
@@ -222,6 +262,23 @@ class _Transfer:
                 self.digest.update(chunk)
                 self.received += len(chunk)
 
+    def fill(self) -> bool:
+        """Take what is here already from where the file ends; say whether more has to be fetched."""
+        if self.whole:
+            return False
+        if self.here is None:
+            return True
+        while data := self.here.read(self.received):
+            self.append(data)
+        return self.received < self.here.size_bytes
+
+    def end(self) -> int | None:
+        """Where the next range ends; None if it goes to the end of the file."""
+        if self.here is None:
+            return None
+        end = self.here.missing_until(self.received)
+        return None if end >= self.here.size_bytes else end
+
     def append(self, chunk: bytes) -> None:
         """Keep some more bytes."""
         with self.part.open("ab") as file:
@@ -234,6 +291,8 @@ class _Transfer:
         self.part.unlink(missing_ok=True)
         self.received = 0
         self.resumed = False
+        self.whole = False
+        self.here = None  # what is served is not what was listed
         self.digest = hashlib.sha256()
 
     def is_whole(self, content_range: str) -> bool:

@@ -50,7 +50,10 @@ class FolderWorkbench:
                 flat = assignment.job.layout is Layout.FLAT
                 digest = assignment.bundle_digest
                 async with self._tools.bundles.borrow(
-                    digest, assignment.bundle_url, waiting=waiting
+                    digest,
+                    assignment.bundle_url,
+                    waiting=waiting,
+                    pieces_url=assignment.bundle_pieces_url,
                 ) as archive:
                     waiting(f"bundle {digest[:12]} is being laid out, until all of it is")
                     await self._tools.work.run(lay_out(archive, self._folder.work, flat=flat))

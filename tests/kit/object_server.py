@@ -22,6 +22,8 @@ class ObjectServer:
         """Answer 503 to everything."""
         self.refuse_puts = 0
         """Answer 403 to this many PUTs, as for an address that has expired."""
+        self.no_ranges = False
+        """Answer with the whole object, whatever part is asked for."""
         self.cut_at: int | None = None
         """Break the next answer after this many bytes."""
         self._runner: web.AppRunner | None = None
@@ -62,16 +64,19 @@ class ObjectServer:
         if data is None:
             return web.Response(status=404, text="no such object")
         start = 0
-        wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        end = len(data)
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+        if self.no_ranges:
+            wanted = None
         if wanted:
             self.ranges.append(wanted[0])
             start = int(wanted[1])
+            end = min(end, int(wanted[2]) + 1) if wanted[2] else end
             if start >= len(data):
                 return web.Response(status=416, headers={"Content-Range": f"bytes */{len(data)}"})
         response = web.StreamResponse(status=206 if wanted else 200)
-        response.content_length = len(data) - start
+        response.content_length = end - start
         await response.prepare(request)
-        end = len(data)
         cut, self.cut_at = self.cut_at, None
         if cut is not None:
             end = min(end, start + cut)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 
-from control.front.object_key import bundle_key
+from control.front.object_key import bundle_key, pieces_key
 from control.front.source_rule import SourceRule
 from services.archive.artifact_key import artifact_key
 from services.archive.key import InvalidKeyError
@@ -42,6 +42,14 @@ class Addresses:
             return ""
         return await self._store.presign_get(
             bundle_key(digest), expires_seconds=self._expires_seconds
+        )
+
+    async def bundle_pieces_url(self, digest: str) -> str:
+        """Return where the list of a bundle's pieces would be; empty without a digest."""
+        if not digest:
+            return ""
+        return await self._store.presign_get(
+            pieces_key(digest), expires_seconds=self._expires_seconds
         )
 
     async def file_urls(self, assignment: Assignment) -> Mapping[str, str]:

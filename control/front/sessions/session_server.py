@@ -491,6 +491,7 @@ class SessionServer:
             replace(
                 assignment,
                 bundle_url=await self._addresses.bundle_url(assignment.bundle_digest),
+                bundle_pieces_url=await self._addresses.bundle_pieces_url(assignment.bundle_digest),
                 file_urls=await self._addresses.file_urls(assignment),
             )
             for assignment in desired.assignments

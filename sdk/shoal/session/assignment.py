@@ -22,9 +22,10 @@ class Goal(enum.IntEnum):
 class Assignment:
     """An attempt that should exist on a node; all but goal, lanes and addresses never changes.
 
-    `bundle_url` and `file_urls` (by the name of the file input) are addresses that are good for a
-    while: they are filled in as the assignment is sent. `replacement` says that an earlier attempt
-    of the job may have sent records. With `tells_stages` observations name the stages before the start.
+    `bundle_url`, `bundle_pieces_url` (of the list of its pieces) and `file_urls` (by the name of the
+    file input) are addresses that are good for a while: they are filled in as the assignment is sent.
+    `replacement` says that an earlier attempt of the job may have sent records. With `tells_stages`
+    observations name the stages before the start.
     """
 
     ref: AttemptRef
@@ -33,6 +34,7 @@ class Assignment:
     replicas: int = 1
     bundle_digest: str = ""
     bundle_url: str = ""
+    bundle_pieces_url: str = ""
     file_urls: Mapping[str, str] = field(default_factory=no_strings)
     goal: Goal = Goal.RUN
     lanes: tuple[Lane, ...] = ()

@@ -904,6 +904,7 @@ class Assignment(_message.Message):
     REPLACEMENT_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
     TELLS_STAGES_FIELD_NUMBER: _builtins.int
+    BUNDLE_PIECES_URL_FIELD_NUMBER: _builtins.int
     replica: _builtins.int
     """Which replica, from 0."""
     bundle_digest: _builtins.str
@@ -918,6 +919,8 @@ class Assignment(_message.Message):
     """Replicas of the job."""
     tells_stages: _builtins.bool
     """Whether the agent says which stages it reaches (`AttemptObserved.stages`). Only for an agent with the feature `stages`."""
+    bundle_pieces_url: _builtins.str
+    """Where to fetch the list of its pieces, as in FindMissingPieces; there may be none at that address."""
     @_builtins.property
     def ref(self) -> Global___AttemptRef:
         """Which attempt."""
@@ -948,10 +951,11 @@ class Assignment(_message.Message):
         replacement: _builtins.bool = ...,
         replicas: _builtins.int = ...,
         tells_stages: _builtins.bool = ...,
+        bundle_pieces_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "ref", b"ref"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "bundle_url", b"bundle_url", "file_urls", b"file_urls", "goal", b"goal", "job", b"job", "lanes", b"lanes", "ref", b"ref", "replacement", b"replacement", "replica", b"replica", "replicas", b"replicas", "tells_stages", b"tells_stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "bundle_pieces_url", b"bundle_pieces_url", "bundle_url", b"bundle_url", "file_urls", b"file_urls", "goal", b"goal", "job", b"job", "lanes", b"lanes", "ref", b"ref", "replacement", b"replacement", "replica", b"replica", "replicas", b"replicas", "tells_stages", b"tells_stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

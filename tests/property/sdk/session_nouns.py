@@ -77,6 +77,7 @@ ASSIGNMENTS = drawn(
     replicas=COUNTS,
     bundle_digest=specs.MAYBE_HASHES,
     bundle_url=TEXT,
+    bundle_pieces_url=TEXT,
     file_urls=specs.MAPPINGS,
     goal=st.sampled_from(Goal),
     lanes=specs.tuples(LANES),
