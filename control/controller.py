@@ -34,6 +34,7 @@ from control.front.bundles.known_pieces import KnownPieces
 from control.front.bundles.piece_uploads import PieceUploads
 from control.front.bundles.sent_pieces import SentPieces
 from control.front.control_plane import ControlPlane
+from control.front.folder_listings import FolderListings
 from control.front.lane_tickets import LaneTickets
 from control.front.log_folder import LogFolder
 from control.front.members import GossipMembers
@@ -228,6 +229,9 @@ class Controller:
                             publishing,
                             self._source_rule(),
                             uploads,
+                            FolderListings(
+                                archive.store, sources, self._source_rule(), plane.shown
+                            ),
                             url_expires_seconds=config.url_expires_seconds,
                         ),
                         NodesService(plane, members),

@@ -30,6 +30,7 @@ from edge_agent.environments.package_index import installer_environ, pip_files
 from edge_agent.environments.package_store import PackageStore
 from edge_agent.facts.reader import FactsReader
 from edge_agent.file_inputs import FileInputs
+from edge_agent.folder_inputs import FolderInputs
 from edge_agent.folder_workshop import FolderWorkshop
 from edge_agent.found_controllers import found_controllers
 from edge_agent.joining import TOKEN_VARIABLE, Joining
@@ -242,6 +243,7 @@ class Agent:
             environ=process.environ,
             bundles=bundles,
             inputs=FileInputs(inputs, downloader),
+            folders=FolderInputs(inputs, downloader),
             environments=environments,
             uploader=Uploader(web, chance=process.rng.random, tls=tls),
             work=work,

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, Final, assert_never
 
+from edge_agent.address_requests import AddressRequests
 from edge_agent.agent_process import AgentProcess
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
 from edge_agent.attempt_services import AttemptServices
@@ -50,6 +51,7 @@ from shoal.names import AttemptRef
 from shoal.node_facts import NO_FACTS, NodeFacts
 from shoal.protocol_version import SESSION
 from shoal.session.feature import Feature
+from shoal.session.folder_files import FilesGranted
 from shoal.session.log_piece import LogPiece
 from shoal.session.messages import (
     WELL,
@@ -137,6 +139,7 @@ class AgentShell:
                 links.identity, self._say, self._streams.say_trust, links.take_gossip_keys
             )
         )
+        self._addresses = AddressRequests(self._say)
         self._services = AttemptServices(
             attempts=config.state / "attempts",
             journal=self._journal,
@@ -149,6 +152,7 @@ class AgentShell:
             post=self._attempts_driver.post,
             say=self._say,
             hint=lambda message: self._session_driver.offer(Say(message)),
+            ask=self._addresses.ask,
         )
         self._shells: dict[AttemptRef, AttemptShell] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -464,6 +468,7 @@ class AgentShell:
                 self._note_controller()
                 self._logs.session_opened()
                 self._spawn(self._streams.say_again())
+                self._spawn(self._addresses.say_again())
                 await self._attempts_driver.post(events.SessionOpened())
             case session_effects.Closed(reason):
                 LOG.warning("session closed", extra=fields(reason=reason))
@@ -513,6 +518,7 @@ class AgentShell:
         self,
         message: Desired
         | UploadsGranted
+        | FilesGranted
         | Refused
         | Fenced
         | Trust
@@ -527,6 +533,8 @@ class AgentShell:
                 )
             case UploadsGranted():
                 await self._attempts_driver.post(message)
+            case FilesGranted():
+                self._addresses.take(message)
             case Refused(ref, reason, text):
                 LOG.warning(
                     "the controller refused", extra=fields(reason=reason, message=text, ref=ref)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.address_requests import Ask
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.attempts.events import AttemptsEvent
 from edge_agent.keeper_link import KeeperLink
@@ -21,7 +22,7 @@ class AttemptServices:
     """The parts that attempts share, and the two ways out: to the machine and to the controller.
 
     `attempts` is the folder that holds theirs, `wall` seconds since the epoch. `say` waits for room
-    on its way to the controller, `hint` drops what finds none.
+    on its way to the controller, `hint` drops what finds none, `ask` asks it for addresses.
     """
 
     attempts: Path
@@ -35,6 +36,7 @@ class AttemptServices:
     post: Callable[[AttemptsEvent], Awaitable[None]]
     say: Callable[[FromAgent], Awaitable[None]]
     hint: Callable[[FromAgent], bool]
+    ask: Ask
 
     def folder(self, ref: AttemptRef) -> AttemptFolder:
         """Where an attempt lives."""

@@ -51,6 +51,8 @@ class ContentCache:
         # One at a time for a digest; a lock goes with the last one that holds it or waits for it.
         self._locks = WeakValueDictionary[str, asyncio.Lock]()
         self._lent: dict[str, int] = {}
+        # No less than what is here; counted again where that may be too much. None before the first time.
+        self._bytes_at_most: int | None = None
 
     def digests(self) -> tuple[str, ...]:
         """Everything that is here."""
@@ -140,7 +142,7 @@ class ContentCache:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 if (yield from copy_file(path, unfinished)) == digest:
                     unfinished.replace(kept)
-                    self._evict()
+                    self._grown(kept.stat().st_size)
         except OSError as error:
             # It was meant for another time; for this one the file is there.
             LOG.warning("not kept", extra=fields(what=self._what, digest=digest, error=error))
@@ -173,7 +175,15 @@ class ContentCache:
             what=self._what, digest=digest, size_bytes=fetched.size_bytes, copied_bytes=copied
         )
         LOG.info("fetched", extra=said)
-        await asyncio.to_thread(self._evict)
+        await asyncio.to_thread(self._grown, fetched.size_bytes)
+
+    def _grown(self, size_bytes: int) -> None:
+        """Let the oldest go where there may be too much; a folder input brings thousands of files."""
+        if self._bytes_at_most is not None:
+            self._bytes_at_most += size_bytes
+            if self._bytes_at_most <= self._bytes_max:
+                return
+        self._evict()
 
     def _evict(self) -> None:
         kept = sorted(
@@ -196,6 +206,7 @@ class ContentCache:
                 said = fields(what=self._what, digest=path.name, size_bytes=size)
                 LOG.info("evicted", extra=said)
         self._lists.forget({path.name for _, _, path in kept if path.exists()} | set(self._lent))
+        self._bytes_at_most = total
 
 
 def _is_here(path: Path) -> bool:

@@ -37,6 +37,12 @@ _CHUNK_BYTES: Final = 1 << 20
 _PIECE_BYTES: Final = 128 << 10
 _READ_SECONDS: Final = 30.0
 _CONNECT_SECONDS: Final = 10.0
+_MD5_ETAG: Final = re.compile(r'"([0-9a-f]{32})"')
+_KEYED: Final = (
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-customer-algorithm",
+)
+"""Headers of objects whose ETag is no MD5, whatever it looks like."""
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LOCAL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
@@ -47,6 +53,24 @@ class FetchError(Exception):
 
 class ChecksumError(FetchError):
     """The file is not the one that was asked for."""
+
+
+class AddressRefusedError(FetchError):
+    """The server does not let this address be read: it may have been good for a while only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What a file has to be of which no SHA-256 is known: its size in bytes, its ETag as HTTP quotes it."""
+
+    size_bytes: int
+    etag: str = ""
+
+    @property
+    def md5(self) -> str:
+        """Its MD5 in hex where the ETag is one, as of objects that S3 was given in one part; else empty."""
+        found = _MD5_ETAG.fullmatch(self.etag)
+        return found[1] if found else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +130,12 @@ class Downloader:
         path: Path,
         *,
         sha256: str = "",
+        pin: Pin | None = None,
         what: str = "",
         waiting: Callable[[str], None] = lambda _: None,
         here: PartsHere | None = None,
         patience_seconds: float = 0.0,
+        received: Callable[[int], None] = lambda _: None,
     ) -> Fetched:
         """Fetch `url` into `path`; what an earlier try left in `path`.part is used where it can be.
 
@@ -117,17 +143,21 @@ class Downloader:
             url: where it is.
             path: where it goes.
             sha256: what its bytes have to be, in hex; empty for whatever comes.
+            pin: what it has to be else; None for whatever comes.
             what: what people call it; the name of `path` otherwise.
+            received: hears how many bytes are there.
             waiting: hears what is fetched, why it has to be tried again, and until when it is.
             here: what needs not be fetched of it, for a file with a `sha256`.
             patience_seconds: how long to go on without a new byte, if not as long as always.
 
         Raises:
-            ChecksumError: the bytes that came are not those of `sha256`.
+            ChecksumError: the bytes that came are not those of `sha256`, or not those of `pin`.
+            AddressRefusedError: the server does not let the address be read.
             FetchError: the server refuses, or was away for too long.
         """
         part = beside(path, ".part")
-        transfer = _Transfer(url, part, keep=bool(sha256), here=here)
+        keep = bool(sha256 or (pin and pin.etag))
+        transfer = _Transfer(url, part, pin, keep=keep, here=here)
         patience = patience_seconds or self.patience_seconds
         await transfer.begin()
         failures = 0
@@ -138,7 +168,7 @@ class Downloader:
         while True:
             before = transfer.received
             try:
-                await self._attempt(transfer)
+                await self._attempt(transfer, received)
                 break
             except _trouble() as error:
                 if isinstance(error, OSError) and error.errno in _LOCAL:
@@ -168,31 +198,35 @@ class Downloader:
         fetched = await asyncio.to_thread(transfer.finish, path, sha256)
         if fetched is None and (transfer.resumed or transfer.here is not None):
             # What lay here, from an earlier try or from others, may have been what was wrong.
-            return await self.fetch(url, path, sha256=sha256, what=what, waiting=waiting)
+            return await self.fetch(
+                url, path, sha256=sha256, pin=pin, what=what, waiting=waiting, received=received
+            )
         if fetched is None:
             raise ChecksumError(
-                f"{_plain(url)} is not what was asked for: its SHA-256 is "
-                f"{transfer.digest.hexdigest()} and should be {sha256}; "
+                f"{_plain(url)} is not what was asked for: {transfer.difference(sha256)}; "
                 "it was changed or damaged since it was stored"
             )
         return fetched
 
-    async def _attempt(self, transfer: _Transfer) -> None:
+    async def _attempt(self, transfer: _Transfer, received: Callable[[int], None]) -> None:
         while await asyncio.to_thread(transfer.fill):
             before = transfer.received
-            await self._get(transfer)
+            await self._get(transfer, received)
             if transfer.received == before and not transfer.whole:
                 raise _TransientError("nothing of the range came that was asked for")
 
-    async def _get(self, transfer: _Transfer) -> None:
+    async def _get(self, transfer: _Transfer, received: Callable[[int], None]) -> None:
         """Make one request, for all that is missing or for a range of it."""
         headers: dict[str, str] = {}
         end = transfer.end()
         if transfer.received or end is not None:
             last = "" if end is None else end - 1
             headers["Range"] = f"bytes={transfer.received}-{last}"
-            if transfer.etag and transfer.received:
-                headers["If-Range"] = transfer.etag
+        pinned = "" if transfer.pin is None else transfer.pin.etag
+        if pinned:
+            headers["If-Match"] = pinned
+        elif transfer.received and transfer.etag:
+            headers["If-Range"] = transfer.etag
         session = await self.web.toward(transfer.url)
         import aiohttp  # noqa: PLC0415 - see WebSessions
 
@@ -215,9 +249,17 @@ class Downloader:
                 return
             if response.status in _TRANSIENT:
                 raise _TransientError(f"status {response.status}")
+            found = response.headers.get("ETag", "")
+            if response.status == 412 or (response.ok and pinned and found not in {"", pinned}):
+                raise ChecksumError(
+                    f"{_plain(transfer.url)} is not what it was when the pipeline was submitted: "
+                    f"its ETag was {pinned}{f' and is {found}' if found else ''}; submit again for "
+                    "what is there now"
+                )
             if response.status not in {200, 206}:
                 text = (await response.content.read(300)).decode("utf-8", "replace")
-                raise FetchError(
+                refused = AddressRefusedError if response.status in {401, 403} else FetchError
+                raise refused(
                     f"{_plain(transfer.url)} answers {response.status} {response.reason or ''}: "
                     f"{' '.join(text.split())[:200]}"
                 )
@@ -225,10 +267,12 @@ class Downloader:
                 end = None  # the whole file comes, whatever was asked for
                 if transfer.received:
                     await asyncio.to_thread(transfer.restart)
-            transfer.etag = response.headers.get("ETag", "")
+            transfer.etag = found
+            transfer.keyed = any(name in response.headers for name in _KEYED)
             async for chunk in response.content.iter_chunked(_PIECE_BYTES):
                 left = len(chunk) if end is None else end - transfer.received
                 await asyncio.to_thread(transfer.append, chunk[:left])
+                received(transfer.received)
         if end is None:
             transfer.whole = True
 
@@ -236,15 +280,27 @@ class Downloader:
 class _Transfer:
     """One file on its way: what has come, and its hash so far."""
 
-    def __init__(self, url: str, part: Path, *, keep: bool, here: PartsHere | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        part: Path,
+        pin: Pin | None,
+        *,
+        keep: bool,
+        here: PartsHere | None = None,
+    ) -> None:
         self.url = url
         self.part = part
+        self.pin = pin
         self.here = here
         self.whole = False
         self.received = 0
         self.etag = ""
+        self.keyed = False
+        """Whether its ETag is no MD5, since a key of its store encrypts it."""
         self.resumed = False
         self.digest = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
         self._keep = keep
 
     async def begin(self) -> None:
@@ -259,8 +315,7 @@ class _Transfer:
     def _read_part(self) -> None:
         with self.part.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
-                self.digest.update(chunk)
-                self.received += len(chunk)
+                self._count(chunk)
 
     def fill(self) -> bool:
         """Take what is here already from where the file ends; say whether more has to be fetched."""
@@ -283,7 +338,17 @@ class _Transfer:
         """Keep some more bytes."""
         with self.part.open("ab") as file:
             file.write(chunk)
+        self._count(chunk)
+        if self.pin is not None and self.received > self.pin.size_bytes:
+            raise ChecksumError(
+                f"{_plain(self.url)} has more than the {self.pin.size_bytes} bytes that were listed: "
+                "it was changed since the pipeline was submitted"
+            )
+
+    def _count(self, chunk: bytes) -> None:
         self.digest.update(chunk)
+        if self.pin is not None and self.pin.md5:
+            self._md5.update(chunk)
         self.received += len(chunk)
 
     def restart(self) -> None:
@@ -294,6 +359,19 @@ class _Transfer:
         self.whole = False
         self.here = None  # what is served is not what was listed
         self.digest = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+
+    def difference(self, sha256: str) -> str:
+        """Say how it is not what it has to be; empty if it is."""
+        if sha256 and self.digest.hexdigest() != sha256:
+            return f"its SHA-256 is {self.digest.hexdigest()} and should be {sha256}"
+        if self.pin is None:
+            return ""
+        if self.received != self.pin.size_bytes:
+            return f"it has {self.received} bytes and should have {self.pin.size_bytes}"
+        if self.pin.md5 and not self.keyed and self._md5.hexdigest() != self.pin.md5:
+            return f"its MD5 is {self._md5.hexdigest()} and should be {self.pin.md5}"
+        return ""
 
     def is_whole(self, content_range: str) -> bool:
         """Whether a 416 says that the file ends exactly here (`bytes */SIZE`)."""
@@ -303,7 +381,7 @@ class _Transfer:
     def finish(self, path: Path, sha256: str) -> Fetched | None:
         """Move the file to its place; None, and nothing is left, when it is the wrong one."""
         self.part.touch()  # an empty file is a file
-        if sha256 and self.digest.hexdigest() != sha256:
+        if self.difference(sha256):
             self.part.unlink()
             return None
         with self.part.open("rb") as file:

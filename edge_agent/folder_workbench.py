@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from edge_agent.address_requests import Ask
 from edge_agent.attempt_folder import AttemptFolder
 from edge_agent.bundles.layout import BundleRefusedError, lay_out
 from edge_agent.download import FetchError
@@ -17,9 +19,12 @@ from edge_agent.uploads.collect import Collected, collect, locate
 from edge_agent.workshop_tools import WorkshopTools
 from shoal.model import Artifact
 from shoal.names import AttemptRef
+from shoal.placed_folder import FolderError, resolved
 from shoal.session.assignment import Assignment
 from shoal.session.uploads import UploadGrant
-from shoal.spec import Layout
+from shoal.spec import Job, Layout
+
+_WILD = frozenset("*?[\\")
 
 
 class FolderWorkbench:
@@ -36,6 +41,7 @@ class FolderWorkbench:
         self._folder = folder
         self._tools = tools
         self._environment = Path()
+        self._job: Job | None = None
         # What lay in the job's folder before its program; forgotten with the agent's process.
         self._before: frozenset[str] | None = None
 
@@ -57,7 +63,7 @@ class FolderWorkbench:
                 ) as archive:
                     waiting(f"bundle {digest[:12]} is being laid out, until all of it is")
                     await self._tools.work.run(lay_out(archive, self._folder.work, flat=flat))
-            await asyncio.to_thread(_make_results, self._folder)
+            await asyncio.to_thread(_make_results, self._folder, assignment.job.archive)
         except BaseException:
             # Half a bundle is of no use, and its room may be what the next attempt needs.
             with contextlib.suppress(OSError):
@@ -66,15 +72,25 @@ class FolderWorkbench:
 
     async def build(self, assignment: Assignment, progress: Callable[[str], None]) -> None:
         """Build the environment, or find it built."""
+        job = await self._resolved(assignment, progress)
+        # What tells one content of the job's folder from others.
+        contents = [assignment.bundle_digest, job.layout.value]
+        contents += (assignment.listings.get(folder.name, "") for folder in job.folders)
         self._environment = await self._tools.environments.get(
-            assignment.job.environment,
-            self._folder.work,
-            f"{assignment.bundle_digest} {assignment.job.layout.value}",
-            progress,
-            self._folder.path,
+            job.environment, self._folder.work, " ".join(contents), progress, self._folder.path
         )
 
-    async def fetch(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
+    async def _resolved(self, assignment: Assignment, waiting: Callable[[str], None]) -> Job:
+        """The job as it is run, with files of its inputs in the places of `{inputs.NAME.entry}`."""
+        if self._job is None:
+            placed = await self._tools.folders.listed(assignment, waiting)
+            try:
+                self._job = resolved(assignment.job, placed)
+            except FolderError as error:
+                raise FetchError(str(error)) from error
+        return self._job
+
+    async def fetch(self, assignment: Assignment, waiting: Callable[[str], None], ask: Ask) -> None:
         """Fetch the file inputs, each to where the job finds it."""
         for file in assignment.job.files:
             url = assignment.file_urls.get(file.name, "")
@@ -82,6 +98,15 @@ class FolderWorkbench:
                 raise FetchError(f"there is no address for the file input {file.name!r}")
             target = _place(self._folder.work, file.path)
             await self._tools.inputs.place(file, url, target, self._folder, waiting)
+        for placed in (await self._tools.folders.listed(assignment, waiting)).values():
+            await self._tools.folders.place(
+                assignment,
+                placed,
+                self._folder,
+                lambda path: _place(self._folder.work, path),
+                ask,
+                waiting,
+            )
 
     async def plan(self, assignment: Assignment) -> StartRequest:
         """Look at what lies in the folder, and say how the program is started."""
@@ -89,6 +114,8 @@ class FolderWorkbench:
             # An agent of before has prepared it.
             await self.build(assignment, lambda _: None)
         sdk = await asyncio.to_thread(self._tools.sdk.path)
+        job = await self._resolved(assignment, lambda _: None)
+        assignment = replace(assignment, job=job)
         plan = ProgramPlan(assignment, self._folder, self._environment, sdk, self._tools.environ)
         self._before = frozenset(await asyncio.to_thread(os.listdir, self._folder.work))
         return plan.request()
@@ -129,7 +156,13 @@ class FolderWorkbench:
         write_fetched(self._folder, fetched)
 
 
-def _make_results(folder: AttemptFolder) -> None:
+def _make_results(folder: AttemptFolder, archive: Iterable[str]) -> None:
+    """Make `results/`, and the folders of which all is archived, as in `Results/**`."""
+    for pattern in archive:
+        name = pattern.removesuffix("/**")
+        if name != pattern and not _WILD.intersection(name):
+            with contextlib.suppress(OSError):  # it is something else there, which is archived then
+                _place(folder.work, name).mkdir(parents=True, exist_ok=True)
     try:
         (folder.work / "results").mkdir(exist_ok=True)
     except OSError as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from edge_agent.content_cache import ContentCache
 from edge_agent.environments.cache import EnvironmentCache
 from edge_agent.file_inputs import FileInputs
+from edge_agent.folder_inputs import FolderInputs
 from edge_agent.kept_folders import KeptFolders
 from edge_agent.long_work import LongWork
 from edge_agent.sdk_copy import SdkCopy
@@ -22,6 +23,7 @@ class WorkshopTools:
         environ: the agent's own variables.
         bundles: what is fetched by its digest and laid out.
         inputs: file inputs.
+        folders: folder inputs.
         environments: what is built, and found built.
         uploader: stores artifacts.
         work: does what takes long.
@@ -33,6 +35,7 @@ class WorkshopTools:
     environ: Mapping[str, str] = field(repr=False)
     bundles: ContentCache
     inputs: FileInputs
+    folders: FolderInputs
     environments: EnvironmentCache
     uploader: Uploader
     work: LongWork

@@ -37,19 +37,24 @@ class RefusalCode(enum.IntEnum):
     PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
+    UNAVAILABLE = 14
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
     """A pipeline that is asked for; an empty `request_id` asks for a new one every time.
 
-    `data` is the spec as it came, encoded; empty if it did not come so.
+    `data` is the spec as it came, encoded; empty if it did not come so. `listings` are the digests of
+    what was found for its folder inputs, by `JOB/INPUT` (`control.core.listings`); `refused` is why they
+    could not be found, which does not matter where the request id has made a pipeline already.
     """
 
     namespace: str
     request_id: str
     spec: Pipeline
     data: bytes = field(default=b"", compare=False, repr=False)
+    listings: Mapping[str, str] = field(default_factory=no_strings)
+    refused: Refusal | None = None
 
     def encoded(self) -> bytes:
         """The encoded spec: equal for the same spec from the same client."""

@@ -51,7 +51,9 @@ class LetterOffice(MachinePart):
             return Taken(PipelineRef(event.ref.namespace, pipeline.revived_by), repeated=True)
         if pipeline.dead_letter is not DeadLetter.KEPT:
             return _refused(pipeline)
-        taken = self._submit(Submission(event.ref.namespace, "", pipeline.spec), event)
+        # It gets the files that were found for the first one.
+        submission = Submission(event.ref.namespace, "", pipeline.spec, listings=pipeline.listings)
+        taken = self._submit(submission, event)
         if isinstance(taken, Taken):
             pipeline.revived_by = taken.ref.pipeline
             self._let_go(pipeline, DeadLetter.REVIVED)

@@ -23,7 +23,7 @@ class PipelineAdded:
     `kind` is equal for pipelines that find room in the same places. `data` is the encoded spec, and
     `digest` is its SHA-256 in hex, where the submission had a request id. `creator` is the caller that
     submitted it, described; empty in a cluster without identity. `revived_from` is the id of the dead letter
-    that it runs again.
+    that it runs again. `listings` are the digests of what was found for its folder inputs, by `JOB/INPUT`.
     """
 
     ref: PipelineRef
@@ -36,12 +36,13 @@ class PipelineAdded:
     digest: str = field(default="", compare=False)
     creator: str = ""
     revived_from: str = ""
+    listings: Mapping[str, str] = field(default_factory=model.no_strings)
 
 
 class Queued(NamedTuple):
     """A pipeline of which no job was ever placed, as short as it can be: a queue may be long.
 
-    `data` is the encoded spec, `create_micros` are microseconds since 1970.
+    `data` is the encoded spec, `create_micros` are microseconds since 1970, `listings` is JSON.
     """
 
     ref: PipelineRef
@@ -52,6 +53,7 @@ class Queued(NamedTuple):
     kind: str
     creator: str = ""
     revived_from: str = ""
+    listings: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)

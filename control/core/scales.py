@@ -17,6 +17,7 @@ from control.core.state import PipelineRecord
 from control.core.topology import Topology
 from shoal.model import ScaleState
 from shoal.names import JobRef, PipelineRef
+from shoal.session.feature import needed_features
 
 
 @dataclass(eq=False)
@@ -82,6 +83,7 @@ class Scales(MachinePart):
                 resources=one.job.resources,
                 place=one.job.place,
                 bundle_digest=pipeline.spec.bundle_digest,
+                features=needed_features(pipeline.spec, one.job),
             )
             for one in new
         ]

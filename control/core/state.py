@@ -167,6 +167,7 @@ class PipelineRecord:
     revived_by: str = ""
     revision: int = 0
     scales: list[rows.ScaleRow] = field(default_factory=list[rows.ScaleRow])
+    listings: Mapping[str, str] = field(default_factory=model.no_strings)
     gang_kinds: dict[str, frozenset[object]] = field(default_factory=dict[str, frozenset[object]])
 
     @classmethod
@@ -184,6 +185,7 @@ class PipelineRecord:
             jobs=jobs,
             open_jobs=len(jobs),
             revived_from=added.revived_from,
+            listings=added.listings,
         )
 
     def row(self) -> rows.PipelineRow:
@@ -457,6 +459,10 @@ class Cluster:
                 ),
                 replacement=attempt.ref.number > 1,
                 tells_stages=Feature.STAGES in needed_features(pipeline.spec, job.spec),
+                listings={
+                    folder.name: pipeline.listings.get(f"{job.spec.name}/{folder.name}", "")
+                    for folder in job.spec.folders
+                },
             )
         return attempt.assignment
 

@@ -61,7 +61,7 @@ class Submissions(MachinePart):
             known = self._situation.requests.get((submission.namespace, submission.request_id))
             if known is not None:
                 return _repeated(submission, digest, known)
-        refused = refusal(submission)
+        refused = refusal(submission) or submission.refused
         if refused is not None:
             return refused
         if self._situation.open >= self._config.pipelines_open_max:
@@ -82,6 +82,7 @@ class Submissions(MachinePart):
             digest=digest,
             creator="" if note is None else note.described,
             revived_from=revived_from,
+            listings=submission.listings,
         )
         self._situation.count_of(added.creator, 1)
         self._next_position += 1

@@ -26,6 +26,7 @@ from control.leader.plane_config import PlaneConfig
 from control.store.store import Store
 from shoal.model import MemberState, Reason
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.session.assignment import Assignment
 from shoal.session.messages import Fenced, Hello, NodeCondition
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
@@ -423,6 +424,15 @@ class ControlPlane:
             return False
         record = self.leader.machine.cluster.nodes.get(node)
         return record is not None and ref in record.attempts
+
+    def assignment(self, node: str, ref: AttemptRef) -> Assignment | None:
+        """What the agent of this node is told about an attempt that is placed there; None if none is."""
+        machine = self.leader.machine
+        record = None if machine is None else machine.cluster.nodes.get(node)
+        attempt = None if record is None else record.attempts.get(ref)
+        if machine is None or attempt is None:
+            return None
+        return machine.cluster.assignment(attempt)
 
     def was_placed(self, node: str, ref: AttemptRef) -> bool:
         """Whether this attempt is, or was, placed on this node."""

@@ -18,6 +18,11 @@ def pieces_key(digest: str) -> str:
     return f"{bundle_key(digest)}.pieces"
 
 
+def listing_key(digest: str) -> str:
+    """Return the key of what was found for a folder input."""
+    return f"listings/sha256/{digest}"
+
+
 def wrong_key(ref: AttemptRef, artifacts: Sequence[Artifact]) -> str:
     """Say which artifact does not lie where its attempt may write; empty when all do."""
     for artifact in artifacts:

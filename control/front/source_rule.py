@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from services.archive.key import InvalidKeyError, check_key
-from services.archive.source import SourceError, parse_source
+from services.archive.source import SourceError, parse_prefix, parse_source
 from shoal.spec import Pipeline
 
 
@@ -39,11 +39,32 @@ class SourceRule:
         if bucket == self.archive_bucket and key.startswith(below):
             self._check_kept(namespace, source, key.removeprefix(below))
         elif bucket not in self.buckets:
-            listed = ", ".join(sorted(self.buckets)) or "none"
-            raise SourceError(
-                f"source {source!r} lies in bucket {bucket!r}, which this controller does not read "
-                f"for others; list it with --source-buckets {bucket} (listed: {listed})"
-            )
+            raise self._unlisted("source", source, bucket)
+
+    def check_prefix(self, namespace: str, prefix: str) -> None:
+        """Let a prefix pass of which a pipeline of `namespace` may read everything below.
+
+        Raises:
+            SourceError: it may not; the words name the bucket or the prefix, and the remedy.
+        """
+        bucket, key = parse_prefix(prefix)
+        below = f"{self.archive_prefix}/" if self.archive_prefix else ""
+        if bucket == self.archive_bucket and (key.startswith(below) or below.startswith(key)):
+            kept = key.removeprefix(below) if key.startswith(below) else ""
+            if not kept.startswith(f"{namespace}/"):
+                raise SourceError(
+                    f"prefix {prefix!r} holds more of the archive than namespace {namespace!r}: "
+                    f"name a folder below s3://{bucket}/{below}{namespace}/"
+                )
+        elif bucket not in self.buckets:
+            raise self._unlisted("prefix", prefix, bucket)
+
+    def _unlisted(self, what: str, source: str, bucket: str) -> SourceError:
+        listed = ", ".join(sorted(self.buckets)) or "none"
+        return SourceError(
+            f"{what} {source!r} lies in bucket {bucket!r}, which this controller does not read "
+            f"for others; list it with --source-buckets {bucket} (listed: {listed})"
+        )
 
     def problem(self, namespace: str, spec: Pipeline) -> tuple[str, str] | None:
         """Return where in a specification a source is that may not be read, and why; None if none is."""

@@ -247,6 +247,10 @@ ALTER TABLE pipelines ADD COLUMN revived_from TEXT NOT NULL DEFAULT '';
 CREATE INDEX dead_letters ON pipelines (namespace, position) WHERE dead_letter = 1;
 """
 
+_LISTINGS = """
+ALTER TABLE pipelines ADD COLUMN listings TEXT NOT NULL DEFAULT '{}';
+"""
+
 STEPS = (
     _FIRST,
     _SCALES,
@@ -263,6 +267,7 @@ STEPS = (
     _CREATORS,
     _UPDATES,
     _DEAD_LETTERS,
+    _LISTINGS,
 )
 """The statements that lead from each version to the next one; an empty file has version 0."""
 

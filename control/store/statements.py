@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -122,8 +123,20 @@ def queued(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows
             words.setdefault(kind, kind),
             words.setdefault(creator, creator),
             revived_from,
+            words.setdefault(listings, listings),
         )
-        for namespace, pipeline, position, request_id, data, create_time, kind, creator, revived_from in (
+        for (
+            namespace,
+            pipeline,
+            position,
+            request_id,
+            data,
+            create_time,
+            kind,
+            creator,
+            revived_from,
+            listings,
+        ) in (
             connection.execute(
                 f"{_ADDED} WHERE position > ? AND {_UNTOUCHED} ORDER BY position LIMIT ?",
                 (after, limit),
@@ -286,7 +299,7 @@ def mark_published(
 
 _ADD_PIPELINE = (
     "INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state, kind, "
-    "creator, revived_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "creator, revived_from, listings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ADD_REQUEST = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, NULL)"
 _DROP_REQUESTS = (
@@ -320,6 +333,7 @@ def _added_values(added: Sequence[rows.PipelineAdded]) -> Iterator[table.Values]
             row.kind,
             row.creator,
             row.revived_from,
+            json.dumps(dict(row.listings)),
         )
 
 
@@ -510,8 +524,8 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
 # --- reading
 
 _ADDED = (
-    "SELECT namespace, id, position, request_id, spec, create_time, kind, creator, revived_from "
-    "FROM pipelines"
+    "SELECT namespace, id, position, request_id, spec, create_time, kind, creator, revived_from, "
+    "listings FROM pipelines"
 )
 _TERMINAL = int(min(state for state in PipelineState if state.terminal))
 
@@ -676,6 +690,7 @@ class _Decoder:
             row.kind,
             creator=row.creator,
             revived_from=row.revived_from,
+            listings=json.loads(row.listings),
         )
 
 

@@ -230,7 +230,7 @@ class AttemptShell:
         self._services.hint(Progress(self._ref, (), text))
 
     async def _fetch(self, effect: effects.PrepareFiles) -> events.AttemptsEvent:
-        await self._bench.fetch(effect.assignment, self._wait_for)
+        await self._bench.fetch(effect.assignment, self._wait_for, self._services.ask)
         return events.Prepared(self._ref, effect.turn, self._services.wall())
 
     async def _start(self, effect: effects.StartProgram) -> events.AttemptsEvent:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Protocol, TypeAlias
 
+from edge_agent.address_requests import Ask
 from edge_agent.keeper.client import StartRequest
 from edge_agent.uploads.collect import Collected
 from shoal.kept_folder import KeptFolder
@@ -39,8 +40,8 @@ class Workbench(Protocol):
         """
         ...
 
-    async def fetch(self, assignment: Assignment, waiting: Waiting) -> None:
-        """Fetch the file inputs and check them.
+    async def fetch(self, assignment: Assignment, waiting: Waiting, ask: Ask) -> None:
+        """Fetch the file inputs and check them; `ask` asks the controller for addresses.
 
         Raises:
             FetchError, ChecksumError: one cannot be had.

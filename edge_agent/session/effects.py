@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from shoal.model import Followed
+from shoal.session.folder_files import FilesGranted
 from shoal.session.messages import Desired, FactsWanted, Fenced, FromAgent, Refused, Welcome
 from shoal.session.trust import CertificateIssued, Trust
 from shoal.session.uploads import UploadsGranted
@@ -83,7 +84,16 @@ class LeaseRenewed:
 class Deliver:
     """Hand over what the controller said; `Recorded` with the number answers a `Desired`."""
 
-    message: Desired | UploadsGranted | Refused | Fenced | Trust | CertificateIssued | FactsWanted
+    message: (
+        Desired
+        | UploadsGranted
+        | FilesGranted
+        | Refused
+        | Fenced
+        | Trust
+        | CertificateIssued
+        | FactsWanted
+    )
     delivery: int
 
 

@@ -37,6 +37,7 @@ from shoal.protocol_version import (
     Protocols,
     agreed,
 )
+from shoal.session.folder_files import FilesGranted
 from shoal.session.messages import (
     Desired,
     FactsWanted,
@@ -425,6 +426,7 @@ class SessionMachine:
             case (
                 Desired()
                 | UploadsGranted()
+                | FilesGranted()
                 | Refused()
                 | Fenced()
                 | Trust()

@@ -322,14 +322,6 @@ class Job:
     archive_on: ArchiveOn = ArchiveOn.SUCCESS
     local: bool = False
 
-    @property
-    def builds_last(self) -> bool:
-        """Whether its environment is built after its inputs are fetched: a step may name one of them."""
-        return bool(self.folders) and any(
-            isinstance(step, RequirementsStep | WheelStep | ConstraintsStep)
-            for step in self.environment.steps
-        )
-
     def replica_id(self, replica: int) -> str:
         """Id of one replica: the job's own name when there is just one, else `{name}-{replica}`."""
         return self.name if self.replicas == 1 else f"{self.name}-{replica}"

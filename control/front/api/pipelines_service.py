@@ -25,6 +25,7 @@ from control.front.api.request import (
 )
 from control.front.bundles.piece_uploads import PieceUploads
 from control.front.control_plane import ControlPlane
+from control.front.folder_listings import FolderListings
 from control.front.log_folder import LogFolder
 from control.front.object_key import bundle_key
 from control.front.read_model import token
@@ -65,6 +66,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         publishing: knows how it stands with the broker.
         rule: which sources of file inputs may be read.
         uploads: takes bundles in pieces.
+        listings: finds the files of folder inputs.
         url_expires_seconds: how long the address of an artifact is good.
     """
 
@@ -76,6 +78,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         publishing: Publishing,
         rule: SourceRule,
         uploads: PieceUploads,
+        listings: FolderListings,
         *,
         url_expires_seconds: int,
     ) -> None:
@@ -85,13 +88,16 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self._publishing = publishing
         self._rule = rule
         self._uploads = uploads
+        self._listings = listings
         self._url_expires_seconds = url_expires_seconds
 
     async def SubmitPipeline(
         self, request: v1.SubmitPipelineRequest, context: Context
     ) -> v1.SubmitPipelineResponse:
         """Record one pipeline; durable when it returns."""
-        (outcome,) = await submissions.submit(self._plane, self._rule, [request], note_of(context))
+        (outcome,) = await submissions.submit(
+            self._plane, self._rule, self._listings, [request], note_of(context)
+        )
         if isinstance(outcome, RpcError):
             raise outcome
         return outcome
@@ -116,7 +122,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
     ) -> list[v1.SubmitPipelinesResponse]:
         flat = [one for request in requests for one in request.requests]
         try:
-            outcomes = await submissions.submit(self._plane, self._rule, flat, note)
+            outcomes = await submissions.submit(self._plane, self._rule, self._listings, flat, note)
         except ControlError as error:
             outcomes = submissions.refused_all(error, len(flat))
         encoded = iter([submissions.encode(outcome) for outcome in outcomes])

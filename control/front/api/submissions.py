@@ -1,17 +1,22 @@
 """Submissions: read one by one, recorded together, answered in order."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import grpc
 
-from control.core.answers import Refusal, Submission, SubmitResult
+from control.core import admission
+from control.core.answers import Refusal, RefusalCode, Submission, SubmitResult
 from control.core.call_note import CallNote
 from control.core.errors import ControlError
 from control.front.api.picture import picture
 from control.front.api.request import DEFAULT_NAMESPACE
 from control.front.control_plane import ControlPlane
+from control.front.folder_listings import FolderInputError, FolderListings
 from control.front.rpc_status import invalid, refusal
 from control.front.source_rule import SourceRule
+from services.archive.object_store import ArchiveError
 from services.runtime.rpc import RpcError, rpc_error
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.wire.fields import WireError
@@ -26,23 +31,72 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 async def submit(
     plane: ControlPlane,
     rule: SourceRule,
+    listings: FolderListings,
     requests: Sequence[v1.SubmitPipelineRequest],
     note: CallNote | None = None,
 ) -> Sequence[Outcome]:
     """Record submissions in one go; one that is refused does not touch the others.
 
-    `note` names the caller; None in a cluster without identity.
+    Those with folder inputs follow in another go, once their files are found; the others do not
+    wait for that. `note` names the caller; None in a cluster without identity.
 
     Raises:
         ControlError: nothing of it could be recorded.
     """
     read = [_read(request, rule) for request in requests]
-    answers = iter(
-        await plane.submit(
-            [submission for submission in read if isinstance(submission, Submission)], note
+    outcomes: dict[int, Outcome] = {}
+    ready: dict[int, Submission] = {}
+    late: dict[int, Submission] = {}
+    for index, one in enumerate(read):
+        match one:
+            case RpcError():
+                outcomes[index] = one
+            case Submission() if any(job.folders for job in one.spec.jobs):
+                late[index] = one
+            case Submission():
+                ready[index] = one
+
+    async def record(submissions: Mapping[int, Submission]) -> None:
+        if submissions:
+            answers = await plane.submit(list(submissions.values()), note)
+            outcomes.update(zip(submissions, map(_answer, answers), strict=True))
+
+    async with asyncio.TaskGroup() as tasks:
+        pinning = [tasks.create_task(_pinned(one, listings)) for one in late.values()]
+        failed: ControlError | None = None
+        try:
+            await record(ready)
+        except ControlError as error:
+            failed = error
+            for task in pinning:
+                task.cancel()
+    if failed is not None:
+        raise failed
+    await record(dict(zip(late, (task.result() for task in pinning), strict=True)))
+    return [outcomes[index] for index in range(len(read))]
+
+
+async def _pinned(submission: Submission, listings: FolderListings) -> Submission:
+    """Find the files of its folder inputs; why they cannot be found is told once it is recorded.
+
+    Not before: a request that was made before is answered with the pipeline that it made.
+    """
+    if admission.refusal(submission) is not None:
+        return submission
+    try:
+        found = await listings.pin(submission.namespace, submission.spec)
+    except FolderInputError as error:
+        refused = Refusal(
+            RefusalCode.INVALID_ARGUMENT,
+            "INVALID_SOURCE",
+            f"{error.path}: {error}",
+            {error.path: str(error)},
         )
-    )
-    return [one if isinstance(one, RpcError) else _answer(next(answers)) for one in read]
+        return replace(submission, refused=refused)
+    except ArchiveError as error:
+        refused = Refusal(RefusalCode.UNAVAILABLE, "SOURCE_UNAVAILABLE", str(error))
+        return replace(submission, refused=refused)
+    return replace(submission, listings=found)
 
 
 def encode(outcome: Outcome) -> v1.SubmitOutcome:

@@ -1,21 +1,30 @@
 """Addresses for agents, which hold no credentials: bundles, files, and places for artifacts."""
 
+import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
 
-from control.front.object_key import bundle_key, pieces_key
+from control.front.object_key import bundle_key, listing_key, pieces_key
 from control.front.source_rule import SourceRule
 from services.archive.artifact_key import artifact_key
 from services.archive.key import InvalidKeyError
-from services.archive.object_store import ArchiveError, ObjectStore
-from services.archive.source import S3Sources, SourceError
+from services.archive.object_store import ArchiveError, ObjectMissingError, ObjectStore
+from services.archive.source import S3Sources, SourceError, parse_prefix
 from services.runtime.log import fields
+from shoal.folder_listing import FolderListing, ListingError
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
+from shoal.session.folder_files import FilesGranted, FilesWanted
 from shoal.session.uploads import UploadGrant
 
 LOG = logging.getLogger(__name__)
+
+_LISTINGS_KEPT: Final = 4
+"""Long ones have megabytes, and an agent asks for its addresses one batch after the other."""
 
 
 class Addresses:
@@ -35,6 +44,7 @@ class Addresses:
         self._sources = sources
         self._rule = rule
         self._expires_seconds = expires_seconds
+        self._listings: OrderedDict[str, FolderListing] = OrderedDict()
 
     async def bundle_url(self, digest: str) -> str:
         """Return where a bundle can be fetched; empty without a digest."""
@@ -66,7 +76,58 @@ class Addresses:
                     "a file input has no address",
                     extra=fields(name=assignment.ref.name, input=file.name, why=error),
                 )
+        for name, digest in assignment.listings.items():
+            if digest:
+                urls[name] = await self._store.presign_get(
+                    listing_key(digest), expires_seconds=self._expires_seconds
+                )
         return urls
+
+    async def grant_files(self, assignment: Assignment, wanted: FilesWanted) -> FilesGranted:
+        """Return where some files of a folder input can be fetched, or why they cannot be.
+
+        Raises:
+            ArchiveUnavailableError: when the archive does not answer.
+        """
+        granted = FilesGranted(wanted.ref, wanted.input, wanted.first)
+        namespace = assignment.ref.namespace
+        digest = assignment.listings.get(wanted.input, "")
+        if not digest:
+            return replace(granted, problem=f"the job has no folder input {wanted.input!r}")
+        try:
+            listing = await self._listing(digest)
+            some = listing.files[wanted.first : wanted.first + wanted.count]
+            if not listing.root.startswith("s3://"):
+                urls = [
+                    await self._store.presign_get(
+                        f"{listing.root}{file.key}", expires_seconds=self._expires_seconds
+                    )
+                    for file in some
+                ]
+            else:
+                # A submission was asked the same; this one may be older than the rule.
+                self._rule.check_prefix(namespace, listing.root)
+                bucket, below = parse_prefix(listing.root)
+                urls = [
+                    await self._sources.presign_object(
+                        bucket, f"{below}{file.key}", expires_seconds=self._expires_seconds
+                    )
+                    for file in some
+                ]
+        except (SourceError, InvalidKeyError, ListingError, ObjectMissingError) as error:
+            return replace(granted, problem=str(error))
+        return replace(granted, urls=tuple(urls))
+
+    async def _listing(self, digest: str) -> FolderListing:
+        known = self._listings.get(digest)
+        if known is None:
+            data = await self._store.get(listing_key(digest))
+            known = await asyncio.to_thread(FolderListing.decode, data)
+            self._listings[digest] = known
+            while len(self._listings) > _LISTINGS_KEPT:
+                self._listings.popitem(last=False)
+        self._listings.move_to_end(digest)
+        return known
 
     async def grant(self, ref: AttemptRef, artifact: Artifact) -> UploadGrant:
         """Return where one artifact may be stored.

@@ -39,6 +39,7 @@ from shoal.protocol_version import (
     agreed,
 )
 from shoal.session import messages
+from shoal.session.folder_files import FilesWanted
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
@@ -86,6 +87,7 @@ class _Batch:
     pieces: list[LogPiece]
     uploads: list[tuple[UploadsWanted, list[UploadGrant]]]
     """With what cannot be granted."""
+    files: list[FilesWanted]
     certificate: CertificateWanted | None
     refused: list[messages.Refused]
     waited_for: bool
@@ -335,7 +337,7 @@ class SessionServer:
                 await self._take(self._sorted(requests))
 
     def _sorted(self, requests: Sequence[v1.ConnectRequest]) -> _Batch:
-        batch = _Batch(requests[-1].sequence, [], [], [], None, [], waited_for=False)
+        batch = _Batch(requests[-1].sequence, [], [], [], [], None, [], waited_for=False)
         for request in requests:
             for index, message in enumerate(request.messages):
                 batch.waited_for |= message.WhichOneof("message") != "heartbeat"
@@ -372,6 +374,8 @@ class SessionServer:
                 self._plane.facts.take(self._node, self._id, facts)
             case UploadsWanted() as wanted:
                 batch.uploads.append((wanted, problems))
+            case FilesWanted() as files:
+                batch.files.append(files)
             case CertificateWanted() as certificate:
                 batch.certificate = certificate
             case messages.Hello() | messages.Heartbeat() | None:
@@ -428,6 +432,8 @@ class SessionServer:
             await self._say(one)
         for wanted, problems in batch.uploads:
             await self._grant(wanted, problems)
+        for files in batch.files:
+            await self._grant_files(files)
         if batch.certificate is not None:
             await self._certify(batch.certificate)
         if answer and self._outgoing.empty():
@@ -467,6 +473,20 @@ class SessionServer:
             except InvalidKeyError as error:
                 grants.append(self._problem(artifact.path, error))
         await self._say(UploadsGranted(ref, tuple(grants)))
+
+    async def _grant_files(self, wanted: FilesWanted) -> None:
+        """Say where files of a folder input can be fetched; as with artifacts, an archive may be away."""
+        assignment = self._plane.assignment(self._node, wanted.ref)
+        if assignment is None:
+            why = f"{wanted.ref.name} of epoch {wanted.ref.epoch} does not run on this node"
+            await self._say(messages.Fenced(wanted.ref, why))
+            return
+        granted = await self._addresses.grant_files(assignment, wanted)
+        if granted.problem:
+            self._refused.warn(
+                "no addresses for a folder input", name=wanted.ref.name, why=granted.problem
+            )
+        await self._say(granted)
 
     def _problem(self, path: str, error: Exception) -> UploadGrant:
         self._refused.warn("artifact refused", node=self._node, why=error)
@@ -566,6 +586,8 @@ def _ref_of(message: v1.AgentMessage) -> AttemptRef | None:
                 return decode_attempt_ref(seen, "")
             case "uploads_wanted":
                 return decode_attempt_ref(message.uploads_wanted.ref)
+            case "files_wanted":
+                return decode_attempt_ref(message.files_wanted.ref)
             case _:
                 pass
     return None

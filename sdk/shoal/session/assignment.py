@@ -25,7 +25,8 @@ class Assignment:
     `bundle_url`, `bundle_pieces_url` (of the list of its pieces) and `file_urls` (by the name of the
     file input) are addresses that are good for a while: they are filled in as the assignment is sent.
     `replacement` says that an earlier attempt of the job may have sent records. With `tells_stages`
-    observations name the stages before the start.
+    observations name the stages before the start. `listings` are the digests of what was found for its
+    folder inputs, by their names; those have their addresses in `file_urls`, too.
     """
 
     ref: AttemptRef
@@ -40,6 +41,7 @@ class Assignment:
     lanes: tuple[Lane, ...] = ()
     replacement: bool = False
     tells_stages: bool = False
+    listings: Mapping[str, str] = field(default_factory=no_strings)
 
     @property
     def has_ports(self) -> bool:

@@ -10,6 +10,8 @@ class Feature(enum.StrEnum):
 
     STAGES = "stages"
     """It says when it fetches and installs (`Observation.stages`)."""
+    FOLDERS = "folder-inputs"
+    """It fetches folder inputs (`Job.folders`)."""
 
 
 def needed_features(pipeline: Pipeline, job: Job) -> frozenset[Feature]:
@@ -17,4 +19,6 @@ def needed_features(pipeline: Pipeline, job: Job) -> frozenset[Feature]:
     found: set[Feature] = set()
     if pipeline.compat is not None and pipeline.compat.updates_topic and not job.local:
         found.add(Feature.STAGES)
+    if job.folders:
+        found.add(Feature.FOLDERS)
     return frozenset(found)

@@ -11,6 +11,7 @@ from shoal.node_facts import Heat, NodeFacts
 from shoal.protocol_version import SESSION_SPOKEN, Protocols
 from shoal.session.assignment import Assignment
 from shoal.session.attempt_lanes import AttemptLanes
+from shoal.session.folder_files import FilesGranted, FilesWanted
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
@@ -152,10 +153,19 @@ FromAgent = (
     | UploadsWanted
     | CertificateWanted
     | NodeFacts
+    | FilesWanted
 )
 """What an agent says; the first message is Hello."""
 
 FromController = (
-    Welcome | Desired | UploadsGranted | Refused | Fenced | Trust | CertificateIssued | FactsWanted
+    Welcome
+    | Desired
+    | UploadsGranted
+    | FilesGranted
+    | Refused
+    | Fenced
+    | Trust
+    | CertificateIssued
+    | FactsWanted
 )
 """What a controller says; the first message is Welcome, the second a snapshot."""

@@ -165,6 +165,7 @@ class AgentMessage(_message.Message):
     CONDITION_FIELD_NUMBER: _builtins.int
     CERTIFICATE_WANTED_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
+    FILES_WANTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """Which agent it is; the first message."""
@@ -201,6 +202,10 @@ class AgentMessage(_message.Message):
     def facts(self) -> _node_facts_pb2.NodeFacts:
         """What its machine is and how it stands: when that has changed, and when it was asked."""
 
+    @_builtins.property
+    def files_wanted(self) -> Global___FilesWanted:
+        """Asks for addresses of files of a folder input."""
+
     def __init__(
         self,
         *,
@@ -213,12 +218,13 @@ class AgentMessage(_message.Message):
         condition: Global___NodeCondition | None = ...,
         certificate_wanted: Global___CertificateWanted | None = ...,
         facts: _node_facts_pb2.NodeFacts | None = ...,
+        files_wanted: Global___FilesWanted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_wanted", b"certificate_wanted", "condition", b"condition", "facts", b"facts", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_wanted", b"certificate_wanted", "condition", b"condition", "facts", b"facts", "files_wanted", b"files_wanted", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_wanted", b"certificate_wanted", "condition", b"condition", "facts", b"facts", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_wanted", b"certificate_wanted", "condition", b"condition", "facts", b"facts", "files_wanted", b"files_wanted", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "observed", "log", "progress", "uploads_wanted", "condition", "certificate_wanted", "facts"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "observed", "log", "progress", "uploads_wanted", "condition", "certificate_wanted", "facts", "files_wanted"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -237,6 +243,7 @@ class ControllerMessage(_message.Message):
     TRUST_FIELD_NUMBER: _builtins.int
     CERTIFICATE_ISSUED_FIELD_NUMBER: _builtins.int
     FACTS_WANTED_FIELD_NUMBER: _builtins.int
+    FILES_GRANTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """The session is open; the first message."""
@@ -265,6 +272,10 @@ class ControllerMessage(_message.Message):
     def facts_wanted(self) -> Global___FactsWanted:
         """Asks for NodeFacts; only of an agent whose Hello has some."""
 
+    @_builtins.property
+    def files_granted(self) -> Global___FilesGranted:
+        """Addresses of files of a folder input."""
+
     def __init__(
         self,
         *,
@@ -275,12 +286,13 @@ class ControllerMessage(_message.Message):
         trust: Global___Trust | None = ...,
         certificate_issued: Global___CertificateIssued | None = ...,
         facts_wanted: Global___FactsWanted | None = ...,
+        files_granted: Global___FilesGranted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_issued", b"certificate_issued", "desired", b"desired", "facts_wanted", b"facts_wanted", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_issued", b"certificate_issued", "desired", b"desired", "facts_wanted", b"facts_wanted", "files_granted", b"files_granted", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_issued", b"certificate_issued", "desired", b"desired", "facts_wanted", b"facts_wanted", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_issued", b"certificate_issued", "desired", b"desired", "facts_wanted", b"facts_wanted", "files_granted", b"files_granted", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "desired", "uploads_granted", "refused", "trust", "certificate_issued", "facts_wanted"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "desired", "uploads_granted", "refused", "trust", "certificate_issued", "facts_wanted", "files_granted"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -893,6 +905,26 @@ class Assignment(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ListingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REF_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
@@ -905,6 +937,7 @@ class Assignment(_message.Message):
     REPLICAS_FIELD_NUMBER: _builtins.int
     TELLS_STAGES_FIELD_NUMBER: _builtins.int
     BUNDLE_PIECES_URL_FIELD_NUMBER: _builtins.int
+    LISTINGS_FIELD_NUMBER: _builtins.int
     replica: _builtins.int
     """Which replica, from 0."""
     bundle_digest: _builtins.str
@@ -937,6 +970,10 @@ class Assignment(_message.Message):
     def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lane]:
         """The streams of the attempt."""
 
+    @_builtins.property
+    def listings(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """SHA-256 (hex) of what was found for the folder inputs, by input name; `file_urls` says where it can be fetched."""
+
     def __init__(
         self,
         *,
@@ -952,10 +989,11 @@ class Assignment(_message.Message):
         replicas: _builtins.int = ...,
         tells_stages: _builtins.bool = ...,
         bundle_pieces_url: _builtins.str = ...,
+        listings: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "ref", b"ref"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "bundle_pieces_url", b"bundle_pieces_url", "bundle_url", b"bundle_url", "file_urls", b"file_urls", "goal", b"goal", "job", b"job", "lanes", b"lanes", "ref", b"ref", "replacement", b"replacement", "replica", b"replica", "replicas", b"replicas", "tells_stages", b"tells_stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "bundle_pieces_url", b"bundle_pieces_url", "bundle_url", b"bundle_url", "file_urls", b"file_urls", "goal", b"goal", "job", b"job", "lanes", b"lanes", "listings", b"listings", "ref", b"ref", "replacement", b"replacement", "replica", b"replica", "replicas", b"replicas", "tells_stages", b"tells_stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1314,6 +1352,84 @@ class UploadGrant(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UploadGrant: _TypeAlias = UploadGrant  # noqa: Y015
+
+@_typing.final
+class FilesWanted(_message.Message):
+    """Asks for addresses of some files of a folder input, as they stand in its listing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    input: _builtins.str
+    """Name of the input."""
+    first: _builtins.int
+    """Number of the first of them, from 0."""
+    count: _builtins.int
+    """How many; at most 100."""
+    @_builtins.property
+    def ref(self) -> Global___AttemptRef:
+        """Which attempt."""
+
+    def __init__(
+        self,
+        *,
+        ref: Global___AttemptRef | None = ...,
+        input: _builtins.str = ...,
+        first: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first", b"first", "input", b"input", "ref", b"ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilesWanted: _TypeAlias = FilesWanted  # noqa: Y015
+
+@_typing.final
+class FilesGranted(_message.Message):
+    """Addresses of files of a folder input, good for a while."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    URLS_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    input: _builtins.str
+    """Name of the input."""
+    first: _builtins.int
+    """Number of the first of them, from 0."""
+    problem: _builtins.str
+    """Why they cannot be fetched; there are no addresses then."""
+    @_builtins.property
+    def ref(self) -> Global___AttemptRef:
+        """Which attempt."""
+
+    @_builtins.property
+    def urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One address for a GET for each file."""
+
+    def __init__(
+        self,
+        *,
+        ref: Global___AttemptRef | None = ...,
+        input: _builtins.str = ...,
+        first: _builtins.int = ...,
+        urls: _abc.Iterable[_builtins.str] | None = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "input", b"input", "problem", b"problem", "ref", b"ref", "urls", b"urls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilesGranted: _TypeAlias = FilesGranted  # noqa: Y015
 
 @_typing.final
 class MessageRefused(_message.Message):

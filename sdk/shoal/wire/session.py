@@ -13,6 +13,7 @@ from shoal import limits
 from shoal.model import Capacity, Followed, ReasonCode
 from shoal.node_facts import NodeFacts
 from shoal.session import messages
+from shoal.session.folder_files import FilesGranted, FilesWanted
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
@@ -35,6 +36,7 @@ from shoal.wire.codec import (
     spread,
 )
 from shoal.wire.fields import LeftOut, WireError
+from shoal.wire.folder_files import FILES_GRANTED, FILES_WANTED
 from shoal.wire.kept_folder import KEPT_FOLDER
 from shoal.wire.lane import ATTEMPT_LANES
 from shoal.wire.node_facts import HEAT, NODE_FACTS
@@ -92,6 +94,8 @@ def encode_agent_message(message: messages.FromAgent) -> v1.AgentMessage:
             return v1.AgentMessage(certificate_wanted=CERTIFICATE_WANTED.encode(message))
         case NodeFacts():
             return v1.AgentMessage(facts=NODE_FACTS.encode(message))
+        case FilesWanted():
+            return v1.AgentMessage(files_wanted=FILES_WANTED.encode(message))
         case _:
             assert_never(message)
 
@@ -125,6 +129,8 @@ def decode_agent_message(message: v1.AgentMessage, left_out: LeftOut) -> message
             return CERTIFICATE_WANTED.decode(message.certificate_wanted)
         case "facts":
             return NODE_FACTS.decode(message.facts)
+        case "files_wanted":
+            return FILES_WANTED.decode(message.files_wanted)
         case None:
             return None
 
@@ -258,6 +264,8 @@ def encode_controller_message(message: messages.FromController) -> v1.Controller
             return v1.ControllerMessage(desired=encode_desired(message))
         case UploadsGranted():
             return v1.ControllerMessage(uploads_granted=uploads.encode_uploads_granted(message))
+        case FilesGranted():
+            return v1.ControllerMessage(files_granted=FILES_GRANTED.encode(message))
         case messages.Refused(ref, reason, text):
             return v1.ControllerMessage(
                 refused=v1.MessageRefused(
@@ -291,6 +299,8 @@ def decode_controller_message(message: v1.ControllerMessage) -> messages.FromCon
             return decode_desired(message.desired)
         case "uploads_granted":
             return uploads.decode_uploads_granted(message.uploads_granted)
+        case "files_granted":
+            return FILES_GRANTED.decode(message.files_granted)
         case "refused":
             refused = message.refused
             if not refused.ref.attempt:

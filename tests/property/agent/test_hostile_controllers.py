@@ -79,6 +79,7 @@ from edge_agent.session.machine import SessionConfig, SessionMachine, SessionSta
 from shoal.limits import MOMENT_SECONDS_MAX
 from shoal.model import Artifact, Capacity, Followed, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.session.folder_files import FilesGranted
 from shoal.session.messages import (
     Desired,
     FactsWanted,
@@ -256,6 +257,7 @@ class Node:
         self,
         message: Desired
         | UploadsGranted
+        | FilesGranted
         | Refused
         | Fenced
         | Trust
@@ -264,8 +266,8 @@ class Node:
         delivery: int,
     ) -> None:
         match message:
-            case Trust() | CertificateIssued() | FactsWanted():
-                pass  # kept on the disk, and in no machine
+            case Trust() | CertificateIssued() | FactsWanted() | FilesGranted():
+                pass  # kept on the disk or by who waits for it, and in no machine
             case Desired():
                 self.desired += len(message.assignments)
                 self.attempts(DesiredChanged(message, delivery))

@@ -52,6 +52,7 @@ REQUEST = v1.ConnectRequest(
                 streams=[pipeline_pb2.StreamProgress(port="frames", records=3)],
             )
         ),
+        v1.AgentMessage(files_wanted=v1.FilesWanted(ref=REF, input="task", first=3, count=9)),
         v1.AgentMessage(uploads_wanted=v1.UploadsWanted(ref=REF, artifacts=[ARTIFACT])),
     ],
 )

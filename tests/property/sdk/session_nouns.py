@@ -12,6 +12,7 @@ from shoal.node_facts import Heat
 from shoal.protocol_version import Protocols
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.attempt_lanes import AttemptLanes
+from shoal.session.folder_files import FilesGranted, FilesWanted
 from shoal.session.lane import Lane, LanePeer, Stretch
 from shoal.session.log_piece import LogPiece
 from shoal.session.messages import (
@@ -83,6 +84,7 @@ ASSIGNMENTS = drawn(
     lanes=specs.tuples(LANES),
     replacement=st.booleans(),
     tells_stages=st.booleans(),
+    listings=st.dictionaries(specs.IDS, specs.MAYBE_HASHES, max_size=2),
 )
 MOMENTS = specs.TIMES.filter(lambda time: time is not None)
 STAGES = st.lists(st.sampled_from(AttemptStage), unique=True).flatmap(
@@ -152,6 +154,13 @@ FROM_AGENT = st.one_of(
         print_time=specs.TIMES,
     ),
     drawn(Progress, ref=REFS, streams=specs.tuples(specs.COUNTERS), text=TEXT),
+    drawn(
+        FilesWanted,
+        ref=REFS,
+        input=specs.IDS,
+        first=NUMBERS_32,
+        count=st.integers(0, limits.ADDRESSES_MAX),
+    ),
     drawn(UploadsWanted, ref=REFS, artifacts=specs.tuples(specs.ARTIFACTS)),
     drawn(CertificateWanted, request=st.binary(max_size=100)),
 )
@@ -179,6 +188,14 @@ FROM_CONTROLLER = st.one_of(
         lanes=specs.tuples(drawn(AttemptLanes, ref=REFS, lanes=specs.tuples(LANES))),
         part=NUMBERS_32,
         more=st.booleans(),
+    ),
+    drawn(
+        FilesGranted,
+        ref=REFS,
+        input=specs.IDS,
+        first=NUMBERS_32,
+        urls=specs.tuples(TEXT),
+        problem=TEXT,
     ),
     drawn(
         UploadsGranted,

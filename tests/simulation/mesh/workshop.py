@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from edge_agent.address_requests import Ask
 from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
 from edge_agent.bundles.layout import BundleRefusedError
 from edge_agent.download import FetchError
@@ -183,7 +184,7 @@ class MemoryWorkbench:
             raise InstallError("a package in memory cannot be installed: name another one")
         self._built = True
 
-    async def fetch(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
+    async def fetch(self, assignment: Assignment, waiting: Callable[[str], None], ask: Ask) -> None:
         """See `Workbench`."""
         if assignment.job.files:
             waiting("its files are fetched, until all are there")

@@ -36,7 +36,12 @@ REF = PipelineRef("default", "counter-1")
 ATTEMPT = AttemptRef("default", "counter-1", "camera", 1, 1)
 LATER = BEGAN + timedelta(seconds=1.000001)
 
-ADDED = PipelineAdded(REF, 1, "key", counter(), BEGAN, digest="digest", creator="submitter/ann")
+ADDED = PipelineAdded(
+    *(REF, 1, "key", counter(), BEGAN),
+    digest="digest",
+    creator="submitter/ann",
+    listings={"camera/task": "ab" * 32},
+)
 PIPELINE = PipelineRow(
     REF,
     PipelineState.FAILED,

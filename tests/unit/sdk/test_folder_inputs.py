@@ -96,7 +96,6 @@ def test_a_file_of_a_folder_input_is_not_missed_in_the_bundle() -> None:
     )
     pipeline = spec.Pipeline("p", (job,))
     assert not check_pipeline(pipeline, bundle_files=())
-    assert job.builds_last
 
 
 def test_the_originals_layout_becomes_one_folder() -> None:
