@@ -73,10 +73,14 @@ class Discard(Call):
 
 @dataclass(frozen=True, slots=True)
 class Drain(Call):
-    """A node is taken out of service, or back into it."""
+    """A node is taken out of service, or back into it; after so many seconds what runs there is moved.
+
+    None lets what runs there go on to its end, or changes nothing of what was asked before.
+    """
 
     node: str
     drained: bool
+    move_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from control.core.gossip import GossipVerdicts
 from control.core.hydration import records
 from control.core.machine_part import MachinePart
 from control.core.memory import Memory
+from control.core.nodes import Nodes
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
 from control.core.rows import Loaded
@@ -28,6 +29,7 @@ class Loading(MachinePart):
     _placement: Placer
     _scales: Scales
     _outcomes: Outcomes
+    _nodes: Nodes
     _gossip: GossipVerdicts
     _memory: Memory
 
@@ -37,6 +39,7 @@ class Loading(MachinePart):
         for node_row in loaded.nodes:
             node = situation.cluster.nodes[node_row.name] = NodeRecord.load(node_row)
             self._gossip.load(node)
+            self._nodes.load(node)
             situation.leases.renew(node.name, situation.now)
         situation.ended = dict.fromkeys(loaded.ended)
         situation.dead = dict(loaded.dead)

@@ -137,7 +137,9 @@ class ControlMachine:
         self._letters = LetterOffice(situation, self._submissions.revive)
         self.identities = Identities(situation)
         self.identities.load(loaded)
-        Loading(situation, sources, placement, scales, outcomes, gossip, memory).load(loaded)
+        Loading(situation, sources, placement, scales, outcomes, self._nodes, gossip, memory).load(
+            loaded
+        )
 
     # --- what is in memory
 
@@ -254,6 +256,7 @@ class ControlMachine:
             self._gossip.settle_doubt(self._situation.cluster.nodes[name])
         self._sessions.settle_claims()
         self._sessions.forget_rivals()
+        self._nodes.move()
         self._outcomes.begin_retries()
         self._placement.chase_untouched()
         self._scales.end_holds()
@@ -274,6 +277,7 @@ class ControlMachine:
         parts = (
             self._outcomes,
             self._placement,
+            self._nodes,
             self._node_news,
             self._job_news,
             self._letters,

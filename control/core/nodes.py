@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 
-from control.core import events
+from control.core import events, lifecycle
 from control.core.errors import ControlError, NotQuarantinedError, unknown_node
 from control.core.machine_part import MachinePart
 from control.core.node_news import NodeNews
 from control.core.outcomes import Outcomes, present
-from control.core.state import NodeRecord
+from control.core.state import AttemptRecord, NodeRecord
+from shoal.limits import MOVE_SECONDS_MAX
 from shoal.spec import Placement
+
+_STAYS = "drained, and the job is pinned to it: it stays there"
 
 
 @dataclass(eq=False)
@@ -19,18 +23,75 @@ class Nodes(MachinePart):
 
     _outcomes: Outcomes
     _news: NodeNews
+    _moves: dict[str, float] = field(default_factory=dict[str, float], init=False)
+    """When what runs on drained nodes is to be moved, in monotonic seconds."""
+
+    def deadline(self) -> float | None:
+        """When what runs on a drained node is next to be moved."""
+        return min(self._moves.values(), default=None)
+
+    def load(self, node: NodeRecord) -> None:
+        """Go on to wait for the moment at which what runs on a drained node is moved."""
+        if node.move_time is not None:
+            left = (node.move_time - self._situation.wall_time).total_seconds()
+            self._moves[node.name] = self._situation.now + min(max(left, 0.0), MOVE_SECONDS_MAX)
 
     def drain(self, event: events.Drain) -> ControlError | None:
-        """Stop placing on a node, or take it back."""
+        """Stop placing on a node, or take it back; an attempt that is told to end already still ends."""
         node = self._cluster.nodes.get(event.node)
         if node is None:
             return unknown_node(event.node, self._cluster.nodes)
+        if not event.drained:
+            node.move_time = None
+            self._moves.pop(node.name, None)
+            for attempt in present(node):
+                if _STAYS in self._situation.job(attempt).waiting_for:
+                    self._situation.wait_for(attempt, "")
+        elif event.move_seconds is not None:
+            seconds = min(max(event.move_seconds, 0.0), MOVE_SECONDS_MAX)
+            node.move_time = self._situation.wall_time + timedelta(seconds=seconds)
+            self._moves[node.name] = self._situation.now + seconds
+            self._change.node(node)
         if node.drained != event.drained:
             node.drained = event.drained
             self._situation.room_grew = True  # or shrank: then jobs that wait say why
             self._change.node(node)
             self._news.drained(node)
         return None
+
+    def move(self) -> None:
+        """Have the agents of drained nodes end what was given time and still runs, so that it goes elsewhere.
+
+        The agent ends it as it ends what is cancelled, and its end is what lets the job be placed again: so a
+        job that may not run twice does not. What has ended well stays, and stores its results. What is pinned
+        to the node, or is being finished, stays until its end.
+        """
+        due = [name for name, at in self._moves.items() if at <= self._situation.now]
+        for name in due:
+            del self._moves[name]
+            node = self._cluster.nodes.get(name)
+            if node is not None and node.drained:
+                for attempt in present(node):
+                    self._move(attempt)
+
+    def _move(self, attempt: AttemptRecord) -> None:
+        pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
+        if attempt.state not in lifecycle.CLAIMING or pipeline.stop is not None:
+            return
+        if job.spec.placement is Placement.PINNED:
+            self._situation.wait_for(
+                attempt,
+                f"node {attempt.node} is {_STAYS} until it ends, "
+                f"or: shoal cancel {pipeline.ref.pipeline}",
+            )
+        elif job.ends is None and not attempt.moving:
+            attempt.moving = True
+            attempt.assignment = None
+            self._change.set_desired(attempt.node)
+            self._situation.wait_for(
+                attempt,
+                f"node {attempt.node} is drained: it ends the attempt, and then the job goes elsewhere",
+            )
 
     def adopt(self, event: events.Adopt) -> ControlError | None:
         """Let a quarantined node follow this controller."""

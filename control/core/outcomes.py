@@ -96,6 +96,8 @@ class Outcomes(MachinePart):
         self._end_attempt(attempt, JobState.CANCELLED, seen.reason, seen.end_time)
         # If the controller did not ask for it, it was something at the node.
         message = seen.reason.message or f"node {attempt.node} ended it on its own"
+        if attempt.moving:
+            message = f"node {attempt.node} is drained, so the job goes elsewhere"
         self._go_on(attempt, Reason(ReasonCode.LOST, 0, message))
 
     def lose(self, attempt: AttemptRecord, why: str) -> None:
@@ -135,7 +137,9 @@ class Outcomes(MachinePart):
         job.reason = reason
         job.pending = None
         job.waiting_for = ""
-        if reason.code in lifecycle.UNCOUNTED:
+        if attempt.moving and reason.code is ReasonCode.LOST:
+            last, delay = False, 0.0  # a person wanted it, and it says nothing about the job
+        elif reason.code in lifecycle.UNCOUNTED:
             lived = (self._situation.wall_time - job.attempts[-1].create_time).total_seconds()
             # Losses that lie far apart say nothing about the job.
             job.losses = 1 if lived > self._config.stable_seconds else job.losses + 1

@@ -145,7 +145,10 @@ class ManifestRow:
 
 @dataclass(frozen=True, slots=True)
 class NodeRow:
-    """A node as its agent last introduced itself, whether it is drained, and what was told of it last."""
+    """A node as its agent last introduced itself, whether it is drained, and what was told of it last.
+
+    `move_time` is when what still runs on a drained node is moved; None for never.
+    """
 
     name: str
     agent_id: str
@@ -159,6 +162,7 @@ class NodeRow:
     last_seen_time: datetime | None = None
     instance_id: str = ""
     presence: Presence = Presence.UNTOLD
+    move_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

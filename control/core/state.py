@@ -73,6 +73,9 @@ class AttemptRecord:
     artifacts: tuple[model.Artifact, ...] = ()
     still: tuple[str, ...] = ()
     updates: int = 0
+    moving: bool = False
+    """Whether its node is drained and its agent has to end it, so that its job goes elsewhere; follows from the
+    node's `move_time`."""
 
     def hold(self, port: str, number: int) -> PortHold | None:
         """How far an output is that stands still under this number; None if it has not been said."""
@@ -317,6 +320,8 @@ class NodeRecord:
     last_seen_time: datetime | None = None
     instance_id: str = ""
     presence: Presence = Presence.UNTOLD
+    move_time: datetime | None = None
+    """When what still runs on it is moved, of one that is drained."""
     address: str = ""
     bundles: frozenset[str] = frozenset()
     session_id: str = ""
@@ -468,7 +473,8 @@ class Cluster:
 
 
 def _goal(pipeline: PipelineRecord, job: JobRecord) -> Goal:
-    if pipeline.stop is not None:
+    moving = job.attempt is not None and job.attempt.moving
+    if pipeline.stop is not None or moving:
         return Goal.STOP
     return Goal.RUN if job.ends is None else Goal.FINISH
 

@@ -40,6 +40,7 @@ def node_view(cluster: Cluster, node: NodeRecord) -> NodeView:
         name=node.name,
         connected=bool(node.session_id),
         drained=node.drained,
+        move_time=node.move_time,
         refuses=node.condition.refuses,
         kept=node.condition.kept,
         keeper_version=node.condition.keeper_version,

@@ -264,14 +264,23 @@ class ControlPlane:
             since_revision, lambda _: True, lambda: each(self.shown.node_views()), stirred=facts
         )
 
-    async def drain(self, name: str, *, drained: bool, note: CallNote | None = None) -> NodeView:
-        """Stop placing on a node, or take it back.
+    async def drain(
+        self,
+        name: str,
+        *,
+        drained: bool,
+        move_seconds: float | None = None,
+        note: CallNote | None = None,
+    ) -> NodeView:
+        """Stop placing on a node, or take it back; after `move_seconds` what runs there is moved.
 
         Raises:
             UnknownNodeError: No agent of that name ever connected.
         """
         self.leader.check_recording()
-        await self.leader.call(lambda call: events.Drain(call, name, drained, note=note))
+        await self.leader.call(
+            lambda call: events.Drain(call, name, drained, move_seconds, note=note)
+        )
         return self.shown.node(name)
 
     async def adopt(self, name: str, note: CallNote | None = None) -> NodeView:

@@ -251,6 +251,10 @@ _LISTINGS = """
 ALTER TABLE pipelines ADD COLUMN listings TEXT NOT NULL DEFAULT '{}';
 """
 
+_MOVES = """
+ALTER TABLE nodes ADD COLUMN move_time INTEGER;
+"""
+
 STEPS = (
     _FIRST,
     _SCALES,
@@ -268,6 +272,7 @@ STEPS = (
     _UPDATES,
     _DEAD_LETTERS,
     _LISTINGS,
+    _MOVES,
 )
 """The statements that lead from each version to the next one; an empty file has version 0."""
 

@@ -452,6 +452,7 @@ _NODES = table.Table(
     *table.moment("last_seen_time"),
     *table.plain("instance_id"),
     table.word("presence", Presence),
+    *table.moment("move_time"),
 )
 
 _TOKENS = table.Table(

@@ -85,6 +85,9 @@ LABEL_CHARACTERS_MAX = 1_024
 FACT_CHARACTERS_MAX = 256
 """Longest word of a fact of a node, such as the name of its board; what is longer is cut."""
 
+MOVE_SECONDS_MAX = 30 * 86_400.0
+"""Longest time that is given to what runs on a node that is drained, in seconds."""
+
 PARAMETERS_MAX = 256
 """Most parameters of a specification."""
 

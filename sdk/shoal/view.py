@@ -140,7 +140,8 @@ class NodeView:
     In a watch, `forgotten` says that there is no such node any more. `outdated` says which of its
     keeper and its stream worker are not what its agent would start, and until when. `facts` are known of a
     single node, and in a watch that asks for them; `facts_time` is when the controller was told them, and
-    `facts_problem` says why there are none, or no fresh ones.
+    `facts_problem` says why there are none, or no fresh ones. `move_time` is when what still runs on a drained
+    node is moved.
     """
 
     name: str
@@ -167,6 +168,7 @@ class NodeView:
     facts: NodeFacts | None = None
     facts_time: datetime | None = None
     facts_problem: str = ""
+    move_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from control.front.access.checked_call import bound_to, note_of
 from control.front.api.request import page_size_of
 from control.front.control_plane import ControlPlane
 from control.front.members import GossipMembers
+from control.front.rpc_status import invalid
+from shoal.limits import MOVE_SECONDS_MAX
 from shoal.names import check_id
 from shoal.v1 import nodes_service_pb2 as v1
 from shoal.v1 import nodes_service_pb2_grpc as v1_grpc
@@ -56,9 +58,18 @@ class NodesService(v1_grpc.NodesServiceServicer):
     async def DrainNode(
         self, request: v1.DrainNodeRequest, context: Context
     ) -> v1.DrainNodeResponse:
-        """Stop placing on a node, or take it back."""
+        """Stop placing on a node, or take it back; what runs there goes on, or is moved after a while."""
         name = check_id("node", request.name)
-        node = await self._plane.drain(name, drained=request.drained, note=note_of(context))
+        seconds = request.move_seconds if request.HasField("move_seconds") else None
+        if seconds is not None and not 0 <= seconds <= MOVE_SECONDS_MAX:
+            raise invalid(
+                "MOVE_SECONDS",
+                f"move_seconds is {seconds:g}; it has to be from 0 to {MOVE_SECONDS_MAX:g} (30 days)",
+                field="move_seconds",
+            )
+        node = await self._plane.drain(
+            name, drained=request.drained, move_seconds=seconds, note=note_of(context)
+        )
         return v1.DrainNodeResponse(node=encode_node(node))
 
     async def AdoptNode(

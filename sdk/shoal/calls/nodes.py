@@ -46,13 +46,15 @@ class NodeCalls(ControllerCalls):
         answer = await self._call(method, request)
         return decoded(decode_node, answer.node)
 
-    async def drain(self, name: str, *, drained: bool = True) -> view.NodeView:
-        """Stop placing on a node, or take it back.
+    async def drain(
+        self, name: str, *, drained: bool = True, move_seconds: float | None = None
+    ) -> view.NodeView:
+        """Stop placing on a node, or take it back; after `move_seconds` what runs there is moved.
 
         Raises:
             ShoalError: there is none.
         """
-        request = v1.DrainNodeRequest(name=name, drained=drained)
+        request = v1.DrainNodeRequest(name=name, drained=drained, move_seconds=move_seconds)
         return await self._node(self._held.nodes.DrainNode, request)
 
     async def adopt(self, name: str) -> view.NodeView:

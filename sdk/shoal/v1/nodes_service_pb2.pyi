@@ -103,6 +103,7 @@ class Node(_message.Message):
     FACTS_FIELD_NUMBER: _builtins.int
     FACTS_TIME_FIELD_NUMBER: _builtins.int
     FACTS_PROBLEM_FIELD_NUMBER: _builtins.int
+    MOVE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the cluster."""
     connected: _builtins.bool
@@ -167,6 +168,10 @@ class Node(_message.Message):
     def facts_time(self) -> _timestamp_pb2.Timestamp:
         """When the controller was told."""
 
+    @_builtins.property
+    def move_time(self) -> _timestamp_pb2.Timestamp:
+        """Of a node that is drained: when what still runs there is moved; unset where it goes on to its end."""
+
     def __init__(
         self,
         *,
@@ -194,10 +199,11 @@ class Node(_message.Message):
         facts: _node_facts_pb2.NodeFacts | None = ...,
         facts_time: _timestamp_pb2.Timestamp | None = ...,
         facts_problem: _builtins.str = ...,
+        move_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "claimed", b"claimed", "facts", b"facts", "facts_time", b"facts_time", "last_seen_time", b"last_seen_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "claimed", b"claimed", "facts", b"facts", "facts_time", b"facts_time", "last_seen_time", b"last_seen_time", "move_time", b"move_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "facts", b"facts", "facts_problem", b"facts_problem", "facts_time", b"facts_time", "forgotten", b"forgotten", "keeper_version", b"keeper_version", "kept", b"kept", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "name", b"name", "outdated", b"outdated", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "stream_address", b"stream_address", "stream_worker_version", b"stream_worker_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "facts", b"facts", "facts_problem", b"facts_problem", "facts_time", b"facts_time", "forgotten", b"forgotten", "keeper_version", b"keeper_version", "kept", b"kept", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "move_time", b"move_time", "name", b"name", "outdated", b"outdated", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "stream_address", b"stream_address", "stream_worker_version", b"stream_worker_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -461,21 +467,29 @@ class DrainNodeRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     DRAINED_FIELD_NUMBER: _builtins.int
+    MOVE_SECONDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The node."""
     drained: _builtins.bool
     """True drains it, false takes it back."""
+    move_seconds: _builtins.float
+    """After so many seconds, at most 30 days, what still runs there is ended, and begun anew elsewhere; what is pinned
+    to the node stays. Unset: it goes on to its end, or as it was asked for before.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         drained: _builtins.bool = ...,
+        move_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_move_seconds", b"_move_seconds", "move_seconds", b"move_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drained", b"drained", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_move_seconds", b"_move_seconds", "drained", b"drained", "move_seconds", b"move_seconds", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__move_seconds: _TypeAlias = _typing.Literal["move_seconds"]  # noqa: Y015
+    _WhichOneofArgType__move_seconds: _TypeAlias = _typing.Literal["_move_seconds", b"_move_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__move_seconds) -> _WhichOneofReturnType__move_seconds | None: ...
 
 Global___DrainNodeRequest: _TypeAlias = DrainNodeRequest  # noqa: Y015
 

@@ -96,7 +96,7 @@ class NodesServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DrainNode(self, request, context):
-        """Stops placing on a node, or goes on with it; what runs there goes on.
+        """Stops placing on a node, or goes on with it; what runs there goes on, or is moved after a while.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

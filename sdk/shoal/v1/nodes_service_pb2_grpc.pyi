@@ -21,7 +21,7 @@ class NodesServiceStub:
     GetNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.GetNodeRequest, _nodes_service_pb2.GetNodeResponse]
     """Returns one node."""
     DrainNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.DrainNodeRequest, _nodes_service_pb2.DrainNodeResponse]
-    """Stops placing on a node, or goes on with it; what runs there goes on."""
+    """Stops placing on a node, or goes on with it; what runs there goes on, or is moved after a while."""
     AdoptNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.AdoptNodeRequest, _nodes_service_pb2.AdoptNodeResponse]
     """Lets a quarantined node give up what it has and follow this controller."""
     ForgetNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.ForgetNodeRequest, _nodes_service_pb2.ForgetNodeResponse]
@@ -58,7 +58,7 @@ class NodesServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nodes_service_pb2.DrainNodeRequest,
         context: _aio.ServicerContext[_nodes_service_pb2.DrainNodeRequest, _abc.Awaitable[_nodes_service_pb2.DrainNodeResponse]],
     ) -> _abc.Awaitable[_nodes_service_pb2.DrainNodeResponse]:
-        """Stops placing on a node, or goes on with it; what runs there goes on."""
+        """Stops placing on a node, or goes on with it; what runs there goes on, or is moved after a while."""
 
     @_abc_1.abstractmethod
     def AdoptNode(

@@ -277,6 +277,7 @@ NODES = st.builds(
     facts=st.none() | FACTS,
     facts_time=TIMES,
     facts_problem=TEXT,
+    move_time=TIMES,
 )
 MEMBERS = st.builds(
     view.MemberView,

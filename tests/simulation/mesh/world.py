@@ -389,8 +389,12 @@ class World:
         replicas = self.rng.choice((1, 2, 3) if self.given is None else (1, 2, 3, 4))
         await self._ask(lambda plane: plane.scale(found[1], job, replicas))
 
-    async def _drain(self, board: Board, *, drained: bool) -> None:
-        await self._ask(lambda plane: plane.drain(board.name, drained=drained))
+    async def _drain(
+        self, board: Board, *, drained: bool, move_seconds: float | None = None
+    ) -> None:
+        await self._ask(
+            lambda plane: plane.drain(board.name, drained=drained, move_seconds=move_seconds)
+        )
 
     # ---- faults
 
@@ -609,7 +613,11 @@ class World:
     async def drain(self, _: float) -> None:
         """An operator drains a node, or takes it back, and has one forgotten if it is gone."""
         board = self._board()
-        await self._drain(board, drained=self.rng.random() < 0.5)
+        drained = self.rng.random() < 0.5
+        # What is moved begins anew, which is a loss to a history that may have none.
+        moves = drained and not self.faults.nothing_is_lost and self.rng.random() < 0.7
+        seconds = self.rng.choice((0.0, 1.0, 10.0)) if moves else None
+        await self._drain(board, drained=drained, move_seconds=seconds)
         await self._ask(lambda plane: plane.forget_node(board.name))
 
     async def submit(self, _: float) -> None:

@@ -137,8 +137,10 @@ class Desk:
     def cancel(self, ref: PipelineRef, reason: str = "enough") -> object:
         return self.post(lambda call: events.Cancel(call, ref, reason))
 
-    def drain(self, node: str, *, drained: bool = True) -> object:
-        return self.post(lambda call: events.Drain(call, node, drained))
+    def drain(
+        self, node: str, *, drained: bool = True, move_seconds: float | None = None
+    ) -> object:
+        return self.post(lambda call: events.Drain(call, node, drained, move_seconds))
 
     def adopt(self, node: str) -> object:
         return self.post(lambda call: events.Adopt(call, node))
