@@ -107,7 +107,7 @@ class IntakeConfig:
             ("--held-messages", self.held_max, 1),
             ("--tries", self.tries, 1),
             ("--try-seconds", self.try_seconds, 0.01),
-            ("--hidden-seconds", self.hidden_seconds, 2),
+            ("--hidden-seconds", self.hidden_seconds, 1),
         ):
             if value < least:
                 raise IntakeConfigError(f"{option} is {value}; it has to be at least {least}")

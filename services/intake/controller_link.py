@@ -24,7 +24,7 @@ from shoal.specfile.mark import SpecFileError
 LOG = logging.getLogger(__name__)
 
 _RENEW_SECONDS: Final = 3600.0
-_CALL_SECONDS: Final = 15.0
+_CALL_SECONDS: Final = 10.0
 _REFUSALS: Final = frozenset(
     {"INVALID_ARGUMENT", "ALREADY_EXISTS", "FAILED_PRECONDITION", "NOT_FOUND", "OUT_OF_RANGE"}
 )

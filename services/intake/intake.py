@@ -44,7 +44,7 @@ LOCK_NAME: Final = "intake.lock"
 _GIVE_BACK_SECONDS: Final = 3.0
 _DISK_SECONDS: Final = 2.0
 _LEVELS: Final = {"refused": logging.WARNING, "put aside": logging.ERROR}
-_SAMPLE: Final = MappingProxyType(
+SAMPLE: Final = MappingProxyType(
     {
         "name": "sample",
         "user": "ada",
@@ -159,7 +159,7 @@ class Intake:
 
     def _read_templates(self) -> Mapping[str, PipelineTemplate]:
         return {
-            source.name: read_template(source.template, _SAMPLE)
+            source.name: read_template(source.template, SAMPLE)
             for source in self.config.sources
             if source.template is not None
         }

@@ -40,13 +40,15 @@ class MessageTries:
 
     Args:
         path: of the file; made if it is missing.
+        kept_max: of how many messages it remembers the tries.
 
     Raises:
         StartRefusedError: it cannot be opened.
         OtherVersionError: a newer program has written it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept_max: int = KEPT_MAX) -> None:
+        self._kept_max = kept_max
         try:
             refuse_newer(path, len(STEPS))
             self._connection = open_database(
@@ -90,7 +92,7 @@ class MessageTries:
                 )
                 cursor.execute(
                     "DELETE FROM tries WHERE time < (SELECT time FROM tries ORDER BY time DESC LIMIT 1 OFFSET ?)",
-                    (KEPT_MAX,),
+                    (self._kept_max,),
                 )
                 cursor.execute("COMMIT")
             except BaseException:

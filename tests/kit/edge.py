@@ -157,6 +157,9 @@ async def running_edge(
             LocalCluster(config) as cluster,
             cluster.client() as client,
         ):
+            await (
+                client.nodes()
+            )  # a client that was answered once waits for a controller that is away
             yield Edge(cluster, client, ministack, broker, s3, sqs, archive, uploads)
 
 

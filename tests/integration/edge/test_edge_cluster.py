@@ -22,7 +22,7 @@ jobs:
 async def test_a_job_reads_what_was_uploaded_and_its_end_is_heard(
     edge: Edge, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Boards hold no AWS keys."""
+    """Case E2: boards hold no AWS keys."""
     folder = tmp_path_factory.mktemp("spec")
     await edge.upload({"up/in.txt": b"hello"})
     queue = await edge.queue("servers")

@@ -61,6 +61,14 @@ def test_a_hot_node_is_last_and_a_warm_one_only_breaks_a_tie() -> None:
     assert "it is warm" in said["n2"]
 
 
+def test_a_node_can_be_required_by_its_name_unless_a_label_says_otherwise() -> None:
+    """Case E1: `place.require: {node: n2}`."""
+    bound = job(place=Place(require={"node": "n2"}))
+    assert where([node("n1"), node("n2"), node("n3")], bound) == {"main": "n2"}
+    called = [node("n1", labels={"node": "n2"}), node("n2", labels={"node": "x"})]
+    assert where(called, bound) == {"main": "n1"}
+
+
 @pytest.mark.parametrize(
     ("state", "wanted", "words"),
     [
@@ -72,6 +80,11 @@ def test_a_hot_node_is_last_and_a_warm_one_only_breaks_a_tie() -> None:
             node("n1", labels={"role": "x"}),
             job(place=Place(require={"role": "camera"})),
             "label role=camera is required, and it has role=x",
+        ),
+        (
+            node("n1"),
+            job(place=Place(require={"node": "n2"})),
+            "label node=n2 is required, and it has node=n1",
         ),
         (node("n1", claimed=Capacity(3.5)), job(), "1 cpus are needed, 0.5 of 4 free"),
         (node("n1", 1.0), job(cpus=2.0), "add a node that can, or ask for less"),

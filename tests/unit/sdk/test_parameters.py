@@ -418,3 +418,22 @@ def test_numbers_are_written_as_json_writes_them() -> None:
     assert [value_text(one) for one in (True, 3, 3.0, 1e16, -0.5, "x")] == [
         "true", "3", "3.0", "1e+16", "-0.5", "x",
     ]  # fmt: skip
+
+
+def test_a_parameter_that_is_empty_asks_for_no_label_and_no_device() -> None:
+    """Cases E1 and E14: one template binds to a node and wants a camera, or neither."""
+    text = """\
+name: p
+parameters: {node: {default: ""}, device: {default: ""}}
+jobs:
+  a:
+    run: "true"
+    place: {require: {node: "${{ parameters.node }}", role: x, none: ""}}
+    resources: {devices: [gpu, "${{ parameters.device }}"]}
+"""
+    [free] = read(text).pipeline.jobs
+    assert dict(free.place.require) == {"role": "x", "none": ""}
+    assert free.resources.devices == ("gpu",)
+    [bound] = read(text, {"node": "n2", "device": "video"}).pipeline.jobs
+    assert dict(bound.place.require) == {"node": "n2", "role": "x", "none": ""}
+    assert bound.resources.devices == ("gpu", "video")
