@@ -21,7 +21,7 @@ from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.placed_folder import FolderError, resolved
 from shoal.session.assignment import Assignment
-from shoal.session.uploads import UploadGrant
+from shoal.session.uploads import ArtifactParts, UploadGrant
 from shoal.spec import Job, Layout
 
 _WILD = frozenset("*?[\\")
@@ -134,11 +134,31 @@ class FolderWorkbench:
         )
 
     async def store(
-        self, artifact: Artifact, grant: UploadGrant, waiting: Callable[[str], None]
+        self,
+        artifact: Artifact,
+        grant: UploadGrant,
+        waiting: Callable[[str], None],
+        *,
+        salvaged: bool = False,
     ) -> Artifact:
         """Store one file where it was granted."""
         path = locate(self._folder.work, self._folder.path, artifact)
-        return await self._tools.uploader.store(path, artifact, grant, waiting)
+        return await self._tools.uploader.store(path, artifact, grant, waiting, salvaged=salvaged)
+
+    async def store_parts(
+        self,
+        artifact: Artifact,
+        parts: ArtifactParts,
+        grant: UploadGrant,
+        waiting: Callable[[str], None],
+        *,
+        salvaged: bool = False,
+    ) -> None:
+        """Store the parts of one file that were granted."""
+        path = locate(self._folder.work, self._folder.path, artifact)
+        await self._tools.uploader.store_parts(
+            path, artifact, parts, grant, waiting, salvaged=salvaged
+        )
 
     async def keep(self) -> None:
         """Keep the folder for people, for as long as the node keeps such."""

@@ -40,6 +40,7 @@ from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
 from shoal.session.port_hold import PortHold
 from shoal.session.stage import AttemptStage
+from shoal.session.uploads import ArtifactParts
 from shoal.v1 import session_service_pb2
 from shoal.wire.assignment import decode_assignment, encode_assignment
 
@@ -392,6 +393,9 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "state": JobState,
         "reason": _reason,
         "artifacts": lambda rows: tuple(Artifact(*row) for row in rows),
+        "parts": lambda rows: tuple(
+            ArtifactParts(path, size, tuple(hashes), upload) for path, size, hashes, upload in rows
+        ),
         "start_time": float,
         "end_time": float,
         "verdict": _verdict,

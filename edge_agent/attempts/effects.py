@@ -8,7 +8,7 @@ from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
 from shoal.session.lane import Lane
 from shoal.session.observation import Observation
-from shoal.session.uploads import UploadGrant
+from shoal.session.uploads import ArtifactParts, UploadGrant
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +125,20 @@ class CollectArtifacts(_Work):
 
 @dataclass(frozen=True, slots=True)
 class WantUploads(_OfAttempt):
-    """Ask the controller where to store artifacts."""
+    """Ask the controller where to store artifacts, and parts of those that are large."""
 
     artifacts: tuple[Artifact, ...]
+    parts: tuple[ArtifactParts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Upload(_Work):
-    """Store the artifacts, for as long as it takes."""
+    """Store the artifacts, for as long as it takes; `salvaged` are those of what did not succeed."""
 
     artifacts: tuple[Artifact, ...]
     grants: tuple[UploadGrant, ...]
+    parts: tuple[ArtifactParts, ...] = ()
+    salvaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from shoal.model import Artifact, JobState, Reason
 from shoal.names import AttemptRef
 from shoal.session.messages import Desired, Fenced
 from shoal.session.port_hold import PortHold
-from shoal.session.uploads import UploadsGranted
+from shoal.session.uploads import ArtifactParts, UploadsGranted
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,7 @@ class ArtifactsCollected(WorkOutcome):
 
     artifacts: tuple[Artifact, ...]
     problem: str = ""
+    parts: tuple[ArtifactParts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,9 @@ class Uploaded(WorkOutcome):
 
 @dataclass(frozen=True, slots=True)
 class GrantsExpired(WorkOutcome):
-    """The store no longer takes the addresses; new ones are needed."""
+    """The addresses are used up, or the store no longer takes them; new ones are needed for what is left."""
+
+    left: tuple[Artifact, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from shoal.session.assignment import Assignment
 from shoal.session.observation import Observation
 from shoal.session.port_hold import PortHold
 from shoal.session.stage import AttemptStage, StageReached
+from shoal.session.uploads import ArtifactParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class LocalAttempt:
     state: JobState = JobState.PREPARING
     reason: Reason = NO_REASON
     artifacts: tuple[Artifact, ...] = ()
+    parts: tuple[ArtifactParts, ...] = ()
+    """How its large artifacts are cut, and what the archive has of them; until it has ended."""
     start_time: float = 0.0
     end_time: float = 0.0
     verdict: Verdict | None = None

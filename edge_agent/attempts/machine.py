@@ -54,7 +54,7 @@ from shoal.session.messages import Desired, Fenced
 from shoal.session.observation import Observation
 from shoal.session.port_hold import PortHold
 from shoal.session.stage import AttemptStage
-from shoal.session.uploads import UploadGrant, UploadsGranted
+from shoal.session.uploads import ArtifactParts, UploadGrant, UploadsGranted
 from shoal.spec import Placement
 
 _ARCHIVED = Verdict(JobState.SUCCEEDED, NO_REASON)
@@ -81,6 +81,10 @@ _MAY_HAVE_BEGUN = _lost(
 
 SALVAGE_SECONDS = 300.0
 """How long it is tried to archive what an attempt has left that did not succeed."""
+
+
+PART_HASHES_MAX = 8_000
+"""Most hashes of parts that a question for addresses has, unless one artifact alone has more."""
 
 
 _SIGPIPE = 13
@@ -201,17 +205,16 @@ class AttemptsMachine:
                 return self._streams_closed(record)
             case events.StreamsDrained(ended_inputs=ended_inputs):
                 return self._drained(record, ended_inputs)
-            case events.ArtifactsCollected(artifacts=artifacts, problem=problem):
-                return self._collected(record, artifacts, problem)
+            case events.ArtifactsCollected():
+                return self._collected(record, event)
             case events.Uploaded(artifacts=artifacts, problem=problem):
                 whole = not problem and not record.missing
                 record = _with_problem(
                     replace(record, artifacts=artifacts, archived=whole), problem
                 )
                 return self._end(record, record.verdict or _ARCHIVED)
-            case events.GrantsExpired():
-                record = self._move(record, Phase.GRANTING)
-                return [WantUploads(record.ref, record.artifacts)]
+            case events.GrantsExpired(left=left):
+                return [_wanted(self._move(record, Phase.GRANTING), left)]
             case events.Acknowledged(state=state):
                 if not state.terminal or record.state is not state:
                     return []
@@ -232,7 +235,7 @@ class AttemptsMachine:
         effects: list[AttemptsEffect] = []
         for record in self._records.values():
             if record.phase is Phase.GRANTING:
-                effects.append(WantUploads(record.ref, record.artifacts))
+                effects.append(_wanted(record, record.artifacts))
             elif record.phase is Phase.ENDED and record.artifacts and not record.acknowledged:
                 effects.append(Report(record.observation))
         return effects
@@ -355,6 +358,7 @@ class AttemptsMachine:
                 verdict=None,
                 # One that was found and never stored belongs to no attempt.
                 artifacts=tuple(artifact for artifact in record.artifacts if artifact.key),
+                parts=(),
             ),
             Phase.ENDED,
         )
@@ -603,23 +607,34 @@ class AttemptsMachine:
         return CollectArtifacts(record.assignment, record.turn, not record.salvaging)
 
     def _collected(
-        self, record: LocalAttempt, artifacts: tuple[Artifact, ...], problem: str
+        self, record: LocalAttempt, found: events.ArtifactsCollected
     ) -> list[AttemptsEffect]:
-        if record.artifacts and _results(record.artifacts) != _results(artifacts):
+        if record.artifacts and _results(record.artifacts) != _results(found.artifacts):
             return self._lost_with_machine(record)  # they were looked at before it went down
-        record = _with_problem(replace(record, missing=bool(problem)), problem)
-        if not artifacts:
+        record = _with_problem(replace(record, missing=bool(found.problem)), found.problem)
+        if not found.artifacts:
             return self._end(record, record.verdict or _ARCHIVED)
-        record = self._move(replace(record, artifacts=artifacts), Phase.GRANTING)
-        return [WriteJournal(record), WantUploads(record.ref, artifacts)]
+        parts = _with_uploads(found.parts, {one.part_sha256: one for one in record.parts})
+        record = replace(record, artifacts=found.artifacts, parts=parts)
+        record = self._move(record, Phase.GRANTING)
+        return [WriteJournal(record), _wanted(record, found.artifacts)]
 
     def _granted(
         self, record: LocalAttempt, grants: tuple[UploadGrant, ...]
     ) -> list[AttemptsEffect]:
         if record.phase is not Phase.GRANTING:
             return []
-        record = self._move(record, Phase.UPLOADING)
-        return [Upload(record.assignment, record.turn, record.artifacts, grants)]
+        begun = {grant.path: grant.upload_id for grant in grants if grant.upload_id}
+        parts = tuple(
+            replace(one, upload_id=begun.get(one.path, one.upload_id)) for one in record.parts
+        )
+        changed = parts != record.parts
+        record = self._move(replace(record, parts=parts), Phase.UPLOADING)
+        upload = Upload(
+            record.assignment, record.turn, record.artifacts, grants, parts, record.salvaging
+        )
+        # Recorded before the first part is sent: the next start of the agent goes on there.
+        return [WriteJournal(record), upload] if changed else [upload]
 
     # ---- after a start of the agent
 
@@ -717,7 +732,9 @@ class AttemptsMachine:
         The program cannot run any more and has stored nothing, so it needs no leave of the controller: there
         may be no network to ask over. What was prepared may be as broken as what it wrote.
         """
-        record = replace(record, artifacts=(), verdict=None, closed=False, finishing=False)
+        record = replace(
+            record, artifacts=(), parts=(), verdict=None, closed=False, finishing=False
+        )
         record = self._move(record, Phase.BUNDLE)
         return [WriteJournal(record), PrepareBundle(record.assignment, record.turn)]
 
@@ -747,6 +764,35 @@ class AttemptsMachine:
         self._records[record.ref] = record
         self._by_job.setdefault(record.ref.job_ref, {})[record.ref] = None
         return record
+
+
+def _wanted(record: LocalAttempt, left: tuple[Artifact, ...]) -> WantUploads:
+    """Ask about what is left, with the hashes of so many parts; of more it is asked in the next turn."""
+    parts = {one.path: one for one in record.parts}
+    asked: list[Artifact] = []
+    cut: list[ArtifactParts] = []
+    hashes = 0
+    for artifact in left:
+        one = parts.get(artifact.path)
+        if one is not None:
+            if cut and hashes + len(one.part_sha256) > PART_HASHES_MAX:
+                continue
+            hashes += len(one.part_sha256)
+            cut.append(one)
+        asked.append(artifact)
+    return WantUploads(record.ref, tuple(asked), tuple(cut))
+
+
+def _with_uploads(
+    found: tuple[ArtifactParts, ...], known: Mapping[tuple[str, ...], ArtifactParts]
+) -> tuple[ArtifactParts, ...]:
+    """Go on with uploads of the very same parts."""
+    return tuple(
+        replace(one, upload_id=same.upload_id)
+        if (same := known.get(one.part_sha256)) is not None and same.path == one.path
+        else one
+        for one in found
+    )
 
 
 def _results(artifacts: tuple[Artifact, ...]) -> Mapping[str, str]:

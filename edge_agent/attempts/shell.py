@@ -13,7 +13,7 @@ import errno
 import logging
 import os
 from collections.abc import Awaitable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, assert_never
 
 from edge_agent.attempt_folder import keeper_id
@@ -33,6 +33,7 @@ from edge_agent.stream_orders import StreamOrders
 from edge_agent.uploads.collect import Problems
 from edge_agent.uploads.uploader import GrantRefusedError
 from services.runtime.log import fields
+from shoal.backoff import Backoff
 from shoal.cause import causes
 from shoal.model import Artifact, Reason, ReasonCode
 from shoal.names import AttemptRef
@@ -40,7 +41,7 @@ from shoal.redaction import redacted
 from shoal.session.assignment import Assignment
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
-from shoal.session.uploads import UploadGrant, UploadsWanted
+from shoal.session.uploads import ArtifactParts, UploadGrant, UploadsWanted
 from shoal.spec import Placement
 
 LOG = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ _SAY_AGAIN_SECONDS: Final = 5.0
 _LAST_LOGS_SECONDS: Final = 5.0
 _REGRANT_PAUSE_SECONDS: Final = 1.0
 _REGRANTS_MAX: Final = 10
+_LATER: Final = Backoff(1.0, 30.0, jitter=0.0)
+"""How long the controller is left alone whose archive is away."""
 _UPLOADS_AT_ONCE: Final = 8
 _WORDS_MAX: Final = 8_000
 _NO_ROOM: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
@@ -65,6 +68,18 @@ class Durable:
     """A journal entry on its way; what comes after it waits for it."""
 
     done: Awaitable[None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What one answer of the controller lets us store; `left` is shared, and what is not done is noted."""
+
+    effect: effects.Upload
+    left: Iterator[Artifact]
+    grants: Mapping[str, UploadGrant]
+    parts: Mapping[str, ArtifactParts]
+    refused: list[str] = field(default_factory=list[str])
+    later: list[str] = field(default_factory=list[str])
 
 
 class AttemptShell:
@@ -93,6 +108,8 @@ class AttemptShell:
         self._lost: dict[str, str] = {}
         """Artifacts that cannot be stored, and why."""
         self._regrants = 0
+        self._away = 0
+        """How often in a row the controller could not reach the archive."""
 
     async def put(self, effect: effects.AttemptEffect | Durable) -> None:
         """Perform an effect after those before it."""
@@ -136,8 +153,8 @@ class AttemptShell:
                 self._order(group)
             case effects.CollectArtifacts():
                 await self._begin(group, effect.turn, self._collect(effect), ReasonCode.ARCHIVE)
-            case effects.WantUploads(ref, artifacts):
-                await self._services.say(UploadsWanted(ref, artifacts))
+            case effects.WantUploads(ref, artifacts, parts):
+                await self._services.say(UploadsWanted(ref, artifacts, parts))
             case effects.Upload():
                 await self._begin(group, effect.turn, self._upload(effect), ReasonCode.ARCHIVE)
             case effects.CancelWork():
@@ -288,26 +305,43 @@ class AttemptShell:
     async def _collect(self, effect: effects.CollectArtifacts) -> events.AttemptsEvent:
         self._wait_for("its results are being found and hashed, until the last of them is")
         found = await self._bench.collect(effect.assignment, succeeded=effect.succeeded)
-        return events.ArtifactsCollected(self._ref, effect.turn, found.artifacts, found.problem)
+        return events.ArtifactsCollected(
+            self._ref, effect.turn, found.artifacts, found.problem, found.parts
+        )
 
     async def _upload(self, effect: effects.Upload) -> events.AttemptsEvent:
         self._wait_for(
             f"{len(effect.artifacts)} artifacts are being stored, until the archive has taken them"
         )
-        grants = {grant.path: grant for grant in effect.grants}
         done = {*self._stored, *self._lost}
-        left = iter([one for one in effect.artifacts if one.path not in done])
-        refused: list[str] = []
+        turn = _Round(
+            effect,
+            iter([one for one in effect.artifacts if one.path not in done]),
+            {grant.path: grant for grant in effect.grants},
+            {one.path: one for one in effect.parts},
+        )
         async with asyncio.TaskGroup() as group:
             for _ in range(_UPLOADS_AT_ONCE):
-                group.create_task(self._store_each(left, grants, refused))
-        if refused:
+                group.create_task(self._store_each(turn))
+        done = {*self._stored, *self._lost}
+        left = tuple(one for one in effect.artifacts if one.path not in done)
+        if turn.refused:
             self._regrants += 1
             LOG.warning(
-                "new addresses are needed", extra=fields(name=self._ref.name, error=refused[0])
+                "new addresses are needed",
+                extra=fields(name=self._ref.name, error=turn.refused[0]),
             )
-            await asyncio.sleep(_REGRANT_PAUSE_SECONDS)
-            return events.GrantsExpired(self._ref, effect.turn)
+        if turn.refused or turn.later:
+            self._away = self._away + 1 if turn.later else 0
+            pause = _LATER.delay_seconds(self._away, 1.0) if turn.later else 0.0
+            if turn.later:
+                self._wait_for(
+                    f"{len(left)} artifacts wait for the archive: {turn.later[0]}; the controller "
+                    f"is asked again in {pause:.0f} s, until the archive has taken them"
+                )
+            await asyncio.sleep(max(pause, _REGRANT_PAUSE_SECONDS))
+        if left:
+            return events.GrantsExpired(self._ref, effect.turn, left)
         problems = Problems()
         for path, why in self._lost.items():
             problems.add(path, why)
@@ -316,29 +350,41 @@ class AttemptShell:
         )
         return events.Uploaded(self._ref, effect.turn, stored, problems.words(len(stored)))
 
-    async def _store_each(
-        self, left: Iterator[Artifact], grants: Mapping[str, UploadGrant], refused: list[str]
-    ) -> None:
-        """Store one after the other of what several of us share."""
-        for artifact in left:
-            grant = grants.get(artifact.path)
+    async def _store_each(self, turn: "_Round") -> None:
+        """Store one after the other of what several of us share; what is not stored is asked about again."""
+        for artifact in turn.left:
+            path = artifact.path
+            grant, cut = turn.grants.get(path), turn.parts.get(path)
+            if grant is None and cut is not None:
+                continue  # it was more than one question has room for
             if grant is None or grant.problem:
                 said = grant.problem if grant else "it did not say why"
-                self._lost[artifact.path] = f"was granted no place by the controller: {said}"
+                self._lost[path] = f"was granted no place by the controller: {said}"
+                continue
+            if grant.stored:
+                self._stored[path] = replace(artifact, key=grant.key)
+                continue
+            if grant.later:
+                turn.later.append(grant.later)
                 continue
             try:
-                self._stored[artifact.path] = await self._bench.store(
-                    artifact, grant, self._wait_for
-                )
+                if grant.parts and cut is not None:
+                    await self._bench.store_parts(
+                        artifact, cut, grant, self._wait_for, salvaged=turn.effect.salvaged
+                    )
+                else:
+                    self._stored[path] = await self._bench.store(
+                        artifact, grant, self._wait_for, salvaged=turn.effect.salvaged
+                    )
             except GrantRefusedError as error:
                 if self._regrants < _REGRANTS_MAX:
-                    refused.append(str(error))
+                    turn.refused.append(str(error))
                 else:
-                    self._lost[artifact.path] = (
+                    self._lost[path] = (
                         f"was refused {self._regrants + 1} times by the archive, last {error}"
                     )
             except OSError as error:
-                self._lost[artifact.path] = f"cannot be read any more: {error.strerror or error}"
+                self._lost[path] = f"cannot be read any more: {error.strerror or error}"
 
     # ---- in the queue
 

@@ -10,7 +10,7 @@ from shoal.kept_folder import KeptFolder
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
-from shoal.session.uploads import UploadGrant
+from shoal.session.uploads import ArtifactParts, UploadGrant
 
 Waiting: TypeAlias = Callable[[str], None]
 """Hears for what work waits: why, and until when; for people."""
@@ -60,13 +60,29 @@ class Workbench(Protocol):
         """Find, measure and hash what is archived after such an end: logs, and what it says."""
         ...
 
-    async def store(self, artifact: Artifact, grant: UploadGrant, waiting: Waiting) -> Artifact:
+    async def store(
+        self, artifact: Artifact, grant: UploadGrant, waiting: Waiting, *, salvaged: bool = False
+    ) -> Artifact:
         """Store one file for as long as it takes, and return the artifact with its key.
+
+        What is `salvaged` of an attempt that did not succeed lets the others go first.
 
         Raises:
             GrantRefusedError: the archive answered, and not with success; a new grant may help.
             OSError: the file cannot be read any more.
         """
+        ...
+
+    async def store_parts(
+        self,
+        artifact: Artifact,
+        parts: ArtifactParts,
+        grant: UploadGrant,
+        waiting: Waiting,
+        *,
+        salvaged: bool = False,
+    ) -> None:
+        """Store the parts of a file that were granted, for as long as it takes; see `store`."""
         ...
 
     async def keep(self) -> None:

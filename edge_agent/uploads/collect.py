@@ -26,10 +26,12 @@ from edge_agent.long_work import Steps
 from edge_agent.tree import Descent, NoPlainFileError, open_plain
 from services.archive.artifact_key import LOG_PATHS, artifact_key
 from services.archive.key import InvalidKeyError
+from services.archive.parts import PARTED_BYTES_MIN, part_bytes
 from shoal.limits import ARTIFACT_PATH_BYTES_MAX, ARTIFACTS_MAX
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.pattern import PathPattern, Places
+from shoal.session.uploads import ArtifactParts
 
 _CHUNK_BYTES: Final = 1 << 20
 _RESULTS: Final = "results"
@@ -41,10 +43,11 @@ _REASON_SHOWN: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What is archived, by path, and what is wrong with the files that are not."""
+    """What is archived, by path, and what is wrong with the files that are not; how large ones are cut."""
 
     artifacts: tuple[Artifact, ...]
     problem: str = ""
+    parts: tuple[ArtifactParts, ...] = ()
 
 
 @dataclass(slots=True)
@@ -101,7 +104,9 @@ def collect(
     for name in LOG_PATHS:
         yield from collection.take_log(logs, name)
     artifacts = tuple(sorted(collection.artifacts, key=lambda artifact: artifact.path))
-    return Collected(artifacts, collection.problems.words(len(artifacts)))
+    kept = {artifact.path for artifact in artifacts}
+    parts = tuple(one for path, one in sorted(collection.parts.items()) if path in kept)
+    return Collected(artifacts, collection.problems.words(len(artifacts)), parts)
 
 
 def locate(folder: Path, logs: Path, artifact: Artifact) -> Path:
@@ -139,6 +144,7 @@ class _Collection:
 
     def __post_init__(self) -> None:
         self.artifacts: list[Artifact] = []
+        self.parts: dict[str, ArtifactParts] = {}
         self.problems = Problems()
         self.found = 0
         self.path_bytes = 0
@@ -315,7 +321,6 @@ class _Collection:
         self.path_bytes += len(os.fsencode(path))
         if self.many and not what:
             return  # only counted, so that the reason says how many there are
-        digest = hashlib.sha256()
         size = 0
         try:
             opened = open_plain(name, descriptor)
@@ -331,6 +336,7 @@ class _Collection:
         with os.fdopen(opened, "rb", buffering=0) as file:
             # One to which a program still writes would never end.
             left = os.fstat(opened).st_size
+            digest = _Digest(left)
             try:
                 while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
                     digest.update(chunk)
@@ -340,7 +346,9 @@ class _Collection:
             except OSError as error:
                 self.problems.add(path, f"{what}cannot be read: {error.strerror}")
                 return
-        self.artifacts.append(Artifact(path, size, digest.hexdigest()))
+        self.artifacts.append(Artifact(path, size, digest.whole.hexdigest()))
+        if size >= PARTED_BYTES_MIN:
+            self.parts[path] = ArtifactParts(path, digest.part_bytes, digest.finished())
 
     def _leave(self, descriptor: int, entry: os.DirEntry[str]) -> None:
         """Remember what the program made at the top of its folder, and no pattern leads to."""
@@ -392,6 +400,41 @@ class _Collection:
             return
         with os.fdopen(descriptor, "wb") as file:
             file.write(text.encode("utf-8", "backslashreplace"))
+
+
+class _Digest:
+    """The SHA-256 of a file, and of each of its parts if it is to travel in parts, in one pass."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.whole = hashlib.sha256()
+        self.part_bytes = part_bytes(size_bytes)
+        self._parted = size_bytes >= PARTED_BYTES_MIN
+        self._part = hashlib.sha256()
+        self._left = self.part_bytes
+        self._done: list[str] = []
+
+    def update(self, chunk: bytes) -> None:
+        self.whole.update(chunk)
+        if not self._parted:
+            return
+        view = memoryview(chunk)
+        while view:
+            taken = view[: self._left]
+            self._part.update(taken)
+            self._left -= len(taken)
+            view = view[len(taken) :]
+            if not self._left:
+                self._end_part()
+
+    def finished(self) -> tuple[str, ...]:
+        if self._left < self.part_bytes:
+            self._end_part()
+        return tuple(self._done)
+
+    def _end_part(self) -> None:
+        self._done.append(self._part.hexdigest())
+        self._part = hashlib.sha256()
+        self._left = self.part_bytes
 
 
 def _has_files(descriptor: int, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 Each part is verified by its SHA-256 as it arrives, and the hashes of the parts are taken in the same
 pass over the file as that of the whole, so parts that are right make a whole that is right. Example:
-a file of 100 MiB has six parts of 16 MiB and one of 4 MiB. S3 takes 10,000 parts of 5 MiB to 5 GiB
+a file of 100 MiB has eleven parts of 9 MiB and one of 1 MiB. S3 takes 10,000 parts of 5 MiB to 5 GiB
 (Amazon S3 User Guide, "Multipart upload limits").
 """
 
@@ -25,6 +25,7 @@ PARTS_MAX: Final = 10_000
 """Most parts of an object."""
 
 _FEW: Final = 1_000
+_SHARE: Final = 12
 
 
 class PartsError(ValueError):
@@ -32,8 +33,17 @@ class PartsError(ValueError):
 
 
 def part_bytes(size_bytes: int) -> int:
-    """Return how large the parts of such an object are: 16 to 64 MiB, and more where 10,000 are not enough."""
-    wanted = max(16 * _MIB, min(64 * _MIB, -(-size_bytes // _FEW)), -(-size_bytes // PARTS_MAX))
+    """Return how large the parts of an object are, in bytes: whole MiB, and the last one may be smaller.
+
+    A twelfth up to 16 MiB, so that a cut costs less than a tenth; a thousandth up to 64 MiB; then more,
+    where 10,000 of them would not be enough.
+    """
+    wanted = max(
+        PART_BYTES_MIN,
+        min(16 * _MIB, -(-size_bytes // _SHARE)),
+        min(64 * _MIB, -(-size_bytes // _FEW)),
+        -(-size_bytes // PARTS_MAX),
+    )
     return -(-wanted // _MIB) * _MIB
 
 

@@ -5,13 +5,20 @@ import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 from control.front.object_key import bundle_key, listing_key, pieces_key
 from control.front.source_rule import SourceRule
 from services.archive.artifact_key import artifact_key
 from services.archive.key import InvalidKeyError
-from services.archive.object_store import ArchiveError, ObjectMissingError, ObjectStore
+from services.archive.object_store import (
+    ArchiveError,
+    ObjectMissingError,
+    ObjectStore,
+    UploadMissingError,
+)
+from services.archive.parts import PartedObject
 from services.archive.source import S3Sources, SourceError, parse_prefix
 from services.runtime.log import fields
 from shoal.folder_listing import FolderListing, ListingError
@@ -19,7 +26,10 @@ from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
 from shoal.session.folder_files import FilesGranted, FilesWanted
-from shoal.session.uploads import UploadGrant
+from shoal.session.uploads import ArtifactParts, PartGrant, UploadGrant
+
+PARTS_GRANTED = 64
+"""How many addresses of parts an answer has: the agent asks again once it has used them."""
 
 LOG = logging.getLogger(__name__)
 
@@ -144,6 +154,49 @@ class Addresses:
             expires_seconds=self._expires_seconds,
         )
         return UploadGrant(artifact.path, key, put.url, put.headers)
+
+    async def grant_parts(
+        self, ref: AttemptRef, artifact: Artifact, parts: ArtifactParts
+    ) -> UploadGrant:
+        """Return where parts that are missing may be stored; once none is, complete the artifact.
+
+        All that is known of the upload is in the archive: asking again after any loss goes on there.
+
+        Raises:
+            InvalidKeyError: when its path leads out of the attempt's prefix.
+            PartsError: when the parts are not those of the artifact, or no archive takes them.
+            ArchiveError: when the archive does not answer.
+        """
+        key = artifact_key(ref, artifact.path)
+        whole = PartedObject(
+            artifact.size_bytes, artifact.sha256, parts.part_bytes, parts.part_sha256
+        )
+        upload_id = parts.upload_id
+        try:
+            stored = (
+                set(await self._store.stored_parts(key, upload_id, whole)) if upload_id else None
+            )
+            if stored is not None and len(stored) == len(whole.numbers):
+                await self._store.complete_upload(key, upload_id, whole)
+                return UploadGrant(artifact.path, key, stored=True)
+        except UploadMissingError:
+            # The answer that it was complete may have been lost.
+            stored = None
+        if stored is None:
+            info = await self._store.head(key)
+            if info is not None and (info.size_bytes, info.sha256) == (
+                artifact.size_bytes,
+                artifact.sha256,
+            ):
+                return UploadGrant(artifact.path, key, stored=True)
+            upload_id = await self._store.begin_upload(key, whole)
+        grants: list[PartGrant] = []
+        for number in islice(whole.missing(stored or set()), PARTS_GRANTED):
+            put = await self._store.presign_part(
+                key, upload_id, whole, number, expires_seconds=self._expires_seconds
+            )
+            grants.append(PartGrant(number, put.url, put.headers))
+        return UploadGrant(artifact.path, key, upload_id=upload_id, parts=tuple(grants))
 
     async def _file_url(self, namespace: str, source: str) -> str:
         # A submission was asked the same; this one may be older than the rule.

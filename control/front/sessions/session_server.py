@@ -23,6 +23,8 @@ from control.front.sessions.addresses import Addresses
 from control.front.sessions.parts import in_parts
 from control.front.sessions.worker_watch import WorkerWatch
 from services.archive.key import InvalidKeyError
+from services.archive.object_store import ArchiveError
+from services.archive.parts import PartsError
 from services.runtime.log import CountedLog, fields
 from services.runtime.peer import Peer, host_of, peer_of
 from services.runtime.rpc import rpc_error
@@ -140,6 +142,9 @@ class SessionServer:
         self._incoming: asyncio.Queue[v1.ConnectRequest | None] = asyncio.Queue(REQUESTS_WAITING)
         # None only says that there is something new to acknowledge.
         self._outgoing: asyncio.Queue[v1.ControllerMessage | None] = asyncio.Queue(MESSAGES_WAITING)
+        self._wanted: asyncio.Queue[tuple[UploadsWanted, list[UploadGrant]]] = asyncio.Queue(
+            REQUESTS_WAITING
+        )
         self._clock = clock
         self._acknowledgements = Acknowledgements(settings.lease_seconds, clock())
         self._snapshot_said = asyncio.Event()
@@ -179,7 +184,7 @@ class SessionServer:
                 writing = tasks.create_task(self._write_all())
                 for one in admitted.fenced:
                     await self._say(one)
-                beside = [following, writing]
+                beside = [following, writing, tasks.create_task(self._grant_all())]
                 if self._registrar is not None:
                     beside.append(tasks.create_task(self._tell_trust(self._registrar)))
                 await self._take(self._sorted([request]))
@@ -431,7 +436,7 @@ class SessionServer:
         for one in fenced:
             await self._say(one)
         for wanted, problems in batch.uploads:
-            await self._grant(wanted, problems)
+            await self._wanted.put((wanted, problems))
         for files in batch.files:
             await self._grant_files(files)
         if batch.certificate is not None:
@@ -454,10 +459,17 @@ class SessionServer:
         reason = Reason(ReasonCode.ARCHIVE, 0, f"{wrong}; nothing was committed")
         return replace(observation, state=JobState.FAILED, reason=reason, artifacts=())
 
+    async def _grant_all(self) -> None:
+        """Answer beside the rest: what travels in parts takes words with the archive, which may be away."""
+        while True:
+            wanted, problems = await self._wanted.get()
+            await self._grant(wanted, problems)
+
     async def _grant(self, wanted: UploadsWanted, problems: Sequence[UploadGrant]) -> None:
         """Grant what can be, and say why not of the rest: that fails its attempt, not the others.
 
-        An archive that cannot be asked ends the session: the agent dials again and asks again.
+        Where nothing can be signed, the session ends: the agent dials again and asks again. Of parts,
+        for which the archive itself has to answer, the agent is told to ask again.
         """
         ref = wanted.ref
         if not self._plane.is_current(self._node, ref):
@@ -465,13 +477,26 @@ class SessionServer:
             await self._say(messages.Fenced(ref, why))
             return
         grants = [*problems]
+        parts = {one.path: one for one in wanted.parts}
+        away = ""
         for index, artifact in enumerate(wanted.artifacts):
             if index % GRANTS_TOGETHER == GRANTS_TOGETHER - 1:
                 await asyncio.sleep(0)  # signing takes a while, and other nodes' leases run
+            cut = parts.get(artifact.path)
             try:
-                grants.append(await self._addresses.grant(ref, artifact))
-            except InvalidKeyError as error:
+                if cut is None:
+                    grants.append(await self._addresses.grant(ref, artifact))
+                elif not away:
+                    grants.append(await self._addresses.grant_parts(ref, artifact, cut))
+                else:
+                    grants.append(UploadGrant(artifact.path, later=away))
+            except (InvalidKeyError, PartsError) as error:
                 grants.append(self._problem(artifact.path, error))
+            except ArchiveError as error:
+                if cut is None:
+                    raise
+                away = str(error)
+                grants.append(UploadGrant(artifact.path, later=away))
         await self._say(UploadsGranted(ref, tuple(grants)))
 
     async def _grant_files(self, wanted: FilesWanted) -> None:

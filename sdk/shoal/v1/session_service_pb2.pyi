@@ -1241,6 +1241,7 @@ class UploadsWanted(_message.Message):
 
     REF_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ref(self) -> Global___AttemptRef:
         """Which attempt."""
@@ -1249,19 +1250,60 @@ class UploadsWanted(_message.Message):
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[_pipeline_pb2.Artifact]:
         """What it has."""
 
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArtifactParts]:
+        """Those of them that travel in parts."""
+
     def __init__(
         self,
         *,
         ref: Global___AttemptRef | None = ...,
         artifacts: _abc.Iterable[_pipeline_pb2.Artifact] | None = ...,
+        parts: _abc.Iterable[Global___ArtifactParts] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "ref", b"ref"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "parts", b"parts", "ref", b"ref"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UploadsWanted: _TypeAlias = UploadsWanted  # noqa: Y015
+
+@_typing.final
+class ArtifactParts(_message.Message):
+    """How a large artifact travels."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    PART_BYTES_FIELD_NUMBER: _builtins.int
+    PART_SHA256_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Path relative to the job's folder."""
+    part_bytes: _builtins.int
+    """Size of each part but the last."""
+    upload_id: _builtins.str
+    """What the archive has of these very parts, as it was granted before; empty for nothing."""
+    @_builtins.property
+    def part_sha256(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """SHA-256 of each part, 32 bytes."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        part_bytes: _builtins.int = ...,
+        part_sha256: _abc.Iterable[_builtins.bytes] | None = ...,
+        upload_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part_bytes", b"part_bytes", "part_sha256", b"part_sha256", "path", b"path", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArtifactParts: _TypeAlias = ArtifactParts  # noqa: Y015
 
 @_typing.final
 class UploadsGranted(_message.Message):
@@ -1324,6 +1366,10 @@ class UploadGrant(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    LATER_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Path relative to the job's folder."""
     key: _builtins.str
@@ -1332,9 +1378,19 @@ class UploadGrant(_message.Message):
     """Address for a PUT."""
     problem: _builtins.str
     """Why the artifact cannot be stored; there is no address then."""
+    upload_id: _builtins.str
+    """What the archive has of the artifact, if it travels in parts."""
+    stored: _builtins.bool
+    """The artifact is in the archive already."""
+    later: _builtins.str
+    """Why it cannot be said yet: the agent asks again."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Headers that the PUT must carry."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartGrant]:
+        """Where to store some of the parts that are missing; the agent asks again once they are there."""
 
     def __init__(
         self,
@@ -1344,14 +1400,70 @@ class UploadGrant(_message.Message):
         url: _builtins.str = ...,
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         problem: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+        parts: _abc.Iterable[Global___PartGrant] | None = ...,
+        stored: _builtins.bool = ...,
+        later: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "key", b"key", "path", b"path", "problem", b"problem", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "key", b"key", "later", b"later", "parts", b"parts", "path", b"path", "problem", b"problem", "stored", b"stored", "upload_id", b"upload_id", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UploadGrant: _TypeAlias = UploadGrant  # noqa: Y015
+
+@_typing.final
+class PartGrant(_message.Message):
+    """Where to store one part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Number of the part, from 1."""
+    url: _builtins.str
+    """Address for a PUT."""
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Headers that the PUT must carry."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        url: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "number", b"number", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartGrant: _TypeAlias = PartGrant  # noqa: Y015
 
 @_typing.final
 class FilesWanted(_message.Message):

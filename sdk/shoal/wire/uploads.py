@@ -1,15 +1,48 @@
 """Requests and grants of uploads between `shoal.session.uploads` and the contract."""
 
-from shoal.session.uploads import UploadGrant, UploadsGranted, UploadsWanted
+from collections.abc import Sequence
+from typing import Final
+
+from shoal import limits
+from shoal.session.uploads import (
+    ArtifactParts,
+    PartGrant,
+    UploadGrant,
+    UploadsGranted,
+    UploadsWanted,
+)
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire import fields
 from shoal.wire.attempt import ATTEMPT_REF, decode_attempt_ref
-from shoal.wire.codec import codec, each, one
-from shoal.wire.fields import LeftOut, readable
+from shoal.wire.codec import checked, codec, count, each, one
+from shoal.wire.fields import LeftOut, WireError, readable
 from shoal.wire.state import ARTIFACT, decode_artifact
 
+_SHA256_BYTES: Final = 32
+
+
+def _hashes(values: Sequence[bytes], path: str) -> tuple[str, ...]:
+    for value in values:
+        if len(value) != _SHA256_BYTES:
+            raise WireError(path, f"a SHA-256 has {_SHA256_BYTES} bytes, and one has {len(value)}")
+    return tuple(value.hex() for value in values)
+
+
+PARTS = encode_artifact_parts, decode_artifact_parts = codec(
+    ArtifactParts,
+    v1.ArtifactParts,
+    "parts",
+    path=checked(fields.relative),
+    part_bytes=count(limits.INTEGER_MAX),
+    part_sha256=checked(_hashes, lambda values: [bytes.fromhex(value) for value in values]),
+)
+
 encode_uploads_wanted, _ = codec(
-    UploadsWanted, v1.UploadsWanted, ref=one(ATTEMPT_REF), artifacts=each(ARTIFACT)
+    UploadsWanted,
+    v1.UploadsWanted,
+    ref=one(ATTEMPT_REF),
+    artifacts=each(ARTIFACT),
+    parts=each(PARTS),
 )
 
 encode_uploads_granted, decode_uploads_granted = codec(
@@ -17,7 +50,7 @@ encode_uploads_granted, decode_uploads_granted = codec(
     v1.UploadsGranted,
     "uploads_granted",
     ref=one(ATTEMPT_REF),
-    grants=each(codec(UploadGrant, v1.UploadGrant)),
+    grants=each(codec(UploadGrant, v1.UploadGrant, parts=each(codec(PartGrant, v1.PartGrant)))),
 )
 
 
@@ -28,16 +61,27 @@ def decode_uploads_wanted(
 
     Args:
         message: the request.
-        left_out: gets the path of each artifact that is left out, and why.
+        left_out: gets the path of each artifact that is left out, and why; one whose parts break the
+            contract is left out, too.
         path: where the request stands.
 
     Raises:
         WireError: it names no attempt.
     """
-    at = fields.at(path, "artifacts")
+    broken: set[str] = set()
+
+    def refused(item: v1.ArtifactParts, error: WireError) -> None:
+        broken.add(item.path)
+        left_out(item.path, error)
+
+    parts = readable(message.parts, fields.at(path, "parts"), decode_artifact_parts, refused)
     return UploadsWanted(
         ref=decode_attempt_ref(message.ref, fields.at(path, "ref")),
         artifacts=readable(
-            message.artifacts, at, decode_artifact, lambda item, error: left_out(item.path, error)
+            [one for one in message.artifacts if one.path not in broken],
+            fields.at(path, "artifacts"),
+            decode_artifact,
+            lambda item, error: left_out(item.path, error),
         ),
+        parts=parts,
     )

@@ -355,7 +355,7 @@ class Node:
                 await self.speak(Say(UploadsWanted(ref, artifacts)))
             case Upload(wanted, turn, artifacts):
                 stored = Uploaded(wanted.ref, turn, artifacts)
-                self.attempts(stored if ok else GrantsExpired(wanted.ref, turn))
+                self.attempts(stored if ok else GrantsExpired(wanted.ref, turn, artifacts))
             case Report(observation):
                 await self.speak(Say(observation))
             case Forget(ref):

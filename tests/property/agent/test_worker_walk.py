@@ -213,7 +213,7 @@ class Node:
                 self.tell(UploadsGranted(ref, (grant,)))
             case Upload(assignment, turn):
                 event = Uploaded(assignment.ref, turn, (ARTIFACT,))
-                self.tell(event if ok else GrantsExpired(assignment.ref, turn))
+                self.tell(event if ok else GrantsExpired(assignment.ref, turn, (ARTIFACT,)))
             case Forget(ref):
                 self.running.discard(ref)
                 self.exits.pop(ref, None)

@@ -29,7 +29,13 @@ from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.session.stage import AttemptStage, StageReached
 from shoal.session.trust import CertificateIssued, CertificateWanted, Trust
-from shoal.session.uploads import UploadGrant, UploadsGranted, UploadsWanted
+from shoal.session.uploads import (
+    ArtifactParts,
+    PartGrant,
+    UploadGrant,
+    UploadsGranted,
+    UploadsWanted,
+)
 from shoal.spec import Distribute, PortFormat
 from shoal.view import LogStream
 from tests.property.sdk import specs
@@ -161,7 +167,20 @@ FROM_AGENT = st.one_of(
         first=NUMBERS_32,
         count=st.integers(0, limits.ADDRESSES_MAX),
     ),
-    drawn(UploadsWanted, ref=REFS, artifacts=specs.tuples(specs.ARTIFACTS)),
+    drawn(
+        UploadsWanted,
+        ref=REFS,
+        artifacts=specs.tuples(specs.ARTIFACTS),
+        parts=specs.tuples(
+            drawn(
+                ArtifactParts,
+                path=specs.PATHS,
+                part_bytes=NUMBERS_63,
+                part_sha256=specs.tuples(specs.HASHES),
+                upload_id=TEXT,
+            )
+        ),
+    ),
     drawn(CertificateWanted, request=st.binary(max_size=100)),
 )
 FROM_CONTROLLER = st.one_of(
@@ -201,7 +220,20 @@ FROM_CONTROLLER = st.one_of(
         UploadsGranted,
         ref=REFS,
         grants=specs.tuples(
-            drawn(UploadGrant, path=TEXT, key=TEXT, url=TEXT, headers=specs.MAPPINGS, problem=TEXT)
+            drawn(
+                UploadGrant,
+                path=TEXT,
+                key=TEXT,
+                url=TEXT,
+                headers=specs.MAPPINGS,
+                problem=TEXT,
+                upload_id=TEXT,
+                parts=specs.tuples(
+                    drawn(PartGrant, number=NUMBERS_32, url=TEXT, headers=specs.MAPPINGS)
+                ),
+                stored=st.booleans(),
+                later=TEXT,
+            )
         ),
     ),
     drawn(

@@ -180,12 +180,12 @@ def _manifest_before_artifacts() -> None:
     machine = AttemptsMachine
     right = machine._collected
 
-    def collected(self: Any, record: Any, artifacts: Any, problem: str) -> list[Any]:
-        effects: list[Any] = right(self, record, artifacts, problem)
+    def collected(self: Any, record: Any, found: Any) -> list[Any]:
+        effects: list[Any] = right(self, record, found)
         record = self._records[record.ref]
         if record.phase is Phase.GRANTING:
             stored = tuple(
-                replace(one, key=f"{record.ref.prefix}/out/{one.path}") for one in artifacts
+                replace(one, key=f"{record.ref.prefix}/out/{one.path}") for one in found.artifacts
             )
             effects = self._end(replace(record, artifacts=stored), _ARCHIVED)
         return effects

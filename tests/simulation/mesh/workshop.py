@@ -25,13 +25,18 @@ from edge_agent.kept_folders import AsideFolder, KeepLimits
 from edge_agent.program import ProgramError
 from edge_agent.uploads.collect import Collected
 from edge_agent.uploads.uploader import GrantRefusedError
-from services.archive.object_store import ArchiveUnavailableError, ObjectDigestError
+from services.archive.object_store import (
+    ArchiveUnavailableError,
+    ObjectDigestError,
+    UploadMissingError,
+)
+from services.archive.parts import PART_BYTES_MIN
 from shoal.backoff import Backoff
 from shoal.kept_folder import KeptFolder
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
-from shoal.session.uploads import UploadGrant
+from shoal.session.uploads import ArtifactParts, UploadGrant
 from tests.simulation.mesh.archive import ExpiredError, MemoryArchive
 from tests.simulation.mesh.network import Network
 from tests.simulation.mesh.spool import SpoolDisk
@@ -211,15 +216,25 @@ class MemoryWorkbench:
         job = assignment.job
         if not job.archive or not job.archive_on.takes(succeeded=succeeded):
             return Collected(())
-        return Collected(
-            tuple(
-                Artifact(path, len(data), hashlib.sha256(data).hexdigest())
-                for path, data in sorted(folder.results.items())
-            )
+        found = tuple(
+            Artifact(path, len(data), hashlib.sha256(data).hexdigest())
+            for path, data in sorted(folder.results.items())
         )
+        # Every third travels as what is large does, in one part.
+        parts = tuple(
+            ArtifactParts(one.path, PART_BYTES_MIN, (one.sha256,))
+            for one in found
+            if one.size_bytes and int(one.sha256, 16) % 3 == 0
+        )
+        return Collected(found, parts=parts)
 
     async def store(
-        self, artifact: Artifact, grant: UploadGrant, waiting: Callable[[str], None]
+        self,
+        artifact: Artifact,
+        grant: UploadGrant,
+        waiting: Callable[[str], None],
+        *,
+        salvaged: bool = False,
     ) -> Artifact:
         """See `Workbench`; an archive that is away or out of reach is tried again."""
         failures = 0
@@ -235,6 +250,20 @@ class MemoryWorkbench:
             delay = _AGAIN.delay_seconds(failures, self._shop.rng.random())
             waiting(f"{artifact.path!r} waits for the archive: {trouble}; until it has taken it")
             await asyncio.sleep(delay)
+
+    async def store_parts(
+        self,
+        artifact: Artifact,
+        parts: ArtifactParts,
+        grant: UploadGrant,
+        waiting: Callable[[str], None],
+        *,
+        salvaged: bool = False,
+    ) -> None:
+        """See `Workbench`."""
+        for part in grant.parts:
+            there = UploadGrant(grant.path, grant.key, part.url, part.headers)
+            await self.store(artifact, there, waiting, salvaged=salvaged)
 
     async def keep(self) -> None:
         """See `Workbench`."""
@@ -257,7 +286,7 @@ class MemoryWorkbench:
             await shop.archive.upload(grant.url, dict(grant.headers), data)
         except ArchiveUnavailableError as error:
             return str(error)
-        except (ExpiredError, ObjectDigestError) as error:
+        except (ExpiredError, ObjectDigestError, UploadMissingError) as error:
             raise GrantRefusedError(f"{grant.key}: {error!r}") from error
         return ""
 

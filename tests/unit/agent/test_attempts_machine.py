@@ -61,7 +61,7 @@ from shoal.session.lane import Lane, LanePeer
 from shoal.session.messages import Desired, Fenced
 from shoal.session.port_hold import PortHold
 from shoal.session.stage import AttemptStage
-from shoal.session.uploads import UploadGrant, UploadsGranted
+from shoal.session.uploads import ArtifactParts, PartGrant, UploadGrant, UploadsGranted
 from shoal.spec import Job, Output, Placement, StreamInput
 
 REF = AttemptRef("default", "p", "work", 1, 1)
@@ -492,10 +492,50 @@ def test_addresses_that_expired_are_wanted_again_and_in_each_session() -> None:
     play.tell(granted)
     assert play.tell(granted) == []
     assert play.tell(SessionOpened()) == []
-    assert kinds(play.tell(GrantsExpired(REF, play.turn))) == [WantUploads]
+    assert kinds(play.tell(GrantsExpired(REF, play.turn, (ARTIFACT,)))) == [WantUploads]
     play.tell(granted)
     play.tell(WorkFailed(REF, play.turn, Reason(ReasonCode.ARCHIVE)))
     assert play.record.reason.code is ReasonCode.ARCHIVE
+
+
+def test_what_travels_in_parts_goes_on_where_it_was_after_a_restart_and_a_power_cut() -> None:
+    play = Play()
+    play.start()
+    parts = ArtifactParts("results/x", 5 << 20, ("a" * 64, "b" * 64))
+    found = ArtifactsCollected(REF, play.turn + 1, (ARTIFACT,), parts=(parts,))
+    effects = play.tell(ProgramEnded(REF, WELL), found)
+    assert effects[-1] == WantUploads(REF, (ARTIFACT,), (parts,))
+    known = replace(parts, upload_id="u1")
+    grant = UploadGrant("results/x", "k", upload_id="u1", parts=(PartGrant(1, "http://s/1"),))
+    record, upload = play.tell(UploadsGranted(REF, (grant,)))
+    # The id is recorded before a part is sent.
+    assert isinstance(record, WriteJournal)
+    assert record.record.parts == (known,)
+    assert isinstance(upload, Upload)
+    assert upload.parts == (known,)
+    # The same answer again changes nothing that is to be recorded.
+    play.tell(GrantsExpired(REF, play.turn, (ARTIFACT,)))
+    assert kinds(play.tell(UploadsGranted(REF, (grant,)))) == [Upload]
+    for rebooted in (False, True):
+        again = Play()
+        again.tell(Restored((play.record,), "", {}, rebooted=rebooted, streams_survived=False))
+        if rebooted:  # what was hashed is hashed once more, and is the same
+            again.tell(ArtifactsCollected(REF, again.turn, (ARTIFACT,), parts=(parts,)))
+        assert again.tell(SessionOpened())[-1] == WantUploads(REF, (ARTIFACT,), (known,))
+    other = replace(parts, part_sha256=("a" * 64, "c" * 64))
+    again.tell(Restored((play.record,), "", {}, rebooted=True, streams_survived=False))
+    effects = again.tell(ArtifactsCollected(REF, again.turn, (ARTIFACT,), parts=(other,)))
+    assert effects[-1] == WantUploads(REF, (ARTIFACT,), (other,))
+
+
+def test_a_question_has_so_many_hashes_and_the_rest_is_asked_later() -> None:
+    play = Play()
+    play.start()
+    many = tuple(Artifact(f"results/{n}", 1, "0" * 64) for n in range(4))
+    parts = tuple(ArtifactParts(one.path, 5 << 20, ("a" * 64,) * 3_000) for one in many[:3])
+    found = ArtifactsCollected(REF, play.turn + 1, many, parts=parts)
+    effects = play.tell(ProgramEnded(REF, WELL), found)
+    assert effects[-1] == WantUploads(REF, (*many[:2], many[3]), parts[:2])
 
 
 def test_an_end_before_the_answer_to_the_start_counts() -> None:
