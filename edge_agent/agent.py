@@ -8,6 +8,7 @@ afterwards lives in its journal.
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -47,6 +48,7 @@ from edge_agent.node_identity import NodeIdentity, known_identity
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.state_lock import LOCK_NAME, hold_state
 from edge_agent.trash import Trash
+from edge_agent.uploads.upload_rate import UploadRate
 from edge_agent.uploads.uploader import Uploader
 from edge_agent.variables import installer_variables, process_variables
 from edge_agent.web_sessions import WebSessions
@@ -245,7 +247,12 @@ class Agent:
             inputs=FileInputs(inputs, downloader),
             folders=FolderInputs(inputs, downloader),
             environments=environments,
-            uploader=Uploader(web, chance=process.rng.random, tls=tls),
+            uploader=Uploader(
+                web,
+                chance=process.rng.random,
+                tls=tls,
+                rate=UploadRate(float(config.upload_rate_bytes) or math.inf),
+            ),
             work=work,
             trash=trash,
             kept=kept,

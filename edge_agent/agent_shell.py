@@ -43,6 +43,7 @@ from edge_agent.session.events import ControllersKnown, Moved, Recorded, Say, Se
 from edge_agent.session.machine import SessionConfig, SessionMachine
 from edge_agent.session_link import SessionLink
 from edge_agent.stream_link import STREAM_WORKER, StreamLink
+from edge_agent.uploads.spool_limit import SpoolLimit
 from services.runtime.driver import Driver
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
@@ -157,6 +158,7 @@ class AgentShell:
         self._shells: dict[AttemptRef, AttemptShell] = {}
         self._group: asyncio.TaskGroup | None = None
         self._disk = DiskWatch(str(config.state), config.disk_reserve_bytes)
+        self._spool = SpoolLimit(config.spool_bytes_max)
         self._said = WELL
         self._facts = NO_FACTS
         self._facts_told: NodeFacts | None = None
@@ -347,9 +349,12 @@ class AgentShell:
         """Look at the disk of the state folder until cancelled."""
         told = ""
         while True:
-            full = self._disk.measured(await self._links.disk.read(), self._process.clock())
-            if self._disk.refusal != told:
-                told = self._disk.refusal
+            reading = await self._links.disk.read()
+            full = self._disk.measured(reading, self._process.clock())
+            self._spool.measured(*self._attempts.spooled(), reading.total_bytes)
+            refused = self._disk.refusal or self._spool.refusal
+            if refused != told:
+                told = refused
                 words = "no new work is taken" if told else "new work is taken again"
                 LOG.warning(words, extra=fields(why=told))
             if full:
@@ -361,7 +366,7 @@ class AgentShell:
 
     def _condition(self) -> NodeCondition:
         return NodeCondition(
-            self._disk.refusal or refusal(self._facts.temperatures),
+            self._disk.refusal or self._spool.refusal or refusal(self._facts.temperatures),
             self._links.workshop.kept(),
             self._keeper.version,
             (self._streams.made or "").partition(" ")[0],

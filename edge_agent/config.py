@@ -22,6 +22,9 @@ _UNITS: Final = MappingProxyType(
     }
 )  # fmt: skip
 
+RATE_MIN: Final = 1_000
+"""Slowest rate of uploads in bytes a second."""
+
 STREAMS_SECURITY: Final = ("mutual", "ticket")
 
 
@@ -50,6 +53,9 @@ class AgentConfig(GossipSettings):
             for; None for none.
         disk_reserve_bytes: below so much free room (or a twentieth of a smaller disk) no new work is
             taken, and below a quarter of it the attempt with the most is failed; 0 for never.
+        spool_bytes_max: how much may wait for the archive before no new work is taken; None for a fifth
+            of the disk, 0 for any amount.
+        upload_rate_bytes: how many bytes a second all uploads together may send; 0 for no limit.
         keep_bytes_max: how much room folders of attempts that did not succeed may take; 0 keeps none.
         keep_seconds: for how long they are kept.
         insecure: believe whatever answers as a controller, and prove nothing.
@@ -74,6 +80,8 @@ class AgentConfig(GossipSettings):
     environment_bytes_max: int = 10 << 30
     index_credentials: Path | None = None
     disk_reserve_bytes: int = 256 << 20
+    spool_bytes_max: int | None = None
+    upload_rate_bytes: int = 0
     keep_bytes_max: int = 1 << 30
     keep_seconds: float = 86_400.0
     insecure: bool = False
@@ -122,6 +130,22 @@ def parse_size(text: str) -> int:
     if match is None:
         raise ConfigError(f"{text!r} is not a size: write a number with K, M, G, Ki, Mi or Gi")
     return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+
+
+def parse_rate(text: str) -> int:
+    """Read a number of bytes a second such as `5MB/s`, at least 1 KB/s; 0 is no limit.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    amount = text.strip().removesuffix("/s")
+    try:
+        rate = parse_size(amount)
+    except ConfigError:
+        rate = -1
+    if rate < 0 or 0 < rate < RATE_MIN:
+        raise ConfigError(f"{text!r} is not a rate: write 1KB/s or more, as in 5MB/s, or 0")
+    return rate
 
 
 def parse_span(text: str) -> float:

@@ -14,7 +14,14 @@ from typing import Any, cast
 import click
 
 from edge_agent import fingerprint
-from edge_agent.config import STREAMS_SECURITY, AgentConfig, parse_labels, parse_size, parse_span
+from edge_agent.config import (
+    STREAMS_SECURITY,
+    AgentConfig,
+    parse_labels,
+    parse_rate,
+    parse_size,
+    parse_span,
+)
 from services.membership.options import gossip_options, gossip_settings
 from services.membership.settings import ConfigError
 from services.runtime.process import ExitCode, run
@@ -137,6 +144,20 @@ def _use_file(context: click.Context, path: Path) -> None:
     "taken; below a quarter of it the attempt with the most in its folder is failed.  0: never.",
 )
 @click.option(
+    "--spool-limit",
+    default="",
+    show_default=False,
+    metavar="SIZE",
+    help="How much may wait for the archive before no new work is taken.  0: any amount.  "
+    "[default: a fifth of the disk]",
+)
+@click.option(
+    "--upload-rate",
+    default="0",
+    metavar="RATE",
+    help="How fast all uploads of this node together may be, such as 5MB/s.  0: as fast as they can.",
+)
+@click.option(
     "--keep-failed",
     default="1GiB",
     help="How much room may be taken by what attempts that failed or were cancelled have left; the "
@@ -199,6 +220,8 @@ def agent(*, down: bool, drain: bool, **given: Any) -> None:
             environment_bytes_max=parse_size(given["environment_cache"]),
             index_credentials=given["index_credentials"],
             disk_reserve_bytes=parse_size(given["disk_reserve"]),
+            spool_bytes_max=parse_size(given["spool_limit"]) if given["spool_limit"] else None,
+            upload_rate_bytes=parse_rate(given["upload_rate"]),
             keep_bytes_max=parse_size(given["keep_failed"]),
             keep_seconds=parse_span(given["keep_failed_for"]),
             insecure=given["insecure"],

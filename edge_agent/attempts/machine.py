@@ -139,6 +139,15 @@ class AttemptsMachine:
             found.append(seen)
         return tuple(found)
 
+    def spooled(self) -> tuple[int, int]:
+        """How many bytes wait for the archive, and of how many attempts."""
+        waiting = [
+            sum(one.size_bytes for one in record.artifacts)
+            for record in self._records.values()
+            if record.phase in ARCHIVING and record.artifacts
+        ]
+        return sum(waiting), len(waiting)
+
     def deadline(self) -> float | None:
         """Only the archive of what did not succeed is not waited for without an end."""
         return min(self._salvage_until.values(), default=None)

@@ -523,6 +523,7 @@ def test_what_travels_in_parts_goes_on_where_it_was_after_a_restart_and_a_power_
             again.tell(ArtifactsCollected(REF, again.turn, (ARTIFACT,), parts=(parts,)))
         assert again.tell(SessionOpened())[-1] == WantUploads(REF, (ARTIFACT,), (known,))
     other = replace(parts, part_sha256=("a" * 64, "c" * 64))
+    again = Play()
     again.tell(Restored((play.record,), "", {}, rebooted=True, streams_survived=False))
     effects = again.tell(ArtifactsCollected(REF, again.turn, (ARTIFACT,), parts=(other,)))
     assert effects[-1] == WantUploads(REF, (ARTIFACT,), (other,))
