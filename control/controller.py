@@ -168,7 +168,9 @@ class Controller:
                 archive = await stack.enter_async_context(
                     self._open_archive(await asyncio.to_thread(self._public_host, config.objects))
                 )
-                sources = await stack.enter_async_context(S3Sources(self._reached_source_server()))
+                sources = await stack.enter_async_context(
+                    S3Sources(self._source_server(), self._reached_source_server())
+                )
                 plane = await stack.enter_async_context(self._plane(store))
                 identity = self._identity = await asyncio.to_thread(
                     self._open_identity, plane.cluster_id()

@@ -25,7 +25,7 @@ from shoal.names import PipelineRef
 from shoal.placed_folder import FolderError, PlacedFolder, check_folders, chosen
 from shoal.spec import FolderInput, Job, Pipeline
 
-_SECONDS_MAX: Final = 30.0
+_SECONDS_MAX: Final = 20.0  # less than a client waits
 _AT_ONCE: Final = 8
 
 

@@ -58,12 +58,18 @@ def parse_prefix(prefix: str) -> tuple[str, str]:
 
 
 class S3Sources:
-    """Presigns `s3://bucket/key` with the credentials of this process; use it with `async with`."""
+    """Presigns and lists with the credentials of this process; use it with `async with`.
 
-    def __init__(self, server: S3Server) -> None:
+    Args:
+        server: where the server stands.
+        reached: where others reach it, which signed addresses name; None for `server`.
+    """
+
+    def __init__(self, server: S3Server, reached: S3Server | None = None) -> None:
         self._server = server
+        self._reached = reached or server
         self._stack = AsyncExitStack()
-        self._client: S3Client | None = None
+        self._clients: dict[S3Server, S3Client] = {}
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -72,7 +78,7 @@ class S3Sources:
 
     async def __aexit__(self, *_: object) -> None:
         """Close the connections."""
-        self._client = None
+        self._clients.clear()
         await self._stack.aclose()
 
     async def presign_get(self, source: str, *, expires_seconds: int) -> str:
@@ -94,7 +100,7 @@ class S3Sources:
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
         try:
-            client = await self._open()
+            client = await self._open(self._reached)
             return await client.generate_presigned_url(
                 "get_object",
                 Params={"Bucket": bucket, "Key": key},
@@ -118,7 +124,7 @@ class S3Sources:
 
         bucket, below = parse_prefix(prefix)
         try:
-            client = await self._open()
+            client = await self._open(self._server)
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below)
             async for page in pages:
                 for entry in page.get("Contents", []):
@@ -144,11 +150,12 @@ class S3Sources:
                 f"prefix {prefix!r} cannot be listed now: {error}; submit again later"
             ) from error
 
-    async def _open(self) -> "S3Client":
+    async def _open(self, server: S3Server) -> "S3Client":
         # Amazon's libraries are as large as everything else together, and few specs need them.
         from services.archive.s3_store import s3_client  # noqa: PLC0415
 
         async with self._opening:
-            if self._client is None:
-                self._client = await self._stack.enter_async_context(s3_client(self._server))
-            return self._client
+            if server not in self._clients:
+                client = await self._stack.enter_async_context(s3_client(server))
+                self._clients[server] = client
+            return self._clients[server]

@@ -18,6 +18,8 @@ class TcpProxy:
         self.accepted = 0
         self.carried = 0
         """Bytes that were passed on, both ways."""
+        self.cut_at = 0
+        """Once so many bytes were passed on, every connection is cut, one time; 0 for never."""
         self._asking, self._answering = _flowing(), _flowing()
 
     async def __aenter__(self) -> Self:
@@ -94,6 +96,9 @@ class TcpProxy:
             while data := await source.read(65536):
                 await flowing.wait()
                 self.carried += len(data)
+                if 0 < self.cut_at <= self.carried:
+                    self.cut_at = 0
+                    self.cut()
                 sink.write(data)
                 await sink.drain()
 
