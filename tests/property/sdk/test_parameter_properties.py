@@ -113,7 +113,8 @@ def test_wherever_it_stands_a_value_is_one_value(value: str) -> None:
     read(CHECKED, {"p": value})  # no value ends the reader
     plain, found = read(EVERYWHERE, {"p": "word"}), read(EVERYWHERE, {"p": value})
     assert plain is not None
-    if found is not None:  # pip takes no option that installs elsewhere
+    # pip takes no option that installs elsewhere; an empty value asks for no label and no device
+    if found is not None and value:
         assert shape(to_document(found.pipeline)) == shape(to_document(plain.pipeline))
 
 
