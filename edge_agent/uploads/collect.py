@@ -12,8 +12,13 @@ means everything in it. **Nothing that a pattern names is left out without a wor
   programs that were written for a folder of their own leave their results there.
 
 The patterns are carried along the walk, so that a folder in which nothing can match is not opened.
+
+**What is said to be there is on the disk**: the results are made durable before the agent records their
+hashes. A board whose power fails after that has what it promised, and runs the job not again. Logs are left
+to the system: they may end where the power did.
 """
 
+import ctypes
 import hashlib
 import os
 import stat
@@ -34,6 +39,8 @@ from shoal.pattern import PathPattern, Places
 from shoal.session.uploads import ArtifactParts
 
 _CHUNK_BYTES: Final = 1 << 20
+_FLUSHED_ONE_BY_ONE_MAX: Final = 16
+"""Of more files than these the whole file system is flushed at once, which waits for one commit and not for many."""
 _RESULTS: Final = "results"
 """Folder that every job has, so that it is told of whatever becomes of it."""
 _TOLD_MAX: Final = 10
@@ -103,6 +110,8 @@ def collect(
     collection.say_notes(logs / "stderr")
     for name in LOG_PATHS:
         yield from collection.take_log(logs, name)
+    collection.flush()
+    yield
     artifacts = tuple(sorted(collection.artifacts, key=lambda artifact: artifact.path))
     kept = {artifact.path for artifact in artifacts}
     parts = tuple(one for path, one in sorted(collection.parts.items()) if path in kept)
@@ -343,12 +352,27 @@ class _Collection:
                     size += len(chunk)
                     left -= len(chunk)
                     yield
+                if not what and self.found <= _FLUSHED_ONE_BY_ONE_MAX:
+                    os.fsync(opened)
             except OSError as error:
                 self.problems.add(path, f"{what}cannot be read: {error.strerror}")
                 return
         self.artifacts.append(Artifact(path, size, digest.whole.hexdigest()))
         if size >= PARTED_BYTES_MIN:
             self.parts[path] = ArtifactParts(path, digest.part_bytes, digest.finished())
+
+    def flush(self) -> None:
+        """Make durable what was not file by file."""
+        if self.found <= _FLUSHED_ONE_BY_ONE_MAX or not self.artifacts:
+            return
+        libc = ctypes.CDLL(None, use_errno=True)
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if libc.syncfs(descriptor) != 0:
+                problem = os.strerror(ctypes.get_errno())
+                self.problems.add(".", f"cannot be made durable: {problem}")
+        finally:
+            os.close(descriptor)
 
     def _leave(self, descriptor: int, entry: os.DirEntry[str]) -> None:
         """Remember what the program made at the top of its folder, and no pattern leads to."""

@@ -1,5 +1,6 @@
 """A small store over real HTTP that a test can send away, cut short or let refuse."""
 
+import asyncio
 import hashlib
 import re
 from typing import Self
@@ -24,6 +25,9 @@ class ObjectServer:
         """Answer 403 to this many PUTs, as for an address that has expired."""
         self.no_ranges = False
         """Answer with the whole object, whatever part is asked for."""
+        self.hold_puts = asyncio.Event()
+        """While it is not set, what was put is kept, and its answer waits."""
+        self.hold_puts.set()
         self.cut_at: int | None = None
         """Break the next answer after this many bytes."""
         self._runner: web.AppRunner | None = None
@@ -96,4 +100,5 @@ class ObjectServer:
         key = request.match_info["key"]
         self.objects[key] = await request.read()
         self.headers[key] = dict(request.headers)
+        await self.hold_puts.wait()
         return web.Response()
