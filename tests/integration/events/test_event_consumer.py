@@ -13,14 +13,10 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from shoal.events import (
-    UPDATES,
-    EventConsumer,
-    FileEventMemory,
-    SubscriptionRefusedError,
-    WindowEventMemory,
-    events_of,
-)
+from shoal.events.consumer import EventConsumer
+from shoal.events.memory import FileEventMemory, WindowEventMemory
+from shoal.events.refusal import SubscriptionRefusedError
+from shoal.events.topics import UPDATES, events_of
 from tests.kit.child_process import ChildProcess
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.until import until
@@ -31,7 +27,9 @@ _SEVERAL = 300
 # What a program does with events: it writes them down, with their ids, in one transaction.
 _PROGRAM = """
 import asyncio, sqlite3, sys
-from shoal.events import EventConsumer, FileEventMemory, events_of
+from shoal.events.consumer import EventConsumer
+from shoal.events.memory import FileEventMemory
+from shoal.events.topics import events_of
 
 port, path, own = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "own"
 db = sqlite3.connect(path, isolation_level=None)

@@ -173,12 +173,12 @@ class Ledger:
             return
         attempt = parse_attempt(name, row.namespace, int(row.id.rpartition("/")[2]))
         known = self.updates.get(attempt, 0)
-        self.check(number == known + 1, "8:", row.id, "follows on stage", known)
+        self.check(number == known + 1, "11:", row.id, "follows on stage", known)
         self.updates[attempt] = number
         newest = max(one.epoch for one in self.updates if one.job_ref == attempt.job_ref)
-        self.check(attempt.epoch == newest, "8:", row.id, "was told after one of epoch", newest)
+        self.check(attempt.epoch == newest, "11:", row.id, "was told after one of epoch", newest)
         succeeded = self.attempts.get(attempt) is JobState.SUCCEEDED
-        self.check(succeeded or number < _STORED, "8:", row.id, "was told before the commit")
+        self.check(succeeded or number < _STORED, "11:", row.id, "was told before the commit")
 
     def _attempt(self, row: rows.AttemptRow) -> None:
         before = self.attempts.get(row.ref)
@@ -369,7 +369,7 @@ class Ledger:
             attempt = self.committed[job].attempt
             told = self.updates.get(attempt, 0)
             wanted = _TOLD if compat is not None and compat.updates_topic else 0
-            self.check(told == wanted, "8:", attempt.name, "was told", told, "texts, not", wanted)
+            self.check(told == wanted, "11:", attempt.name, "was told", told, "texts, not", wanted)
 
     def marked_published(self, events: Sequence[str]) -> None:
         """Events were deleted from the outbox: only what has arrived may be."""

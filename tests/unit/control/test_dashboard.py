@@ -1,4 +1,4 @@
-"""What a dashboard is told on `Updates`: eight texts in their order, each once, none of an old attempt."""
+"""What a dashboard is told: eight texts in their order, each once, none of an old attempt (invariant 11)."""
 
 import json
 from dataclasses import replace
