@@ -25,11 +25,14 @@ def tar_of(files: Mapping[str, bytes | str], modes: Mapping[str, int] | None = N
     return out.getvalue()
 
 
-def wheel_of(name: str, version: str, code: str) -> tuple[str, bytes]:
-    """Return the file name and the bytes of a wheel with one module."""
+def wheel_of(
+    name: str, version: str, code: str, more: Mapping[str, str] | None = None
+) -> tuple[str, bytes]:
+    """Return the file name and the bytes of a wheel with one module, and more files by their paths."""
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": code,
+        **(more or {}),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n"
         "Tag: py3-none-any\n",
