@@ -88,6 +88,8 @@ def named_by_place(path: str) -> bool:
 
 
 def may_bring(job: spec.Job, name: str) -> bool:
-    """Whether a file of the job's folder may be one of a folder input."""
+    """Whether a file of the job's folder is a file input, or may be one of a folder input."""
     pure = PurePosixPath(name)
+    if any(pure == PurePosixPath(file.path) for file in job.files):
+        return True
     return any(pure.is_relative_to(folder.path) for folder in job.folders)

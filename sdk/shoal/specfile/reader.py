@@ -18,7 +18,7 @@ from shoal.specfile.command_reader import read_command
 from shoal.specfile.declarations import read_declarations
 from shoal.specfile.foreign_key import key_remedy
 from shoal.specfile.scalars import Readers, Scalars, is_null
-from shoal.specfile.step_reader import STEP_KINDS, read_short_steps, read_steps
+from shoal.specfile.step_reader import STEP_KINDS, fetching_wheels, read_short_steps, read_steps
 from shoal.specfile.template import OPENING
 from shoal.specfile.tree import mark_of
 from shoal.specfile.values import GivenValues
@@ -185,7 +185,7 @@ class Reader:
         if "inputs" in fields:
             streams, files, folders = self._inputs(fields["inputs"], (*at, "inputs"))
         job = spec.Job(name, (), streams=streams, files=files, folders=folders)
-        return self._scalars.filled(job, fields, at, readers)
+        return fetching_wheels(self._scalars.filled(job, fields, at, readers))
 
     def _patterns(self, node: yaml.Node, path: Path) -> tuple[str, ...] | None:
         if is_null(node):

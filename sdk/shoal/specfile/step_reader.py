@@ -1,6 +1,9 @@
 """The steps of an environment: a list of them, or the short form without one."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import count
+from pathlib import PurePosixPath
 
 import yaml
 
@@ -59,6 +62,27 @@ def read_short_steps(
             if step is not None:
                 steps.append(step)
     return tuple(steps)
+
+
+def fetching_wheels(job: spec.Job) -> spec.Job:
+    """Let wheels that stand in a bucket be file inputs, which are fetched before the environment is built."""
+    files = [*job.files]
+    steps: list[spec.EnvironmentStep] = []
+    taken = {one.name for one in job.streams}
+    taken |= {one.name for one in job.files} | {one.name for one in job.folders}
+    for step in job.environment.steps:
+        if not isinstance(step, spec.WheelStep) or not step.path.startswith("s3://"):
+            steps.append(step)
+            continue
+        name = next(name for number in count(1) if (name := f"wheel-{number}") not in taken)
+        taken.add(name)
+        path = f"wheels/{PurePosixPath(step.path).name}"
+        files.append(spec.FileInput(name, step.path, path))
+        steps.append(spec.WheelStep(path))
+    if len(files) == len(job.files):
+        return job
+    environment = replace(job.environment, steps=tuple(steps))
+    return replace(job, files=tuple(files), environment=environment)
 
 
 def _step(

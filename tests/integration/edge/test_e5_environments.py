@@ -84,6 +84,22 @@ async def test_e5_requirements_and_a_wheel_by_its_address_are_both_there(
     assert shop.index.refused > 0, "the index did ask"
 
 
+async def test_e5_a_wheel_of_a_bucket_is_installed(shop: Shop, tmp_path: Path) -> None:
+    file, wheel = wheel_of("bucketlike", "3.0", "version = '3.0'\n")
+    await shop.edge.upload({f"ada/{file}": wheel})
+    source = f"s3://{shop.edge.uploads}/ada/{file}"
+    spec = (
+        "name: bucket\nbundle: .\njobs:\n  a:\n    run: python main.py\n"
+        f"    environment: {{wheel: '{source}'}}\n"
+    )
+    code = "import bucketlike\nprint(bucketlike.version)\n"
+    client = shop.edge.client
+    submitted = await submit(client, tmp_path, spec, {"main.py": code})
+    ended = await client.wait(submitted.pipeline.id, deadline_seconds=120)
+    assert ended.state is PipelineState.SUCCEEDED, describe(ended)
+    assert (await printed(client, job_of(ended, "a").name)).strip() == "3.0"
+
+
 async def test_e5_a_failed_install_is_told_and_the_code_never_starts(
     shop: Shop, tmp_path: Path
 ) -> None:

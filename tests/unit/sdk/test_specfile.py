@@ -569,3 +569,17 @@ def test_k14_what_only_a_shell_understands_is_refused(run: str, said: str) -> No
 def test_k14_what_is_in_quotes_is_the_programs() -> None:
     words = read(ONE_JOB + """sh -c 'echo a; false' "b; c" x;y\n""").pipeline.jobs[0].run
     assert words == ("sh", "-c", "echo a; false", "b; c", "x;y")
+
+
+def test_a_wheel_of_a_bucket_is_a_file_input() -> None:
+    wheels = "[s3://b/x/a-1-py3-none-any.whl, s3://b/c-2-py3-none-any.whl]"
+    text = job(f"inputs: {{wheel-1: {{source: s3://b/k}}}}\n    environment: {{wheel: {wheels}}}")
+    [found] = read(text).pipeline.jobs
+    assert [(one.name, one.source, one.path) for one in found.files[1:]] == [
+        ("wheel-2", "s3://b/x/a-1-py3-none-any.whl", "wheels/a-1-py3-none-any.whl"),
+        ("wheel-3", "s3://b/c-2-py3-none-any.whl", "wheels/c-2-py3-none-any.whl"),
+    ]
+    assert found.environment.steps == (
+        spec.WheelStep("wheels/a-1-py3-none-any.whl"),
+        spec.WheelStep("wheels/c-2-py3-none-any.whl"),
+    )
