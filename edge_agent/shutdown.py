@@ -5,7 +5,8 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,10 @@ _AGENT_SECONDS: Final = 20.0
 _KEEPER_SECONDS: Final = 60.0
 _CALL_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.2
+_MOVED_SECONDS: Final = 60.0
+"""How long after the deadline what is moved may take to end: its grace, and a while."""
+_REPORTED_SECONDS: Final = 60.0
+"""How long what has ended may take to be stored and reported."""
 
 
 async def shut_down(state: Path, say: Callable[[str], None]) -> None:
@@ -65,8 +70,10 @@ async def drain(
     controllers: tuple[str, ...],
     say: Callable[[str], None],
     credentials: Credentials | None = None,
+    *,
+    move_seconds: float | None = None,
 ) -> None:
-    """Ask for no new work, and wait until the programs that run on the node have ended.
+    """Ask for no new work, and wait until the programs that run on the node have ended, and are reported.
 
     Args:
         state: folder of the agent.
@@ -74,6 +81,8 @@ async def drain(
         controllers: their addresses, `host:port`.
         say: tells a person how far it is.
         credentials: of the node; None where no process has an identity.
+        move_seconds: after so long the controller moves what still runs; what does not go then is left to run.
+            None waits for as long as it takes.
 
     Raises:
         StartRefusedError: no controller could be asked.
@@ -82,7 +91,9 @@ async def drain(
         try:
             async with open_channel(address, channel_options(USER), credentials) as channel:
                 stub = nodes_service_pb2_grpc.NodesServiceStub(channel)
-                request = nodes_service_pb2.DrainNodeRequest(name=name, drained=True)
+                request = nodes_service_pb2.DrainNodeRequest(
+                    name=name, drained=True, move_seconds=move_seconds
+                )
                 await stub.DrainNode(request, timeout=_CALL_SECONDS)
             break
         except grpc.aio.AioRpcError as error:
@@ -93,12 +104,14 @@ async def drain(
             "or leave --drain out"
         )
     say(f"{name} gets no new work, also once it is back; then: shoal drain {name} --undo")
-    last = -1
-    while running := await _running(state):
-        if running != last:
-            say(f"waiting for {running} running jobs")
-            last = running
-        await asyncio.sleep(_POLL_SECONDS)
+    waits = None if move_seconds is None else move_seconds + _MOVED_SECONDS
+    if not await _none_left(lambda: _running(state), "running jobs", say, waits):
+        say("what still runs can go nowhere else, and ends with the agent")
+    # Until then the controller does not know that they ended, and takes them for lost.
+    if not await _none_left(
+        lambda: _unreported(state), "jobs to be reported", say, _REPORTED_SECONDS
+    ):
+        say("not all of it could be stored and reported; it begins anew elsewhere")
 
 
 def agent_pid(state: Path) -> int:
@@ -113,6 +126,43 @@ def agent_pid(state: Path) -> int:
     except OSError:
         pass
     return 0
+
+
+async def _none_left(
+    count: Callable[[], Awaitable[int]],
+    what: str,
+    say: Callable[[str], None],
+    within: float | None,
+) -> bool:
+    """Wait until nothing of a kind is left; False if something is after so many seconds."""
+    last = -1
+    try:
+        async with asyncio.timeout(within):
+            while left := await count():
+                if left != last:
+                    say(f"waiting for {left} {what}")
+                    last = left
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _unreported(state: Path) -> int:
+    """How many attempts the agent of a state folder knows: each until the controller knows of its end."""
+    if not agent_pid(state):
+        return 0
+
+    def look() -> int:
+        file = f"{(state / 'agent.db').as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(file, uri=True, timeout=_CALL_SECONDS)) as journal:
+            (found,) = journal.execute("SELECT count(*) FROM attempt").fetchone()
+        return int(found)
+
+    try:
+        return await asyncio.to_thread(look)
+    except sqlite3.Error:
+        return 0  # a journal that cannot be read holds nothing up
 
 
 async def _running(state: Path) -> int:
