@@ -7,7 +7,7 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 import click
 
@@ -71,7 +71,8 @@ def _comment(words: str) -> str:
 
 
 def _words(value: object) -> tuple[str, ...]:
-    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
+    items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else ()
+    return tuple(map(str, items))
 
 
 def _toml(value: object) -> str:
@@ -81,5 +82,5 @@ def _toml(value: object) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple):
-        return json.dumps(list(_words(value)))
+        return json.dumps(list(_words(cast("object", value))))
     return json.dumps(str(value))
