@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -152,8 +153,8 @@ async def test_down_with_a_deadline_finishes_or_moves_what_runs_and_leaves_no_pr
     for name, gate in gates.items():
         pipeline = _until_there(name, gate, tmp_path / f"{name}.trace")
         found[name] = (await site.client.submit(pipeline)).pipeline.id
-    for pipeline in found.values():
-        await until(lambda one=pipeline: _runs(site.client, one, "home"), 60, "the jobs at home")
+    for waited in found.values():
+        await until(partial(_runs, site.client, waited, "home"), 60, "the jobs at home")
     down = asyncio.create_task(
         shoal("agent", "down", "--drain", "--deadline", "4s", "--config", str(site.home.file))
     )
