@@ -236,6 +236,10 @@ sim-mutants: $(STAMP) ## Plant mistakes in the product; the histories have to fi
 demo: setup system ## A cluster on this machine runs a pipeline over real video (KILL=agent kills one)
 	@$(PY) -m compose.demo $(if $(KILL),--kill $(KILL))
 
+.PHONY: edge-task
+edge-task: setup system $(MINISTACK)/.stamp ## A task of the edge-analytics dashboard, from S3, SQS and MQTT to its results in S3
+	@$(PY) -m compose.edge_task --ministack $(MINISTACK)/bin/ministack
+
 .PHONY: boards
 boards: setup system ## Carry out docs/boards.md: three boards as network namespaces (as root; integration runs it, too)
 	@CI=true $(PY) -m pytest tests/lab/cluster/test_boards_page.py --log-cli-level=INFO --log-cli-format='%(message)s'

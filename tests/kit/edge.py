@@ -90,7 +90,9 @@ class Edge:
     async def subscribed(self, topic: str) -> AsyncIterator[list[aiomqtt.Message]]:
         """Collect what comes on a topic with QoS 1 until the end of the block; the list grows."""
         received: list[aiomqtt.Message] = []
-        async with aiomqtt.Client(self.broker.host, self.broker.port) as listener:
+        async with aiomqtt.Client(
+            self.broker.host, self.broker.port, protocol=aiomqtt.ProtocolVersion.V5
+        ) as listener:
             await listener.subscribe(topic, qos=1)
 
             async def listen() -> None:

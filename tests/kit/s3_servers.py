@@ -53,7 +53,7 @@ class Ministack:
         self.endpoint = f"http://127.0.0.1:{self.port}"
         made = ROOT / ".venv-ministack" / "bin" / "ministack"
         named = os.environ.get("SHOAL_MINISTACK") or (str(made) if made.exists() else "ministack")
-        self._program = program(named)
+        self.program = program(named)
         self._folder = folder
         self._child = ChildProcess(folder / "log")
 
@@ -73,7 +73,7 @@ class Ministack:
             "S3_PERSIST": "1",
             "S3_DATA_DIR": str(self._folder / "data"),
         }
-        _begin(self._child, [self._program], self.port, settings, self._folder)
+        _begin(self._child, [self.program], self.port, settings, self._folder)
 
     def stop(self) -> None:
         """End it; does nothing when it does not run."""
