@@ -231,9 +231,7 @@ class Controller:
                             publishing,
                             self._source_rule(),
                             uploads,
-                            FolderListings(
-                                archive.store, sources, self._source_rule(), plane.shown
-                            ),
+                            FolderListings(archive.store, sources, plane.shown),
                             url_expires_seconds=config.url_expires_seconds,
                         ),
                         NodesService(plane, members),

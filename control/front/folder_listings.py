@@ -15,7 +15,6 @@ from typing import Final
 from control.core.errors import UnknownPipelineError
 from control.front.object_key import listing_key
 from control.front.read_model import ReadModel
-from control.front.source_rule import SourceRule
 from services.archive.artifact_key import LOG_PATHS
 from services.archive.object_store import ArchiveUnavailableError, ObjectStore
 from services.archive.source import S3Sources, SourceError
@@ -52,7 +51,6 @@ class FolderListings:
     Args:
         store: the archive.
         sources: buckets that specs name.
-        rule: which of them may be read.
         shown: knows what jobs have committed.
         seconds_max: how long finding everything of one submission may take.
     """
@@ -61,20 +59,20 @@ class FolderListings:
         self,
         store: ObjectStore,
         sources: S3Sources,
-        rule: SourceRule,
         shown: ReadModel,
         *,
         seconds_max: float = _SECONDS_MAX,
     ) -> None:
         self._store = store
         self._sources = sources
-        self._rule = rule
         self._shown = shown
         self._seconds_max = seconds_max
         self._free = asyncio.Semaphore(_AT_ONCE)
 
     async def pin(self, namespace: str, spec: Pipeline) -> Mapping[str, str]:
         """Find the files of all folder inputs, and keep the lists; the digests by `JOB/INPUT`.
+
+        Which buckets may be read is `SourceRule`'s to say, and was said before.
 
         Raises:
             FolderInputError: there are none, or the job cannot run with those that there are.
@@ -119,7 +117,7 @@ class FolderListings:
 
     async def _listing(self, namespace: str, folder: FolderInput) -> FolderListing:
         root, every = await (
-            self._below(namespace, folder) if folder.prefix else self._committed(namespace, folder)
+            self._below(folder) if folder.prefix else self._committed(namespace, folder)
         )
         files = await asyncio.to_thread(chosen, folder, every)
         if not files:
@@ -130,8 +128,7 @@ class FolderListings:
             )
         return FolderListing(root, files)
 
-    async def _below(self, namespace: str, folder: FolderInput) -> tuple[str, list[ListedFile]]:
-        self._rule.check_prefix(namespace, folder.prefix)
+    async def _below(self, folder: FolderInput) -> tuple[str, list[ListedFile]]:
         found: list[ListedFile] = []
         async for one in self._sources.list_below(folder.prefix):
             if len(found) == limits.FOLDER_KEYS_MAX:

@@ -74,6 +74,12 @@ class SourceRule:
                     self.check(namespace, file.source)
                 except SourceError as error:
                     return f"jobs.{job.name}.inputs.{file.name}.source", str(error)
+            for folder in job.folders:
+                try:
+                    if folder.prefix:
+                        self.check_prefix(namespace, folder.prefix)
+                except SourceError as error:
+                    return f"jobs.{job.name}.inputs.{folder.name}.prefix", str(error)
         return None
 
     @staticmethod

@@ -6,6 +6,7 @@ from typing import Any
 
 from shoal.compat import Compat
 from shoal.spec import ArchiveOn, Distribute, Job, Pipeline, Placement, Resources, Retry
+from tests.simulation.mesh.pinned import FOLDER
 from tests.simulation.mesh.stream_shape import Edge, JobShape, Shape
 
 USUAL_LEASE_SECONDS = 6.0
@@ -238,6 +239,9 @@ def _single(rng: Random, faults: Faults) -> Submitted:
     # Half of them tell a dashboard; the digit is drawn already.
     tells = int(seconds[-1]) % 2 == 0
     compat = Compat(user="ada", task="single", updates_topic=True) if tells else None
+    # And half of them have files to fetch.
+    if int(seconds[-2]) % 2 == 0:
+        job = replace(job, folders=(FOLDER,))
     return Submitted(Pipeline("single", (job,), compat=compat))
 
 

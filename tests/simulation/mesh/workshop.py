@@ -36,8 +36,10 @@ from shoal.kept_folder import KeptFolder
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
+from shoal.session.folder_files import FilesWanted
 from shoal.session.uploads import ArtifactParts, UploadGrant
-from tests.simulation.mesh.archive import ExpiredError, MemoryArchive
+from tests.simulation.mesh import pinned
+from tests.simulation.mesh.archive import SCHEME, ExpiredError, MemoryArchive
 from tests.simulation.mesh.network import Network
 from tests.simulation.mesh.spool import SpoolDisk
 
@@ -193,6 +195,14 @@ class MemoryWorkbench:
         """See `Workbench`."""
         if assignment.job.files:
             waiting("its files are fetched, until all are there")
+        for folder in assignment.job.folders:
+            files = pinned.LISTING.files
+            urls = await ask(FilesWanted(self._ref, folder.name, 0, len(files)))
+            named = [url.removeprefix(SCHEME).partition("?")[0] for url in urls]
+            if assignment.listings.get(folder.name) != pinned.DIGEST or named != [
+                f"{pinned.LISTING.root}{file.key}" for file in files
+            ]:
+                raise FetchError(f"{named} of {assignment.listings} is not what was pinned")
         await self._shop.work(FETCH_SECONDS)
         if self._shop.fails():
             raise FetchError("a file input in memory is not there: name another one")

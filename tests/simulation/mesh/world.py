@@ -40,8 +40,8 @@ from shoal.names import AttemptRef, PipelineRef, parse_attempt
 from shoal.spec import Pipeline, Placement
 from shoal.v1.streams_service_pb2 import PullAck, PullRequest
 from shoal.view import PipelineView
+from tests.simulation.mesh import pinned, stream_check
 from tests.simulation.mesh import story as stories
-from tests.simulation.mesh import stream_check
 from tests.simulation.mesh.archive import MemoryArchive
 from tests.simulation.mesh.board import Board
 from tests.simulation.mesh.broker import MemoryBroker
@@ -134,6 +134,7 @@ class World:
             else None
         )
         self.archive = MemoryArchive(Random(self.rng.random()), self.ledger.stored)
+        pinned.stock(self.archive)
         self.broker = MemoryBroker(Random(self.rng.random()), self.ledger.event_arrived)
         usual = faults is stories.SHORT_CUTS
         self.config = PlaneConfig(
@@ -353,7 +354,9 @@ class World:
             await asyncio.sleep(0.5)
 
     async def _taken(self, plane: ControlPlane, key: str, one: stories.Submitted) -> bool:
-        (answer,) = await plane.submit([Submission("default", key, one.spec)])
+        (answer,) = await plane.submit(
+            [Submission("default", key, one.spec, listings=pinned.listings(one.spec))]
+        )
         if isinstance(answer, Refusal):
             raise TypeError(f"a good pipeline was refused: {answer}")
         result: SubmitResult = answer
