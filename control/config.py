@@ -45,6 +45,8 @@ class ControllerConfig(GossipSettings):
             a wildcard, what `services.runtime.outward` finds.
         seeds: `host:port` of gossip members to join.
         archive: address of the archive; empty means the folder `archive` of the state.
+        legacy_results: address of the store to which results are copied for pipelines that ask for it with
+            `compat.legacy_results`; empty for the archive.
         broker: address of the MQTT broker; empty keeps events in the outbox.
         broker_password_file: has its password, where that does not stand in the address.
         sources: S3 server of `s3://` file inputs.
@@ -77,6 +79,7 @@ class ControllerConfig(GossipSettings):
     objects: str = f"127.0.0.1:{OBJECTS_PORT}"
     objects_url: str = ""
     archive: str = ""
+    legacy_results: str = ""
     broker: str = ""
     broker_password_file: Path | None = None
     sources: S3Server | None = None
@@ -102,6 +105,8 @@ class ControllerConfig(GossipSettings):
         try:
             check_id("controller", self.name)
             parse_archive(self.archive_url)
+            if self.legacy_results:
+                parse_archive(self.legacy_results)
             broker = self.broker_address
         except InvalidNameError as error:
             raise ConfigError(f"{error}; set it with --name") from None

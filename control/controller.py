@@ -49,8 +49,14 @@ from control.front.source_rule import SourceRule
 from control.leader.plane_config import PlaneConfig
 from control.leader.publishing import Publishing
 from control.store.sqlite import SqliteStore
-from services.archive.object_store import ArchiveError
-from services.archive.opening import EndpointSettings, OpenArchive, S3Address, open_store
+from services.archive.object_store import ArchiveError, ObjectStore
+from services.archive.opening import (
+    EndpointSettings,
+    OpenArchive,
+    S3Address,
+    open_copies,
+    open_store,
+)
 from services.archive.s3_server import S3Server
 from services.archive.source import S3Sources
 from services.identity.authority import AuthorityError
@@ -168,6 +174,7 @@ class Controller:
                 archive = await stack.enter_async_context(
                     self._open_archive(await asyncio.to_thread(self._public_host, config.objects))
                 )
+                results = await stack.enter_async_context(self._open_results(archive))
                 sources = await stack.enter_async_context(
                     S3Sources(self._source_server(), self._reached_source_server())
                 )
@@ -199,7 +206,7 @@ class Controller:
                 raise StartRefusedError(f"the controller cannot start: {error}") from error
             registrar = self._registrar(plane, identity, member)
             logs = LogFolder(config.state / "logs", clock=process.clock)
-            publishing = self._publishing(store, archive, plane)
+            publishing = self._publishing(store, archive, plane, results)
             uploads = await stack.enter_async_context(self._uploads(archive))
             gossip = None if member is None else member.gossip
             members = GossipMembers(gossip, clock=process.clock, wall=self._now)
@@ -412,7 +419,11 @@ class Controller:
         )
 
     def _publishing(
-        self, store: SqliteStore, archive: OpenArchive, plane: ControlPlane
+        self,
+        store: SqliteStore,
+        archive: OpenArchive,
+        plane: ControlPlane,
+        results: ObjectStore,
     ) -> Publishing:
         config = self._config
         return Publishing(
@@ -424,7 +435,21 @@ class Controller:
             clock=self._process.clock,
             wall=self._now,
             chance=self._process.rng.random,
+            results=results,
         )
+
+    @contextlib.asynccontextmanager
+    async def _open_results(self, archive: OpenArchive) -> AsyncIterator[ObjectStore]:
+        """Open where results are copied for pipelines that ask for it."""
+        config, process = self._config, self._process
+        if not config.legacy_results:
+            yield archive.store
+            return
+        secret = _secret(config.state / "objects.key", process.token)
+        async with open_copies(
+            config.legacy_results, secret, wall=process.wall, new_id=lambda: process.token(16)
+        ) as store:
+            yield store
 
     @contextlib.asynccontextmanager
     async def _uploads(self, archive: OpenArchive) -> AsyncIterator[PieceUploads]:

@@ -63,6 +63,14 @@ def _use_file(context: click.Context, path: Path) -> None:
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.  [default: the folder archive of --state]",
 )
 @click.option(
+    "--legacy-results",
+    default="",
+    show_default=False,
+    metavar="URL",
+    help="Where results are copied of pipelines with compat.legacy_results, as USER/ACTION/TASK/Results/: "
+    "file:///folder or s3://bucket/prefix?endpoint=https://host&region=…  [default: that of --archive]",
+)
+@click.option(
     "--objects",
     default=None,
     metavar="HOST:PORT",

@@ -330,6 +330,25 @@ def manifest_object(manifest: ManifestRow, time: datetime) -> OutboxRow:
     )
 
 
+def result_copies(
+    compat: Compat | None, manifest: ManifestRow, time: datetime
+) -> Iterable[OutboxRow]:
+    """The copies of results for readers that know a task by its names, if they are asked for."""
+    if compat is None or not compat.legacy_results:
+        return ()
+    attempt = manifest.attempt
+    row = OutboxRow(
+        kind=OutboxKind.COPIES,
+        namespace=attempt.namespace,
+        subject=attempt.job_ref.name,
+        id=_id(attempt.job_ref, "copies", attempt.epoch),
+        time=time,
+        data=_json({"prefix": compat.results_prefix}),
+        key=manifest.key,
+    )
+    return (row,)
+
+
 def first_failure(jobs: Iterable[JobRecord]) -> Reason | None:
     """Why a pipeline failed: the reason of its job that failed, with the job's name."""
     for job in jobs:

@@ -53,6 +53,11 @@ class Outcomes(MachinePart):
         job.move(JobState.SUCCEEDED)
         job.reason = NO_REASON
         self._commit_artifacts(pipeline, job, attempt.ref, seen.artifacts)
+        if job.manifest is not None:
+            # Before the event and the texts, which wait for the copies.
+            now = self._situation.wall_time
+            for row in outbox_rows.result_copies(pipeline.spec.compat, job.manifest, now):
+                self._change.outbox(row)
         self._situation.job_event(job, "succeeded")
         self._dashboard.succeeded(attempt)
         self.job_ended(pipeline)

@@ -182,6 +182,8 @@ class OutboxKind(enum.StrEnum):
 
     MANIFEST = "manifest"
     """Put `data` under `key` into the archive, if nothing is there yet."""
+    COPIES = "copies"
+    """Copy the results that the manifest under `key` names to where `data`, a prefix, says."""
     EVENT = "event"
     """Publish `data` as a CloudEvent."""
     STATE = "state"
@@ -212,6 +214,11 @@ class OutboxRow:
     type: str = ""
     key: str = ""
     sequence: int = 0
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the broker gets it; the rest is work on the archive, before what comes after it is told."""
+        return self.kind not in {OutboxKind.MANIFEST, OutboxKind.COPIES}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """From the outbox to the world: manifests into the archive, then events to the broker.
 
 Manifests do not wait for the broker. An event does wait for every manifest that was recorded before
-it, so a client that hears of a success finds its manifest.
+it, so a client that hears of a success finds its manifest; and for the copies of results that are made
+for programs of before, so that their `Done` is true, too.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from datetime import datetime
 
 from control.core.errors import StoreFailedError
 from control.core.rows import OutboxKind, OutboxRow
+from control.leader.result_copies import ResultCopies
 from control.store.store import Store
 from services.archive.key import InvalidKeyError
 from services.archive.object_store import ArchiveError, ObjectStore, PutOutcome
@@ -44,6 +46,7 @@ class Publishing:
         wall: now, for people.
         chance: a number from [0, 1) for each backoff.
         open_link: makes a connection to the broker.
+        results: where results are copied for pipelines that ask for it; None for the archive.
     """
 
     def __init__(
@@ -58,16 +61,20 @@ class Publishing:
         wall: Callable[[], datetime],
         chance: Callable[[], float],
         open_link: OpenLink = open_mqtt,
+        results: ObjectStore | None = None,
     ) -> None:
         self._store = store
         self._archive = archive
         self._grown = grown
         self._chance = chance
         # Everything up to here has its manifests in the archive.
-        self._clear_through = 0
+        self._stored_through = 0
+        self._copies = ResultCopies(
+            store, archive, results or archive, chance=chance, done=self._cleared
+        )
         self._publisher: OutboxShell | None = None
         if broker is not None:
-            events = _Events(store, lambda: self._clear_through)
+            events = _Events(store, self._clear_through)
             self._publisher = OutboxShell(
                 events,
                 broker,
@@ -82,6 +89,7 @@ class Publishing:
         """Store manifests and publish events until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._store_manifests())
+            tasks.create_task(self._copies.run())
             if self._publisher is not None:
                 tasks.create_task(self._publisher.run())
 
@@ -92,7 +100,7 @@ class Publishing:
         if self._publisher.connected:
             return self._publisher.sentence("")
         rows = await self._store.outbox(COUNTED_MAX)
-        count = sum(row.kind is not OutboxKind.MANIFEST for row in rows)
+        count = sum(row.is_told for row in rows)
         more = "at least " if len(rows) == COUNTED_MAX else ""
         return self._publisher.sentence(
             f"{more}{count} {'event waits' if count == 1 else 'events wait'}"
@@ -128,14 +136,23 @@ class Publishing:
                 await self._grown.wait()
 
     async def _store_some(self) -> bool:
-        rows = await self._store.outbox(ROWS_AT_ONCE, self._clear_through)
+        rows = await self._store.outbox(ROWS_AT_ONCE, self._stored_through)
         for row in rows:
             if row.kind is OutboxKind.MANIFEST:
                 await self._store_manifest(row)
-            self._clear_through = row.sequence
+            elif row.kind is OutboxKind.COPIES:
+                await self._copies.add(row)
+            self._stored_through = row.sequence
+        self._cleared()
+        return bool(rows)
+
+    def _clear_through(self) -> int:
+        """Up to where events may leave: what they tell of is in the archive, and copied where it should be."""
+        return self._copies.clear_through(self._stored_through)
+
+    def _cleared(self) -> None:
         if self._publisher is not None:
             self._publisher.grown()
-        return bool(rows)
 
     async def _store_manifest(self, row: OutboxRow) -> None:
         data = row.data.encode()
@@ -162,7 +179,7 @@ class _Events:
             raise RowsUnavailableError(str(error)) from error
         ready = [row for row in rows if row.sequence <= clear]
         through = ready[-1].sequence if ready else after
-        entries = tuple(_entry(row) for row in ready if row.kind is not OutboxKind.MANIFEST)
+        entries = tuple(_entry(row) for row in ready if row.is_told)
         # What is not clear yet is announced when it is.
         return RowsRead(entries, through, more=len(ready) == limit)
 

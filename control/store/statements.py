@@ -255,7 +255,7 @@ def events(
     """Read events of a namespace, of nodes and of identities, or of one pipeline in the namespace."""
     found = connection.execute(
         "SELECT id, type, subject, time, data, sequence, published, problem FROM outbox "
-        "WHERE kind <> 'manifest' AND sequence > ? "
+        "WHERE kind NOT IN ('manifest', 'copies') AND sequence > ? "
         "AND (namespace = ? AND (? = '' OR pipeline = ?) OR namespace = '' AND ? = '') "
         "AND (? OR namespace <> '' OR subject LIKE 'nodes/%') "
         "ORDER BY sequence LIMIT ?",
@@ -284,7 +284,9 @@ def mark_published(
 ) -> None:
     """Manifests that have left are deleted, events stay readable until newer ones push them out."""
     numbers = [(sequence,) for sequence in sequences]
-    connection.executemany("DELETE FROM outbox WHERE sequence = ? AND kind = 'manifest'", numbers)
+    connection.executemany(
+        "DELETE FROM outbox WHERE sequence = ? AND kind IN ('manifest', 'copies')", numbers
+    )
     connection.executemany("UPDATE outbox SET published = 1 WHERE sequence = ?", numbers)
     problems = [(why, sequence) for sequence, why in aside.items()]
     connection.executemany("UPDATE outbox SET problem = ? WHERE sequence = ?", problems)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 COMPAT_NAME_BYTES_MAX = 128
 """Longest user, action or task, in UTF-8: the three, and `Results/`, leave room in a key of S3."""
 
+RESULTS = "Results"
+"""Folder of a task that its readers look into."""
+
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Unicode's classes of control characters, halves of surrogate pairs, and line breaks."""
 
@@ -23,6 +26,11 @@ class Compat:
     task: str = ""
     updates_topic: bool = False
     legacy_results: bool = False
+
+    @property
+    def results_prefix(self) -> str:
+        """Where copies of results stand, without a slash at its end."""
+        return f"{self.user}/{self.action}/{self.task}/{RESULTS}"
 
 
 def compat_name_problem(name: str) -> str:

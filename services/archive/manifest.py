@@ -16,6 +16,28 @@ def manifest_key(job: JobRef) -> str:
     return f"{job.namespace}/{job.name}/manifest.json"
 
 
+class ManifestError(ValueError):
+    """An object that stands where a manifest should, and is none that this version reads."""
+
+
+def read_manifest(data: bytes) -> tuple[Artifact, ...]:
+    """Return what a manifest names.
+
+    Raises:
+        ManifestError: it is not one.
+    """
+    try:
+        entry = json.loads(data)
+        if entry["version"] != VERSION:
+            raise ManifestError(f"a manifest of version {entry['version']!r}, and not {VERSION}")
+        return tuple(
+            Artifact(str(one["path"]), int(one["size_bytes"]), str(one["sha256"]), str(one["key"]))
+            for one in entry["artifacts"]
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"no manifest that this version reads: {error}") from error
+
+
 def manifest_text(attempt: AttemptRef, artifacts: Iterable[Artifact], commit_time: datetime) -> str:
     """Return what one attempt stored and the controller committed, once for each job.
 

@@ -191,6 +191,36 @@ async def open_store(
                     yield OpenArchive(directory, address, joined(endpoint.host, port), serve)
 
 
+@asynccontextmanager
+async def open_copies(
+    url: str,
+    secret: bytes,
+    *,
+    wall: Callable[[], float],
+    new_id: Callable[[], str],
+) -> AsyncIterator[ObjectStore]:
+    """Open a second store, to which results are copied; a folder is served by nobody.
+
+    Raises:
+        ArchiveUrlError: when `url` is not an address of an archive.
+        ArchiveUnavailableError: when it cannot be opened.
+    """
+    match parse_url(url):
+        case S3Address() as address:
+            from services.archive.s3_store import S3Store  # noqa: PLC0415 - see open_store
+
+            async with S3Store(
+                address.server, address.bucket, address.prefix, new_id=new_id
+            ) as bucket:
+                yield bucket
+        case DirectoryAddress() as address:
+            signer = PathSigner("", secret)
+            async with DirectoryStore(
+                address.path, signer=signer, wall=wall, new_id=new_id
+            ) as folder:
+                yield folder
+
+
 async def _nothing() -> None:
     """Serve a bucket, which has a server of its own."""
 

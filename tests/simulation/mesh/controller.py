@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from control.core.errors import StoreFailedError
-from control.core.rows import Loaded, OutboxKind, Row
+from control.core.rows import Loaded, Row
 from control.front.control_plane import ControlPlane
 from control.front.rpc_status import refusal
 from control.front.sessions.addresses import Addresses
@@ -87,7 +87,7 @@ class MemoryStore(SqliteStore):
 
         def mark(connection: sqlite3.Connection) -> None:
             rows = statements.outbox(connection, 0, 1_000_000)
-            events = (one for one in rows if one.kind is not OutboxKind.MANIFEST)
+            events = (one for one in rows if one.is_told)
             self._let_go([one.id for one in events if one.sequence in gone])
             statements.mark_published(connection, sequences, aside, 1_000_000)
 

@@ -143,7 +143,7 @@ class Ledger:
                 case rows.ScaleRow(ref):
                     self.trace.note("scale", ref.name, row.replicas, row.state.name)
                     self.scales[ref, row.number] = row.state
-                case rows.OutboxRow() if row.kind is not rows.OutboxKind.MANIFEST:
+                case rows.OutboxRow() if row.is_told:
                     self.check(row.id not in self.events, "6: event", row.id, "was recorded twice")
                     self.events[row.id] = row
                 case rows.PipelineForgotten(ref):

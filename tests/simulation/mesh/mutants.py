@@ -12,7 +12,7 @@ from typing import Any
 
 from control.core.errors import ControlError
 from control.core.observations import Observations
-from control.core.rows import OutboxKind, OutboxRow, Row
+from control.core.rows import OutboxRow, Row
 from control.core.state import NodeRecord
 from control.front.control_plane import ControlPlane
 from edge_agent.attempts import shell as attempt_shell
@@ -83,11 +83,7 @@ def _event_before_commit() -> None:
     right = MemoryStore.commit
 
     async def commit(self: MemoryStore, rows: Sequence[Row]) -> None:
-        events = [
-            one
-            for one in rows
-            if isinstance(one, OutboxRow) and one.kind is not OutboxKind.MANIFEST
-        ]
+        events = [one for one in rows if isinstance(one, OutboxRow) and one.is_told]
         if events:
             await right(self, events)
         await right(self, [one for one in rows if one not in events])
