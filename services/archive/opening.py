@@ -199,7 +199,7 @@ async def open_copies(
     wall: Callable[[], float],
     new_id: Callable[[], str],
 ) -> AsyncIterator[ObjectStore]:
-    """Open a second store, to which results are copied; a folder is served by nobody.
+    """Open a second store, to which results are copied; a folder is not served.
 
     Raises:
         ArchiveUrlError: when `url` is not an address of an archive.
