@@ -84,8 +84,8 @@ class IntakeConfig:
     def __post_init__(self) -> None:
         if not self.sources:
             raise IntakeConfigError(
-                "there is nothing to take messages from: give --task-queue, --upload-queue, --node-queue or "
-                "--task-topic"
+                "there is nothing to take messages from: give --task-queue, --upload-queue, --node-queue, "
+                "--task-topic or --node-topic"
             )
         names = [source.name for source in self.sources]
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -98,6 +98,11 @@ class IntakeConfig:
         topics = [source.place for source in self.sources if source.topic]
         if (topics or self.dead_topic) and self.broker is None:
             raise IntakeConfigError("topics need a broker: name it with --mqtt")
+        asked = [one.place for one in self.sources if one.kind is MessageKind.QUESTION]
+        if asked and self.broker is None:
+            raise IntakeConfigError(
+                f"questions of {asked[0]} are answered on topics of a broker: name it with --mqtt"
+            )
         queues = [source.place for source in self.sources if not source.topic]
         if self.dead_queue and self.dead_queue in queues:
             raise IntakeConfigError(

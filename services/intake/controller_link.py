@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import datetime as dt
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from services.intake.message import PipelineRequest
 from services.intake.pipeline_template import PipelineTemplate
@@ -22,6 +22,8 @@ from shoal.specfile.load import SpecFile
 from shoal.specfile.mark import SpecFileError
 
 LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _RENEW_SECONDS: Final = 3600.0
 _CALL_SECONDS: Final = 10.0
@@ -116,6 +118,23 @@ class ControllerLink:
                 for request in requests
             ]
         )
+
+    async def asked(self, question: Callable[[Client], Awaitable[T]]) -> T:
+        """Ask the controller something, and return its answer.
+
+        Raises:
+            RequestRefusedError: there is nothing of that name.
+            ServerAwayError: the controller does not answer now.
+        """
+        client = self._client
+        if client is None:
+            raise ServerAwayError(f"there is no connection to the controller at {self.address} yet")
+        try:
+            return await question(client)
+        except ShoalError as error:
+            if error.code in _REFUSALS:
+                raise RequestRefusedError(error.message) from error
+            raise ServerAwayError(error.message) from error
 
     async def _submit(
         self,

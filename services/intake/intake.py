@@ -16,6 +16,7 @@ from typing import Final, TypeVar, assert_never
 from services.intake import effects, events
 from services.intake.config import IntakeConfig
 from services.intake.controller_link import ControllerLink, RequestRefusedError
+from services.intake.dashboard_answers import DashboardAnswers
 from services.intake.dead_letter_folder import DeadLetterFolder
 from services.intake.machine import IntakeMachine, IntakePatience
 from services.intake.message import IncomingMessage, MessageKind
@@ -95,7 +96,7 @@ class Intake:
         config: what to take, and where to submit it.
         process: clocks and chance.
         ready: called once it receives.
-        answers: answers questions about nodes; None leaves them with their queue.
+        answers: answers questions about nodes; None answers on the topics of the broker.
     """
 
     config: IntakeConfig
@@ -171,7 +172,8 @@ class Intake:
         """Make all sources and dead-letter queues; yields what has to run."""
         config = self.config
         queues = [source for source in config.sources if not source.topic]
-        topics = [source.place for source in config.sources if source.topic]
+        topics = {source.place: source.kind for source in config.sources if source.topic}
+        asked = any(source.kind is MessageKind.QUESTION for source in config.sources)
         runs: list[_Run] = []
         self._dead: dict[bool, DeadLetters] = {False: self._letters, True: self._letters}
         async with contextlib.AsyncExitStack() as stack:
@@ -198,7 +200,7 @@ class Intake:
                     runs.append(source.run)
                 if config.dead_queue:
                     self._dead[False] = SqsDeadLetters(SqsQueue(client, config.dead_queue))
-            if config.broker is not None and (topics or config.dead_topic):
+            if config.broker is not None and (topics or config.dead_topic or asked):
                 from services.intake.mqtt import (  # noqa: PLC0415
                     MqttDeadLetters,
                     MqttIntakeLink,
@@ -211,6 +213,7 @@ class Intake:
                 for topic in topics:
                     self._take(MqttSource(link, topic))
                 runs.append(link.run)
+                self.answers = self.answers or DashboardAnswers(self._controller, link)
                 if config.dead_topic:
                     self._dead[True] = MqttDeadLetters(link, config.dead_topic)
             yield runs

@@ -66,6 +66,12 @@ def _use_file(context: click.Context, path: Path) -> None:
     help="Queue of SQS with questions about nodes; may be repeated.",
 )
 @click.option(
+    "--node-topic",
+    multiple=True,
+    metavar="TOPIC",
+    help="Topic of MQTT with questions about nodes; may be repeated.",
+)
+@click.option(
     "--template",
     type=click.Path(path_type=Path),
     default=None,
@@ -186,6 +192,7 @@ def intake(**given: Any) -> None:
                 *source_settings(given["task_topic"], MessageKind.TASK, template, topic=True),
                 *source_settings(given["upload_queue"], MessageKind.UPLOAD, None),
                 *source_settings(given["node_queue"], MessageKind.QUESTION, None),
+                *source_settings(given["node_topic"], MessageKind.QUESTION, None, topic=True),
             ],
             bucket=given["bucket"],
             dead_queue=given["dead_queue"],

@@ -12,7 +12,7 @@ paho-mqtt 2, `manual_ack`.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 
@@ -50,14 +50,14 @@ class MqttIntakeLink:
     Args:
         address: where the broker stands.
         client_id: our name there; the session belongs to it.
-        topics: what to subscribe to.
+        topics: what to subscribe to, and what the messages of each are about.
         held_max: how many messages may be unacknowledged.
         chance: a number from [0, 1) for each back-off.
     """
 
     address: BrokerAddress
     client_id: str
-    topics: Sequence[str]
+    topics: Mapping[str, MessageKind]
     held_max: int
     _: KW_ONLY
     chance: Callable[[], float]
@@ -115,16 +115,16 @@ class MqttIntakeLink:
 
     def _incoming(self, message: Message) -> IncomingMessage:
         body = bytes(message.payload)
-        source = f"mqtt:{self._subscription(message)}"
+        topic = self._subscription(message)
+        source = f"mqtt:{topic}"
         receipt = f"{self._connections} {message.mid} {message.qos}"
         return IncomingMessage(
-            source, MessageKind.TASK, message_id(source, body), body, receipt, id_given=False
+            source, self.topics[topic], message_id(source, body), body, receipt, id_given=False
         )
 
     def _subscription(self, message: Message) -> str:
-        return next(
-            (topic for topic in self.topics if message.topic.matches(topic)), self.topics[0]
-        )
+        found = (topic for topic in self.topics if message.topic.matches(topic))
+        return next(found, next(iter(self.topics)))
 
     def acknowledge(self, message: IncomingMessage) -> None:
         """Say to the broker that a message is done with.
@@ -154,6 +154,19 @@ class MqttIntakeLink:
         properties.UserProperty = list(told)
         try:
             await self._client.publish(topic, payload, qos=1, properties=properties)
+        except (MqttError, ValueError) as error:
+            raise ServerAwayError(f"broker {self.address.shown}: {error}") from error
+
+    async def publish_retained(self, topic: str, payload: bytes) -> None:
+        """Publish a message with QoS 1 that the broker retains.
+
+        Raises:
+            ServerAwayError: the broker is away, or does not take it.
+        """
+        if self._client is None:
+            raise ServerAwayError(f"broker {self.address.shown} is away")
+        try:
+            await self._client.publish(topic, payload, qos=1, retain=True)
         except (MqttError, ValueError) as error:
             raise ServerAwayError(f"broker {self.address.shown}: {error}") from error
 

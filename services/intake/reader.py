@@ -261,10 +261,10 @@ def _words(said: object) -> str:
 
 def _question(content: Mapping[str, Any]) -> NodeQuestion:
     action = _word("action", content.get("action"))
-    match action:
-        case "Active":
+    match action.lower():
+        case "active":
             return NodeQuestion()
-        case "Info":
+        case "info":
             name = node_name(_first(content, _NODE_KEYS))
             if not name:
                 raise UnreadableMessageError(
