@@ -19,6 +19,7 @@ from typing import Final
 import shoal
 from edge_agent.agent_process import AgentProcess
 from edge_agent.agent_shell import AgentShell
+from edge_agent.bundles.prefetch import Prefetch
 from edge_agent.config import AgentConfig
 from edge_agent.content_cache import ContentCache
 from edge_agent.disk_gauge import DiskGauge
@@ -244,6 +245,7 @@ class Agent:
             sdk=SdkCopy(package, state / "sdk", process.token),
             environ=process.environ,
             bundles=bundles,
+            prefetch=Prefetch(bundles, process.rng.random),
             inputs=FileInputs(inputs, downloader),
             folders=FolderInputs(inputs, downloader),
             environments=environments,

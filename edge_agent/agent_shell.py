@@ -51,6 +51,7 @@ from shoal.model import ReasonCode
 from shoal.names import AttemptRef
 from shoal.node_facts import NO_FACTS, NodeFacts
 from shoal.protocol_version import SESSION
+from shoal.session.bundles import BundlesHeld, BundlesWanted, WantedBundle
 from shoal.session.feature import Feature
 from shoal.session.folder_files import FilesGranted
 from shoal.session.log_piece import LogPiece
@@ -78,6 +79,9 @@ FOLLOWED: Final = "followed"
 
 CONTROLLER: Final = "controller"
 """Fact of the journal: address of the controller that the last session was with, of a node with an identity."""
+
+BUNDLES: Final = "bundles"
+"""Fact of the journal: digests of the bundles that are to be kept, with blanks between."""
 
 _INBOX_SIZE: Final = 8192
 _DISK_SECONDS: Final = 1.0
@@ -160,6 +164,10 @@ class AgentShell:
         self._disk = DiskWatch(str(config.state), config.disk_reserve_bytes)
         self._spool = SpoolLimit(config.spool_bytes_max)
         self._said = WELL
+        self._kept = ""
+        """Digests of the bundles that are to be kept, as they are in the journal."""
+        self._held: frozenset[str] = frozenset()
+        """The bundles that this session's controller was told of."""
         self._facts = NO_FACTS
         self._facts_told: NodeFacts | None = None
         """What this session's controller was told last."""
@@ -202,6 +210,7 @@ class AgentShell:
                 self._find_controllers(),
                 self._watch_disk(),
                 self._watch_facts(),
+                self._links.workshop.prefetch(),
             ):
                 group.create_task(running)
             if self._upkeep is not None:
@@ -222,6 +231,8 @@ class AgentShell:
             await self._journal.note(INSTANCE, self._instance_id)
         self._session.followed = read_followed(facts.get(FOLLOWED, ""))
         self._served_at = facts.get(CONTROLLER, "")
+        self._kept = facts.get(BUNDLES, "")
+        self._links.workshop.want(BundlesWanted(tuple(map(WantedBundle, self._kept.split()))))
 
     async def _restore(
         self, facts: Mapping[str, str], first_list: asyncio.Future[tuple[str, list[ProcessRecord]]]
@@ -362,6 +373,7 @@ class AgentShell:
             await self._links.workshop.trim(short=self._disk.short)
             await self._replace_outdated()
             await self._say_condition()
+            await self._say_bundles()
             await asyncio.sleep(_DISK_SECONDS)
 
     def _condition(self) -> NodeCondition:
@@ -406,6 +418,13 @@ class AgentShell:
         if condition != self._said:
             self._said = condition
             await self._say(condition)
+
+    async def _say_bundles(self) -> None:
+        """Say which bundles are here, if that is news; a Hello says it, too."""
+        held = frozenset(self._links.workshop.bundles())
+        if held != self._held:
+            self._held = held
+            await self._say(BundlesHeld(held))
 
     async def _watch_facts(self) -> None:
         """Look at the machine now and then, and whenever the controller asks, until cancelled."""
@@ -528,7 +547,8 @@ class AgentShell:
         | Fenced
         | Trust
         | CertificateIssued
-        | FactsWanted,
+        | FactsWanted
+        | BundlesWanted,
         delivery: int,
     ) -> None:
         match message:
@@ -549,11 +569,21 @@ class AgentShell:
                 await self._attempts_driver.post(message)
             case FactsWanted():
                 self._facts_wanted.set()
+            case BundlesWanted():
+                self._spawn(self._want(message))
             case Trust() | CertificateIssued():
                 if self._upkeep is not None:
                     self._upkeep.take(message)
             case _:
                 assert_never(message)
+
+    async def _want(self, wanted: BundlesWanted) -> None:
+        """Fetch and keep bundles; recorded first, so that they are kept after a restart without network."""
+        digests = " ".join(one.digest for one in wanted.bundles)
+        if digests != self._kept:
+            self._kept = digests
+            await self._journal.note(BUNDLES, digests)
+        self._links.workshop.want(wanted)
 
     async def _say(self, message: FromAgent) -> None:
         await self._session_driver.post(Say(message))
@@ -563,6 +593,7 @@ class AgentShell:
         self._introduced = self._streams.address
         self._introduced_listening = self._streams.listening
         self._facts_told = self._facts
+        self._held = frozenset(self._links.workshop.bundles())
         return Hello(
             node=config.name,
             agent_id=self._agent_id,
@@ -573,7 +604,7 @@ class AgentShell:
             stream_address=self._streams.address,
             member_name=config.name if config.gossip else "",
             attempts=self._attempts.observations(),
-            bundles=frozenset(self._links.workshop.bundles()),
+            bundles=self._held,
             instance_id=self._instance_id,
             followed=self._session.followed,
             condition=self._condition(),

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
@@ -51,12 +51,26 @@ class ContentCache:
         # One at a time for a digest; a lock goes with the last one that holds it or waits for it.
         self._locks = WeakValueDictionary[str, asyncio.Lock]()
         self._lent: dict[str, int] = {}
+        self._pinned: frozenset[str] = frozenset()
+        self._here: tuple[str, ...] | None = None
         # No less than what is here; counted again where that may be too much. None before the first time.
         self._bytes_at_most: int | None = None
 
     def digests(self) -> tuple[str, ...]:
         """Everything that is here."""
-        return tuple(path.name for path in children(self._folder) if not path.suffix)
+        if self._here is None:
+            self._here = tuple(path.name for path in children(self._folder) if not path.suffix)
+        return self._here
+
+    def pin(self, digests: Collection[str]) -> None:
+        """Let these go last, where not all can be kept; those that were pinned before no more."""
+        self._pinned = frozenset(digests)
+
+    def has_room(self) -> bool:
+        """Whether the disk has room for more than what is needed at once."""
+        place = next(one for one in (self._folder, *self._folder.parents) if one.exists())
+        disk = shutil.disk_usage(place)
+        return disk.free >= disk.total // _FREE_SHARE
 
     @contextlib.asynccontextmanager
     async def borrow(
@@ -120,11 +134,13 @@ class ContentCache:
             async with self.borrow(digest, url, name, waiting) as kept:
                 if self._lent[digest] == 1 and not self._has_room(kept):
                     kept.replace(target)
+                    self._here = None
                     return
                 if await self._work.run(copy_file(kept, target)) == digest:
                     return
                 LOG.warning("damaged on the disk", extra=fields(what=self._what, digest=digest))
                 kept.unlink(missing_ok=True)
+                self._here = None
         raise ChecksumError(
             f"the {self._what} {digest} was damaged on this node's disk {_TRIES} times: see to the disk"
         )
@@ -142,6 +158,7 @@ class ContentCache:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 if (yield from copy_file(path, unfinished)) == digest:
                     unfinished.replace(kept)
+                    self._here = None
                     self._grown(kept.stat().st_size)
         except OSError as error:
             # It was meant for another time; for this one the file is there.
@@ -176,6 +193,7 @@ class ContentCache:
         )
         LOG.info("fetched", extra=said)
         await asyncio.to_thread(self._grown, fetched.size_bytes)
+        self._here = None
 
     def _grown(self, size_bytes: int) -> None:
         """Let the oldest go where there may be too much; a folder input brings thousands of files."""
@@ -188,7 +206,7 @@ class ContentCache:
     def _evict(self) -> None:
         kept = sorted(
             (
-                (status.st_mtime, status.st_size, path)
+                (path.name in self._pinned, status.st_mtime, status.st_size, path)
                 for path in self._folder.iterdir()
                 if not path.suffix
                 for status in (path.stat(),)
@@ -196,7 +214,7 @@ class ContentCache:
             reverse=True,
         )
         total = 0
-        for _, size, path in kept:
+        for _, _, size, path in kept:
             if size > self._bytes_max and path.name in self._lent:
                 continue  # it does not stay, and is no reason for others to go
             total += size
@@ -205,7 +223,7 @@ class ContentCache:
                 total -= size
                 said = fields(what=self._what, digest=path.name, size_bytes=size)
                 LOG.info("evicted", extra=said)
-        self._lists.forget({path.name for _, _, path in kept if path.exists()} | set(self._lent))
+        self._lists.forget({path.name for *_, path in kept if path.exists()} | set(self._lent))
         self._bytes_at_most = total
 
 

@@ -11,6 +11,7 @@ from edge_agent.tree import children
 from edge_agent.workshop_tools import WorkshopTools
 from shoal.kept_folder import KeptFolder
 from shoal.names import AttemptRef
+from shoal.session.bundles import BundlesWanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,14 @@ class FolderWorkshop:
     def bundles(self) -> tuple[str, ...]:
         """Digests of the bundles that are here already."""
         return self.tools.bundles.digests()
+
+    def want(self, wanted: BundlesWanted) -> None:
+        """Take which bundles are to be here before they are needed, and kept for as long."""
+        self.tools.prefetch.want(wanted)
+
+    async def prefetch(self) -> None:
+        """Fetch such bundles until cancelled."""
+        await self.tools.prefetch.run()
 
     def kept(self) -> tuple[KeptFolder, ...]:
         """The folders that are kept for people."""

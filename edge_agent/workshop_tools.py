@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edge_agent.bundles.prefetch import Prefetch
 from edge_agent.content_cache import ContentCache
 from edge_agent.environments.cache import EnvironmentCache
 from edge_agent.file_inputs import FileInputs
@@ -22,6 +23,7 @@ class WorkshopTools:
         sdk: what job code imports.
         environ: the agent's own variables.
         bundles: what is fetched by its digest and laid out.
+        prefetch: brings bundles there before they are needed.
         inputs: file inputs.
         folders: folder inputs.
         environments: what is built, and found built.
@@ -34,6 +36,7 @@ class WorkshopTools:
     sdk: SdkCopy
     environ: Mapping[str, str] = field(repr=False)
     bundles: ContentCache
+    prefetch: Prefetch
     inputs: FileInputs
     folders: FolderInputs
     environments: EnvironmentCache

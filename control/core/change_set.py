@@ -52,6 +52,10 @@ class ChangeSet:
         """A pipeline changed."""
         self._pipelines[pipeline.ref] = self._shown_pipelines[pipeline.ref] = pipeline
 
+    def show_pipeline(self, pipeline: PipelineRecord) -> None:
+        """A pipeline changed in what is only shown."""
+        self._shown_pipelines[pipeline.ref] = pipeline
+
     def job(self, pipeline: PipelineRecord, job: JobRecord) -> None:
         """A job changed."""
         self._jobs[job.ref] = job

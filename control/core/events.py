@@ -175,6 +175,15 @@ class Conditioned:
 
 
 @dataclass(frozen=True, slots=True)
+class BundlesReported:
+    """An agent says which bundles its node has, by their SHA-256 (hex)."""
+
+    node: str
+    session_id: str
+    digests: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class MemberVerdict:
     """Gossip changed its mind about a member."""
 
@@ -243,6 +252,7 @@ Event = (
     | HeartbeatReceived
     | Progressed
     | Conditioned
+    | BundlesReported
     | MemberVerdict
     | CreateToken
     | RevokeToken

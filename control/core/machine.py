@@ -55,6 +55,7 @@ from control.core.nodes import Nodes
 from control.core.observations import Observations
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
+from control.core.prefetching import Prefetching
 from control.core.quarantine import Starts
 from control.core.rows import Loaded, Queued, RequestKey
 from control.core.scales import Scales
@@ -65,6 +66,7 @@ from control.core.state import Cluster
 from control.core.submissions import Submissions
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Assignment
+from shoal.session.feature import Feature
 from shoal.view import NodeVerdict
 
 _Asked: TypeAlias = (
@@ -120,6 +122,7 @@ class ControlMachine:
         )
         node_news = self._node_news = NodeNews(situation)
         gossip = self._gossip = GossipVerdicts(situation, outcomes, node_news)
+        prefetching = self._prefetching = Prefetching(situation)
         self._nodes = Nodes(situation, outcomes, node_news)
         self._sessions = Sessions(
             situation,
@@ -130,6 +133,7 @@ class ControlMachine:
             observations,
             gossip,
             node_news,
+            prefetching,
         )
         self._submissions = Submissions(
             situation, sources, scales, outcomes, memory, loaded.next_position
@@ -218,6 +222,8 @@ class ControlMachine:
                 self._observations.progress(event)
             case events.Conditioned():
                 self._nodes.take_condition(event)
+            case events.BundlesReported():
+                self._prefetching.take(event)
             case events.MemberVerdict():
                 self._gossip.take(event)
             case events.CreateToken():
@@ -262,6 +268,7 @@ class ControlMachine:
         self._scales.end_holds()
         if self._situation.room_grew or self._situation.fresh:
             self._placement.place_all()
+        self._prefetching.settle()
         self._node_news.look_again()
         self._job_news.look_again()
         self.memory.forget()
@@ -271,7 +278,8 @@ class ControlMachine:
 
     def deadline(self) -> float | None:
         """When `tick` is next wanted."""
-        if self._situation.room_grew or self._situation.fresh:
+        wanted = self._situation.room_grew or self._situation.fresh
+        if wanted or self._situation.cluster.prefetch_changed:
             return self._situation.now
         times = [*self._scales.deadlines(), *self._sessions.deadlines()]
         parts = (
@@ -311,6 +319,13 @@ class ControlMachine:
         if node is None or node.quarantine:
             return {}
         return {ref: self._situation.cluster.assignment(one) for ref, one in node.attempts.items()}
+
+    def prefetch(self, name: str) -> tuple[str, ...] | None:
+        """The bundles that a node shall have before they are needed; None if its agent is not told."""
+        node = self._situation.cluster.nodes.get(name)
+        if node is None or node.quarantine or Feature.PREFETCH not in node.features:
+            return None
+        return node.prefetch
 
     def session(self, name: str) -> str:
         """The session of a node, or an empty string."""

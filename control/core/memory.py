@@ -31,7 +31,7 @@ class Memory(MachinePart):
 
     def remember(self, pipeline: PipelineRecord) -> None:
         """Keep a pipeline that has not ended in memory."""
-        self._cluster.pipelines[pipeline.ref] = pipeline
+        self._cluster.keep(pipeline)
         self._situation.open += 1
 
     def line_up(self, queued: Sequence[Queued]) -> None:

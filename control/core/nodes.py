@@ -56,6 +56,7 @@ class Nodes(MachinePart):
             node.drained = event.drained
             self._situation.room_grew = True  # or shrank: then jobs that wait say why
             self._change.node(node)
+            self._cluster.prefetch_changed = True
             self._news.drained(node)
         return None
 

@@ -116,6 +116,7 @@ class Observations(MachinePart):
         pipeline = self._situation.pipeline(attempt)
         if pipeline.spec.bundle_digest:
             node.bundles |= {pipeline.spec.bundle_digest}
+            self._cluster.prefetch_changed |= pipeline.spec.prefetch
         self._situation.job_event(job, "running")
         self._news.runs(job, attempt)
         if pipeline.state is PipelineState.QUEUED:

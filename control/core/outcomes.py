@@ -252,6 +252,8 @@ class Outcomes(MachinePart):
             self._scales.abandon(pipeline, pipeline.holding, "the pipeline has ended")
         pipeline.end_time = self._situation.wall_time
         pipeline.final_event_id = outbox_rows.pipeline_event_id(pipeline)
+        pipeline.prefetched = None
+        self._cluster.prefetch_changed |= pipeline.ref in self._cluster.prefetching
         self._change.pipeline(pipeline)
         if failure is None:
             self._situation.ended[pipeline.ref] = None

@@ -20,6 +20,7 @@ from control.core.node_news import NodeNews
 from control.core.observations import Observations
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
+from control.core.prefetching import Prefetching
 from control.core.quarantine import Claim, Rival, Starts, claim, same_instance
 from control.core.reconcile import missing
 from control.core.sources import Sources
@@ -50,6 +51,7 @@ class Sessions(MachinePart):
     _observations: Observations
     _gossip: GossipVerdicts
     _news: NodeNews
+    _prefetching: Prefetching
     _claims: list[_Waiting] = field(default_factory=list[_Waiting], init=False)
     _rivals: dict[str, Rival] = field(default_factory=dict[str, Rival], init=False)
 
@@ -123,6 +125,7 @@ class Sessions(MachinePart):
         self._situation.leases.end(node.name)
         self._rivals.pop(node.name, None)
         del self._cluster.nodes[node.name]
+        self._cluster.prefetch_changed = True
         self._situation.room_grew = True  # or shrank: then jobs that wait say why
         self._change.forget_node(node.name)
         return None
@@ -221,6 +224,8 @@ class Sessions(MachinePart):
                 self._situation.wait_for(attempt, node.quarantine)
             self._change.answer(event.call, Admitted((), self._starts.welcome(), why))
             return
+        self._prefetching.look(node)
+        self._cluster.prefetch_changed = True
         if not why:
             node.adopts = None  # until it follows us, it may dial again with what it knows
         self._situation.room_grew = True
@@ -255,6 +260,7 @@ class Sessions(MachinePart):
         node = self._cluster.nodes.get(event.node)
         if node is not None and event.session_id and node.session_id == event.session_id:
             node.session_id = ""
+            self._cluster.prefetch_changed = True
             self._change.node(node)
             self._gossip.settle_doubt(node)
         self._change.answer(event.call, None)

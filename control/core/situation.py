@@ -116,6 +116,7 @@ class Situation:
         if node.session_id:
             self.change.end_session(node, why)
             node.session_id = ""
+            self.cluster.prefetch_changed = True
             self.change.node(node)
 
     def unheard(self, attempt: AttemptRecord) -> str:

@@ -26,7 +26,7 @@ from shoal.session.lane import LanePeer
 from shoal.session.messages import WELL, NodeCondition
 from shoal.session.port_hold import PortHold
 from shoal.spec import Job, Pipeline
-from shoal.view import JobView
+from shoal.view import JobView, PrefetchView
 
 _Row = rows.AttemptRow | rows.JobRow | rows.PipelineRow | rows.NodeRow
 
@@ -168,6 +168,8 @@ class PipelineRecord:
     dead_letter: model.DeadLetter = model.DeadLetter.NONE
     revived_from: str = ""
     revived_by: str = ""
+    prefetched: PrefetchView | None = None
+    """On how many nodes its bundle is, while it is fetched before it is needed."""
     revision: int = 0
     scales: list[rows.ScaleRow] = field(default_factory=list[rows.ScaleRow])
     listings: Mapping[str, str] = field(default_factory=model.no_strings)
@@ -340,6 +342,8 @@ class NodeRecord:
     """Whether its agent says how far ports are that stand still; one of before does not."""
     features: frozenset[str] = frozenset()
     """What its agent can do; see `shoal.session.feature`."""
+    prefetch: tuple[str, ...] = ()
+    """Digests of the bundles that it shall have before they are needed."""
     revision: int = 0
     snapshot: NodeSnapshot | None = None
 
@@ -365,6 +369,8 @@ class Cluster:
         pipelines: Those that are under way, that were looked at, and those that ended last.
         queued: Those of which no job was ever placed, as short as they can be.
         nodes: All nodes by name.
+        prefetching: Those pipelines whose bundle is fetched before it is needed; some may have ended.
+        prefetch_changed: Whether what nodes shall have, or have, of these may be another now.
         revision: The revision of what was loaded.
     """
 
@@ -372,6 +378,8 @@ class Cluster:
         self.pipelines: dict[PipelineRef, PipelineRecord] = {}
         self.queued: dict[PipelineRef, rows.Queued] = {}
         self.nodes: dict[str, NodeRecord] = {}
+        self.prefetching: dict[PipelineRef, PipelineRecord] = {}
+        self.prefetch_changed = False
         self.revision = revision
         self._begin = loaded.begin
         # By the identity of a spec, which is kept beside it: equal specs of a queue are one object.
@@ -385,10 +393,18 @@ class Cluster:
         added = self._begin(self.queued[ref])
         if added is None:
             return None
-        found = self.pipelines[ref] = PipelineRecord.begin(added, self.topology(added.spec))
+        found = PipelineRecord.begin(added, self.topology(added.spec))
+        self.keep(found)
         found.revision = self.revision
         del self.queued[ref]
         return found
+
+    def keep(self, pipeline: PipelineRecord) -> None:
+        """Have a pipeline in memory."""
+        self.pipelines[pipeline.ref] = pipeline
+        if pipeline.spec.prefetch and pipeline.spec.bundle_digest and not pipeline.state.terminal:
+            self.prefetching[pipeline.ref] = pipeline
+            self.prefetch_changed = True
 
     def topology(self, spec: Pipeline) -> Topology:
         """The lanes of a spec as it was submitted."""

@@ -31,6 +31,7 @@ def pipeline_view(pipeline: PipelineRecord) -> PipelineView:
         dead_letter=pipeline.dead_letter,
         revived_from=pipeline.revived_from,
         revived_by=pipeline.revived_by,
+        prefetch=pipeline.prefetched,
     )
 
 

@@ -419,6 +419,10 @@ class ControlPlane:
         """Take how a node stands; ignored if the session is over."""
         self.leader.inbox.condition(events.Conditioned(node, session_id, condition))
 
+    def bundles(self, node: str, session_id: str, digests: frozenset[str]) -> None:
+        """Take which bundles a node has; ignored if the session is over."""
+        self.leader.inbox.bundles(events.BundlesReported(node, session_id, digests))
+
     async def close_session(self, node: str, session_id: str) -> None:
         """Say that the stream broke or ended; the lease goes on."""
         await self.leader.call(lambda call: events.SessionClosed(call, node, session_id))

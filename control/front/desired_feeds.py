@@ -14,6 +14,7 @@ from control.front.lane_tickets import LaneTickets
 from services.runtime.log import fields
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
+from shoal.session.bundles import BundlesWanted, WantedBundle
 from shoal.session.messages import Desired, Refused
 
 LOG = logging.getLogger(__name__)
@@ -64,12 +65,13 @@ class DesiredFeeds:
 
     async def follow(
         self, node: str, session_id: str, *, takes_lanes: bool = False
-    ) -> AsyncGenerator[Desired | Refused, None]:
+    ) -> AsyncGenerator[Desired | Refused | BundlesWanted, None]:
         """Follow what should run on a node: first a snapshot, then deltas, coalesced.
 
         With `takes_lanes` an attempt of which only lanes changed is told by these alone.
 
-        What its agent should say in its log comes between them, as a refusal of nothing.
+        What its agent should say in its log comes between them, as a refusal of nothing; and which bundles
+        it shall have, first behind the snapshot, and then whenever they are others.
 
         Raises:
             SessionEndedError: The session was replaced, its lease ran out, it was closed, or the
@@ -79,6 +81,7 @@ class DesiredFeeds:
         if feed is None or feed.session_id != session_id:
             raise SessionEndedError(f"this session of node {node} is over: dial again")
         sent: Mapping[AttemptRef, Assignment] | None = None
+        told: tuple[str, ...] | None = None
         while True:
             if feed.over:
                 raise SessionEndedError(feed.over)
@@ -96,7 +99,16 @@ class DesiredFeeds:
             if update is not None:
                 yield update
             sent = wanted
-            if feed.wanted is wanted and not feed.notice and not feed.over:
+            prefetch = feed.prefetch
+            if prefetch is not None and prefetch != told:
+                yield BundlesWanted(tuple(map(WantedBundle, prefetch)))
+                told = prefetch
+            if (
+                feed.prefetch == prefetch
+                and feed.wanted is wanted
+                and not feed.notice
+                and not feed.over
+            ):
                 # No deadline: nothing may change for days; the caller's cancellation ends it.
                 feed.changed.clear()
                 await feed.changed.wait()
@@ -109,6 +121,7 @@ class DesiredFeeds:
         if feed is None or feed.session_id != session_id:
             feed = self._feeds[name] = _Feed(session_id)
         feed.want(self._ticketed(machine, name, feed))
+        feed.prefetch = machine.prefetch(name)
         feed.revision = machine.revision
         feed.commit = machine.commits
         feed.changed.set()
@@ -155,12 +168,15 @@ class _Feed:
     `made` has each assignment as it is recorded, and with its tickets.
     """
 
-    __slots__ = ("changed", "commit", "made", "notice", "over", "revision", "session_id", "wanted")
+    __slots__ = (
+        "changed", "commit", "made", "notice", "over", "prefetch", "revision", "session_id", "wanted",
+    )  # fmt: skip
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         self.wanted: Mapping[AttemptRef, Assignment] = {}
         self.made: Mapping[AttemptRef, tuple[Assignment, Assignment]] = {}
+        self.prefetch: tuple[str, ...] | None = None
         self.revision = 0
         self.commit = 0
         self.notice = ""

@@ -26,6 +26,7 @@ class Inbox:
         self._members: dict[str, MemberState] = {}
         self._progress: dict[AttemptRef, events.Progressed] = {}
         self._conditions: dict[str, events.Conditioned] = {}
+        self._bundles: dict[str, events.BundlesReported] = {}
 
     def ask(self, asked: Iterable[events.Event]) -> None:
         """Take events that callers wait for."""
@@ -47,6 +48,11 @@ class Inbox:
         self._conditions[event.node] = event
         self._wake.set()
 
+    def bundles(self, event: events.BundlesReported) -> None:
+        """Take which bundles a node has; what it said before and was not taken is no news any more."""
+        self._bundles[event.node] = event
+        self._wake.set()
+
     def begin(self) -> None:
         """Let a new machine learn what gossip believes: gossip says things only once."""
         self._verdicts = dict(self._members)
@@ -56,6 +62,7 @@ class Inbox:
         self._asked.clear()
         self._progress.clear()
         self._conditions.clear()
+        self._bundles.clear()
 
     def take(self) -> Iterable[events.Event]:
         """Take what one step takes."""
@@ -67,12 +74,15 @@ class Inbox:
         self._progress.clear()
         yield from self._conditions.values()
         self._conditions.clear()
+        yield from self._bundles.values()
+        self._bundles.clear()
         for _ in range(min(len(self._asked), self._batch_max)):
             yield self._asked.popleft()
 
     async def wait(self, within: float | None) -> None:
         """Wait until something is there, for at most so many seconds; None for ever."""
-        if self._asked or self._verdicts or self._progress or self._conditions:
+        told = self._progress or self._conditions or self._bundles
+        if self._asked or self._verdicts or told:
             return
         if within is not None and within <= 0:
             return

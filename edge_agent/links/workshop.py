@@ -10,6 +10,7 @@ from shoal.kept_folder import KeptFolder
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
+from shoal.session.bundles import BundlesWanted
 from shoal.session.uploads import ArtifactParts, UploadGrant
 
 Waiting: TypeAlias = Callable[[str], None]
@@ -111,6 +112,14 @@ class Workshop(Protocol):
 
     def bundles(self) -> tuple[str, ...]:
         """Digests of the bundles that are here already."""
+        ...
+
+    def want(self, wanted: BundlesWanted) -> None:
+        """Take which bundles are to be here before they are needed, and kept for as long."""
+        ...
+
+    async def prefetch(self) -> None:
+        """Fetch such bundles until cancelled."""
         ...
 
     def kept(self) -> tuple[KeptFolder, ...]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from shoal.model import Followed
+from shoal.session.bundles import BundlesWanted
 from shoal.session.folder_files import FilesGranted
 from shoal.session.messages import Desired, FactsWanted, Fenced, FromAgent, Refused, Welcome
 from shoal.session.trust import CertificateIssued, Trust
@@ -93,6 +94,7 @@ class Deliver:
         | Trust
         | CertificateIssued
         | FactsWanted
+        | BundlesWanted
     )
     delivery: int
 

@@ -37,6 +37,7 @@ from shoal.protocol_version import (
     Protocols,
     agreed,
 )
+from shoal.session.bundles import BundlesWanted
 from shoal.session.folder_files import FilesGranted
 from shoal.session.messages import (
     Desired,
@@ -432,6 +433,7 @@ class SessionMachine:
                 | Trust()
                 | CertificateIssued()
                 | FactsWanted()
+                | BundlesWanted()
             ):
                 self._deliveries += 1
                 follow = []

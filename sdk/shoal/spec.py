@@ -339,6 +339,8 @@ class Pipeline:
     """What was put into the file, by the names of its parameters and in its order; only shown."""
     compat: Compat | None = None
     """What is done for programs that know it as a task of the edge-analytics dashboard."""
+    prefetch: bool = False
+    """Whether every node where one of its jobs might run gets the bundle before it is needed there."""
 
     def job(self, name: str) -> Job:
         """The job of that name.

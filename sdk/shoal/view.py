@@ -100,12 +100,21 @@ class ScaleView:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefetchView:
+    """How many connected nodes are to have the bundle of a pipeline, and how many of them have it."""
+
+    nodes: int
+    present: int
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineView:
     """A submitted pipeline: its spec, its derived state and its jobs at one revision.
 
     `creator` is the identity that submitted it, such as `submitter/ann` or `gateway/web for ann`; empty in a
     cluster without identity. `dead_letter` says whether a person is to look at it; `revived_by` is the id of
     the pipeline that runs the same again, and `revived_from` that of the one that this one runs again.
+    `prefetch` counts nodes while it runs, if its bundle is fetched before it is needed.
     """
 
     id: str
@@ -124,6 +133,7 @@ class PipelineView:
     dead_letter: model.DeadLetter = model.DeadLetter.NONE
     revived_from: str = ""
     revived_by: str = ""
+    prefetch: PrefetchView | None = None
 
     @property
     def name(self) -> str:

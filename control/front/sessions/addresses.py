@@ -25,6 +25,7 @@ from shoal.folder_listing import FolderListing, ListingError
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
+from shoal.session.bundles import BundlesWanted, WantedBundle
 from shoal.session.folder_files import FilesGranted, FilesWanted
 from shoal.session.uploads import ArtifactParts, PartGrant, UploadGrant
 
@@ -71,6 +72,18 @@ class Addresses:
         return await self._store.presign_get(
             pieces_key(digest), expires_seconds=self._expires_seconds
         )
+
+    async def of_bundles(self, wanted: BundlesWanted) -> BundlesWanted:
+        """Fill in where bundles can be fetched."""
+        bundles = [
+            WantedBundle(
+                one.digest,
+                await self.bundle_url(one.digest),
+                await self.bundle_pieces_url(one.digest),
+            )
+            for one in wanted.bundles
+        ]
+        return BundlesWanted(tuple(bundles))
 
     async def file_urls(self, assignment: Assignment) -> Mapping[str, str]:
         """Return where the file inputs can be fetched, by name.

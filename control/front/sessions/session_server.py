@@ -41,6 +41,7 @@ from shoal.protocol_version import (
     agreed,
 )
 from shoal.session import messages
+from shoal.session.bundles import BundlesHeld, BundlesWanted
 from shoal.session.folder_files import FilesWanted
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
@@ -375,6 +376,8 @@ class SessionServer:
                 self._plane.progress(self._node, self._id, progress)
             case messages.NodeCondition() as condition:
                 self._plane.condition(self._node, self._id, condition)
+            case BundlesHeld(digests):
+                self._plane.bundles(self._node, self._id, digests)
             case NodeFacts() as facts:
                 self._plane.facts.take(self._node, self._id, facts)
             case UploadsWanted() as wanted:
@@ -529,6 +532,8 @@ class SessionServer:
                     case messages.Desired():
                         await self._say_desired(message)
                         self._snapshot_said.set()
+                    case BundlesWanted():
+                        await self._say(await self._addresses.of_bundles(message))
 
     async def _say_desired(self, desired: messages.Desired) -> None:
         self._remember(assignment.ref for assignment in desired.assignments)

@@ -13,6 +13,7 @@ from shoal import view
 from shoal.cli.figures import (
     age_text,
     bytes_text,
+    counted,
     path_text,
     scale_text,
     state_style,
@@ -97,9 +98,15 @@ def headline(pipeline: view.PipelineView, now: datetime) -> Text:
         line.append(f"  by {pipeline.creator}", style="dim")
     if pipeline.finish_time is not None and not pipeline.state.terminal:
         line.append(f"  finishing for {age_text(pipeline.finish_time, now)}", style="yellow")
+    if pipeline.prefetch is not None:
+        line.append(f"  {_prefetched(pipeline.prefetch)}", style="dim")
     if pipeline.reason.code:
         line.append(f"  {pipeline.reason.short}", style="red")
     return line
+
+
+def _prefetched(prefetch: view.PrefetchView) -> str:
+    return f"prefetched on {prefetch.present} of {counted(prefetch.nodes, 'node')}"
 
 
 def pipeline_group(pipeline: view.PipelineView, rows: Iterable[Row], now: datetime) -> Group:

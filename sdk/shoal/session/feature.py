@@ -8,6 +8,8 @@ from shoal.spec import Job, Pipeline
 class Feature(enum.StrEnum):
     """A word in an agent's Hello; a job that needs it is placed on no node whose agent does not say it."""
 
+    PREFETCH = "prefetch"
+    """It fetches bundles before they are needed (`BundlesWanted`), and says which it has (`BundlesHeld`)."""
     STAGES = "stages"
     """It says when it fetches and installs (`Observation.stages`)."""
     FOLDERS = "folder-inputs"

@@ -11,6 +11,7 @@ from shoal.node_facts import Heat, NodeFacts
 from shoal.protocol_version import SESSION_SPOKEN, Protocols
 from shoal.session.assignment import Assignment
 from shoal.session.attempt_lanes import AttemptLanes
+from shoal.session.bundles import BundlesHeld, BundlesWanted
 from shoal.session.folder_files import FilesGranted, FilesWanted
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
@@ -153,6 +154,7 @@ FromAgent = (
     | UploadsWanted
     | CertificateWanted
     | NodeFacts
+    | BundlesHeld
     | FilesWanted
 )
 """What an agent says; the first message is Hello."""
@@ -167,5 +169,6 @@ FromController = (
     | Trust
     | CertificateIssued
     | FactsWanted
+    | BundlesWanted
 )
 """What a controller says; the first message is Welcome, the second a snapshot."""

@@ -24,7 +24,7 @@ from shoal.specfile.tree import mark_of
 from shoal.specfile.values import GivenValues
 from shoal.suggestion import did_you_mean
 
-_PIPELINE_KEYS = ("name", "parameters", "bundle", "labels", "compat", "jobs")
+_PIPELINE_KEYS = ("name", "parameters", "bundle", "labels", "compat", "prefetch", "jobs")
 _ENVIRONMENT_KEYS = ("python", "system_site_packages", "steps", *STEP_KINDS, "sha256")
 _STAND_IN_KEYS = ("default", "repeat", "buffer", "drop")
 _STREAM_KEYS = (
@@ -89,6 +89,15 @@ class Reader:
         bundle, exclude = self._bundle(found.get("bundle"))
         labels = self._map(found["labels"], ("labels",)) if "labels" in found else no_strings()
         compat = self._compat(found["compat"], ("compat",)) if "compat" in found else None
+        prefetch = False
+        if "prefetch" in found:
+            prefetch = scalars.boolean(found["prefetch"], ("prefetch",)) or False
+            if prefetch and bundle is None:
+                scalars.complain(
+                    ("prefetch",),
+                    "there is no bundle to fetch; add `bundle: .`, or leave out `prefetch`",
+                    found["prefetch"],
+                )
         jobs: tuple[spec.Job, ...] = ()
         if "jobs" in found:
             jobs = self._jobs(found["jobs"])
@@ -106,6 +115,7 @@ class Reader:
                 labels=labels,
                 parameters=MappingProxyType(values.by_name),
                 compat=compat,
+                prefetch=prefetch,
             ),
             bundle,
             exclude,

@@ -291,6 +291,7 @@ class Pipeline(_message.Message):
     DEAD_LETTER_FIELD_NUMBER: _builtins.int
     REVIVED_FROM_FIELD_NUMBER: _builtins.int
     REVIVED_BY_FIELD_NUMBER: _builtins.int
+    PREFETCH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pipelines/{pipeline}`."""
     namespace: _builtins.str
@@ -339,6 +340,10 @@ class Pipeline(_message.Message):
     def finish_time(self) -> _timestamp_pb2.Timestamp:
         """When its sources were asked to end; unset if they never were."""
 
+    @_builtins.property
+    def prefetch(self) -> Global___Prefetch:
+        """On how many nodes its bundle is; only while it runs, and with `prefetch` alone."""
+
     def __init__(
         self,
         *,
@@ -359,14 +364,41 @@ class Pipeline(_message.Message):
         dead_letter: Global___DeadLetter.ValueType = ...,
         revived_from: _builtins.str = ...,
         revived_by: _builtins.str = ...,
+        prefetch: Global___Prefetch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "finish_time", b"finish_time", "reason", b"reason", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "finish_time", b"finish_time", "prefetch", b"prefetch", "reason", b"reason", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "dead_letter", b"dead_letter", "end_time", b"end_time", "final_event_id", b"final_event_id", "finish_time", b"finish_time", "id", b"id", "jobs", b"jobs", "name", b"name", "namespace", b"namespace", "reason", b"reason", "revision", b"revision", "revived_by", b"revived_by", "revived_from", b"revived_from", "scales", b"scales", "spec", b"spec", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "dead_letter", b"dead_letter", "end_time", b"end_time", "final_event_id", b"final_event_id", "finish_time", b"finish_time", "id", b"id", "jobs", b"jobs", "name", b"name", "namespace", b"namespace", "prefetch", b"prefetch", "reason", b"reason", "revision", b"revision", "revived_by", b"revived_by", "revived_from", b"revived_from", "scales", b"scales", "spec", b"spec", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Pipeline: _TypeAlias = Pipeline  # noqa: Y015
+
+@_typing.final
+class Prefetch(_message.Message):
+    """On how many nodes a bundle is before it is needed there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODES_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
+    nodes: _builtins.int
+    """Connected nodes that shall have it."""
+    present: _builtins.int
+    """Those of them that have it."""
+    def __init__(
+        self,
+        *,
+        nodes: _builtins.int = ...,
+        present: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes", "present", b"present"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Prefetch: _TypeAlias = Prefetch  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):

@@ -166,6 +166,7 @@ class AgentMessage(_message.Message):
     CERTIFICATE_WANTED_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
     FILES_WANTED_FIELD_NUMBER: _builtins.int
+    BUNDLES_HELD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """Which agent it is; the first message."""
@@ -206,6 +207,10 @@ class AgentMessage(_message.Message):
     def files_wanted(self) -> Global___FilesWanted:
         """Asks for addresses of files of a folder input."""
 
+    @_builtins.property
+    def bundles_held(self) -> Global___BundlesHeld:
+        """Which bundles are on the node."""
+
     def __init__(
         self,
         *,
@@ -219,12 +224,13 @@ class AgentMessage(_message.Message):
         certificate_wanted: Global___CertificateWanted | None = ...,
         facts: _node_facts_pb2.NodeFacts | None = ...,
         files_wanted: Global___FilesWanted | None = ...,
+        bundles_held: Global___BundlesHeld | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_wanted", b"certificate_wanted", "condition", b"condition", "facts", b"facts", "files_wanted", b"files_wanted", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundles_held", b"bundles_held", "certificate_wanted", b"certificate_wanted", "condition", b"condition", "facts", b"facts", "files_wanted", b"files_wanted", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_wanted", b"certificate_wanted", "condition", b"condition", "facts", b"facts", "files_wanted", b"files_wanted", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundles_held", b"bundles_held", "certificate_wanted", b"certificate_wanted", "condition", b"condition", "facts", b"facts", "files_wanted", b"files_wanted", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "observed", "log", "progress", "uploads_wanted", "condition", "certificate_wanted", "facts", "files_wanted"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "observed", "log", "progress", "uploads_wanted", "condition", "certificate_wanted", "facts", "files_wanted", "bundles_held"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -244,6 +250,7 @@ class ControllerMessage(_message.Message):
     CERTIFICATE_ISSUED_FIELD_NUMBER: _builtins.int
     FACTS_WANTED_FIELD_NUMBER: _builtins.int
     FILES_GRANTED_FIELD_NUMBER: _builtins.int
+    BUNDLES_WANTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """The session is open; the first message."""
@@ -276,6 +283,10 @@ class ControllerMessage(_message.Message):
     def files_granted(self) -> Global___FilesGranted:
         """Addresses of files of a folder input."""
 
+    @_builtins.property
+    def bundles_wanted(self) -> Global___BundlesWanted:
+        """Bundles that the node shall have before they are needed; only for an agent with the feature `prefetch`."""
+
     def __init__(
         self,
         *,
@@ -287,12 +298,13 @@ class ControllerMessage(_message.Message):
         certificate_issued: Global___CertificateIssued | None = ...,
         facts_wanted: Global___FactsWanted | None = ...,
         files_granted: Global___FilesGranted | None = ...,
+        bundles_wanted: Global___BundlesWanted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_issued", b"certificate_issued", "desired", b"desired", "facts_wanted", b"facts_wanted", "files_granted", b"files_granted", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundles_wanted", b"bundles_wanted", "certificate_issued", b"certificate_issued", "desired", b"desired", "facts_wanted", b"facts_wanted", "files_granted", b"files_granted", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_issued", b"certificate_issued", "desired", b"desired", "facts_wanted", b"facts_wanted", "files_granted", b"files_granted", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundles_wanted", b"bundles_wanted", "certificate_issued", b"certificate_issued", "desired", b"desired", "facts_wanted", b"facts_wanted", "files_granted", b"files_granted", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "desired", "uploads_granted", "refused", "trust", "certificate_issued", "facts_wanted", "files_granted"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "desired", "uploads_granted", "refused", "trust", "certificate_issued", "facts_wanted", "files_granted", "bundles_wanted"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -1153,6 +1165,84 @@ class CertificateWanted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CertificateWanted: _TypeAlias = CertificateWanted  # noqa: Y015
+
+@_typing.final
+class BundlesWanted(_message.Message):
+    """Bundles that a node shall have before they are needed, and keep for as long. Each is the whole of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUNDLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def bundles(self) -> _containers.RepeatedCompositeFieldContainer[Global___WantedBundle]:
+        """At most 256; the first are fetched first."""
+
+    def __init__(
+        self,
+        *,
+        bundles: _abc.Iterable[Global___WantedBundle] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundles", b"bundles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BundlesWanted: _TypeAlias = BundlesWanted  # noqa: Y015
+
+@_typing.final
+class WantedBundle(_message.Message):
+    """See BundlesWanted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    PIECES_URL_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """SHA-256 (hex)."""
+    url: _builtins.str
+    """Where to fetch it."""
+    pieces_url: _builtins.str
+    """Where to fetch the list of its pieces; there may be none at that address."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        url: _builtins.str = ...,
+        pieces_url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "pieces_url", b"pieces_url", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WantedBundle: _TypeAlias = WantedBundle  # noqa: Y015
+
+@_typing.final
+class BundlesHeld(_message.Message):
+    """The bundles that are on a node, after its Hello and whenever that changes. Each is the whole of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SHA-256 (hex) each."""
+
+    def __init__(
+        self,
+        *,
+        digests: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BundlesHeld: _TypeAlias = BundlesHeld  # noqa: Y015
 
 @_typing.final
 class FactsWanted(_message.Message):

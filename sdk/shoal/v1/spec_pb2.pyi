@@ -343,10 +343,13 @@ class PipelineSpec(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     COMPAT_FIELD_NUMBER: _builtins.int
+    PREFETCH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the pipeline, `[a-z][a-z0-9-]{0,62}`; the id of a submission is this name and a suffix."""
     bundle_digest: _builtins.str
     """SHA-256 (hex) of the bundle that every job of the pipeline gets; empty means an empty folder."""
+    prefetch: _builtins.bool
+    """Every node where one of its jobs might run fetches the bundle before it is needed there."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobSpec]:
         """The jobs, in the order of the specification."""
@@ -372,10 +375,11 @@ class PipelineSpec(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         parameters: _abc.Iterable[Global___Parameter] | None = ...,
         compat: Global___CompatSpec | None = ...,
+        prefetch: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["compat", b"compat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "compat", b"compat", "jobs", b"jobs", "labels", b"labels", "name", b"name", "parameters", b"parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "compat", b"compat", "jobs", b"jobs", "labels", b"labels", "name", b"name", "parameters", b"parameters", "prefetch", b"prefetch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

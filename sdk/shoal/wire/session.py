@@ -13,6 +13,12 @@ from shoal import limits
 from shoal.model import Capacity, Followed, ReasonCode
 from shoal.node_facts import NodeFacts
 from shoal.session import messages
+from shoal.session.bundles import (
+    BUNDLES_WANTED_MAX,
+    BundlesHeld,
+    BundlesWanted,
+    WantedBundle,
+)
 from shoal.session.folder_files import FilesGranted, FilesWanted
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
@@ -94,6 +100,8 @@ def encode_agent_message(message: messages.FromAgent) -> v1.AgentMessage:
             return v1.AgentMessage(certificate_wanted=CERTIFICATE_WANTED.encode(message))
         case NodeFacts():
             return v1.AgentMessage(facts=NODE_FACTS.encode(message))
+        case BundlesHeld():
+            return v1.AgentMessage(bundles_held=_BUNDLES_HELD.encode(message))
         case FilesWanted():
             return v1.AgentMessage(files_wanted=FILES_WANTED.encode(message))
         case _:
@@ -129,6 +137,8 @@ def decode_agent_message(message: v1.AgentMessage, left_out: LeftOut) -> message
             return CERTIFICATE_WANTED.decode(message.certificate_wanted)
         case "facts":
             return NODE_FACTS.decode(message.facts)
+        case "bundles_held":
+            return _BUNDLES_HELD.decode(message.bundles_held)
         case "files_wanted":
             return FILES_WANTED.decode(message.files_wanted)
         case None:
@@ -215,6 +225,11 @@ _HELLO = codec(
 )
 
 
+_BUNDLES_HELD = codec(BundlesHeld, v1.BundlesHeld, digests=checked(_bundles, sorted))
+_WANTED_BUNDLE = codec(WantedBundle, v1.WantedBundle, digest=checked(fields.sha256))
+_BUNDLES_WANTED = codec(BundlesWanted, v1.BundlesWanted, bundles=each(_WANTED_BUNDLE))
+
+
 def encode_hello(hello: messages.Hello) -> v1.Hello:
     """Write which agent this is."""
     message = _HELLO.encode(hello)
@@ -280,6 +295,8 @@ def encode_controller_message(message: messages.FromController) -> v1.Controller
             return v1.ControllerMessage(certificate_issued=CERTIFICATE_ISSUED.encode(message))
         case messages.FactsWanted():
             return v1.ControllerMessage(facts_wanted=v1.FactsWanted())
+        case BundlesWanted():
+            return v1.ControllerMessage(bundles_wanted=_BUNDLES_WANTED.encode(message))
         case messages.Fenced(ref, text):
             return encode_controller_message(messages.Refused(ref, ReasonCode.FENCED.value, text))
         case _:
@@ -315,6 +332,10 @@ def decode_controller_message(message: v1.ControllerMessage) -> messages.FromCon
             return CERTIFICATE_ISSUED.decode(message.certificate_issued)
         case "facts_wanted":
             return messages.FactsWanted()
+        case "bundles_wanted":
+            wanted = message.bundles_wanted
+            _at_most(wanted.bundles, BUNDLES_WANTED_MAX, "bundles_wanted.bundles")
+            return _BUNDLES_WANTED.decode(wanted)
         case None:
             return None
 

@@ -70,6 +70,7 @@ JOB = encode_job, decode_job = codec(
 _SCALE = codec(
     view.ScaleView, pipeline_pb2.Scale, job=identifier("job"), state=one(state.SCALE_STATE)
 )
+_PREFETCH = codec(view.PrefetchView, pipeline_pb2.Prefetch)
 # The message says its name, too, which is made of the id.
 encode_pipeline, decode_pipeline = codec(
     view.PipelineView,
@@ -87,6 +88,7 @@ encode_pipeline, decode_pipeline = codec(
     jobs=each(JOB),
     scales=each(_SCALE),
     dead_letter=one(state.DEAD_LETTER),
+    prefetch=maybe(_PREFETCH),
 )
 encode_node, decode_node = codec(
     view.NodeView,

@@ -13,13 +13,16 @@ import aiohttp
 import pytest
 
 from edge_agent.attempt_folder import AttemptFolder
+from edge_agent.bundles.prefetch import Prefetch
 from edge_agent.content_cache import ContentCache
 from edge_agent.download import Downloader
 from edge_agent.file_inputs import FileInputs
 from edge_agent.long_work import LongWork
 from edge_agent.web_sessions import WebSessions
+from shoal.session.bundles import BundlesWanted, WantedBundle
 from shoal.spec import FileInput
 from tests.kit.object_server import ObjectServer
+from tests.kit.until import until
 
 MIB = 1 << 20
 
@@ -95,3 +98,57 @@ async def test_where_the_disk_has_no_room_for_two_the_job_gets_the_only_one(
             await inputs.place(FileInput("m", "k", target.name), url, target, folder)
         assert target.read_bytes() == data
         assert cache.digests() == ()
+
+
+async def test_what_is_pinned_goes_last(tmp_path: Path) -> None:
+    async with opened(tmp_path, 3 * MIB) as (server, cache):
+        contents = [bytes([number]) * MIB for number in range(5)]
+        digests = [hashlib.sha256(content).hexdigest() for content in contents]
+        cache.pin(digests[:1])
+        for number, content in enumerate(contents):
+            digest, url = server.add(content)
+            async with cache.borrow(digest, url) as kept:
+                os.utime(kept, (number, number))
+        assert set(cache.digests()) == {digests[0], digests[3], digests[4]}
+        cache.pin(())
+        digest, url = server.add(b"y" * MIB)
+        async with cache.borrow(digest, url):
+            assert digests[0] not in cache.digests()
+
+
+async def test_what_is_wanted_is_fetched_before_it_is_needed(tmp_path: Path) -> None:
+    """F3."""
+    async with opened(tmp_path, 3 * MIB) as (server, cache):
+        contents = [bytes([number]) * MIB for number in range(3)]
+        wanted = [WantedBundle(*server.add(content)) for content in contents]
+        prefetch = Prefetch(cache, lambda: 0.0)
+        running = asyncio.create_task(prefetch.run())
+        # One of an earlier life of the agent has no address, and one that is not there holds up no other.
+        prefetch.want(BundlesWanted((WantedBundle("0" * 64), *wanted[:2])))
+        await until(lambda: len(cache.digests()) == 2)
+        assert set(cache.digests()) == {one.digest for one in wanted[:2]}
+        # What there is no room for is tried once.
+        large = WantedBundle(*server.add(b"z" * 4 * MIB))
+        prefetch.want(BundlesWanted((*wanted, large)))
+        await until(lambda: len(cache.digests()) == 3 and server.gets == 4)
+        prefetch.want(BundlesWanted(()))
+        assert len(cache.digests()) == 3
+        gone, late = WantedBundle("1" * 64, server.url("gone")), WantedBundle(*server.add(b"late"))
+        prefetch.want(BundlesWanted((gone, late)))
+        await until(lambda: late.digest in cache.digests())
+        assert not running.done()
+        running.cancel()
+
+
+async def test_a_fetch_that_is_not_wanted_any_more_is_left(tmp_path: Path) -> None:
+    async with opened(tmp_path, 9 * MIB) as (server, cache):
+        server.away = True
+        first, second = (WantedBundle(*server.add(bytes([number]) * MIB)) for number in range(2))
+        prefetch = Prefetch(cache, lambda: 0.0)
+        running = asyncio.create_task(prefetch.run())
+        prefetch.want(BundlesWanted((first,)))
+        await until(lambda: server.gets > 0)
+        prefetch.want(BundlesWanted((second,)))
+        server.away = False
+        await until(lambda: cache.digests() == (second.digest,))
+        running.cancel()

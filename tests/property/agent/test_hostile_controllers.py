@@ -79,6 +79,7 @@ from edge_agent.session.machine import SessionConfig, SessionMachine, SessionSta
 from shoal.limits import MOMENT_SECONDS_MAX
 from shoal.model import Artifact, Capacity, Followed, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.session.bundles import BundlesWanted
 from shoal.session.folder_files import FilesGranted
 from shoal.session.messages import (
     Desired,
@@ -262,11 +263,12 @@ class Node:
         | Fenced
         | Trust
         | CertificateIssued
-        | FactsWanted,
+        | FactsWanted
+        | BundlesWanted,
         delivery: int,
     ) -> None:
         match message:
-            case Trust() | CertificateIssued() | FactsWanted() | FilesGranted():
+            case Trust() | CertificateIssued() | FactsWanted() | FilesGranted() | BundlesWanted():
                 pass  # kept on the disk or by who waits for it, and in no machine
             case Desired():
                 self.desired += len(message.assignments)

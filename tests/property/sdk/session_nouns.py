@@ -12,6 +12,7 @@ from shoal.node_facts import Heat
 from shoal.protocol_version import Protocols
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.attempt_lanes import AttemptLanes
+from shoal.session.bundles import BundlesHeld, BundlesWanted, WantedBundle
 from shoal.session.folder_files import FilesGranted, FilesWanted
 from shoal.session.lane import Lane, LanePeer, Stretch
 from shoal.session.log_piece import LogPiece
@@ -181,10 +182,17 @@ FROM_AGENT = st.one_of(
             )
         ),
     ),
+    drawn(BundlesHeld, digests=st.frozensets(specs.HASHES, max_size=3)),
     drawn(CertificateWanted, request=st.binary(max_size=100)),
 )
 FROM_CONTROLLER = st.one_of(
     st.just(FactsWanted()),
+    drawn(
+        BundlesWanted,
+        bundles=specs.tuples(
+            drawn(WantedBundle, digest=specs.MAYBE_HASHES, url=TEXT, pieces_url=TEXT)
+        ),
+    ),
     drawn(
         Welcome,
         controller_id=TEXT,

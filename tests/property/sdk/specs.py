@@ -152,7 +152,14 @@ COMPATS = st.builds(
     st.booleans(),
 )
 PIPELINES = st.builds(
-    spec.Pipeline, IDS, tuples(JOBS), MAYBE_HASHES, MAPPINGS, PARAMETERS, st.none() | COMPATS
+    spec.Pipeline,
+    IDS,
+    tuples(JOBS),
+    MAYBE_HASHES,
+    MAPPINGS,
+    PARAMETERS,
+    st.none() | COMPATS,
+    st.booleans(),
 )
 
 REASONS = st.builds(Reason, st.sampled_from(ReasonCode), st.integers(-(2**31), 2**31 - 1), TEXT)
@@ -254,6 +261,7 @@ PIPELINE_VIEWS = st.builds(
     tuples(JOB_VIEWS),
     NUMBERS_64,
     TEXT,
+    prefetch=st.none() | st.builds(view.PrefetchView, NUMBERS_32, NUMBERS_32),
 )
 NODES = st.builds(
     view.NodeView,

@@ -42,12 +42,13 @@ class Play(World):
         """The pipeline."""
         return self.plane.shown.pipeline(self.ref)
 
-    async def begin(self, *jobs: Job) -> None:
-        """Start everything, and submit."""
+    async def begin(self, *jobs: Job, prefetch: str = "") -> None:
+        """Start everything, and submit; `prefetch` is the digest of a bundle that is fetched at once."""
         self._begin().cancel()
         await self.until(lambda: self.controller.plane is not None)
         await self.until(lambda: len(self.plane.shown.nodes()) == len(self.boards))
-        [done] = await self.plane.submit([Submission("default", "r", Pipeline("p", jobs))])
+        spec = Pipeline("p", jobs, prefetch, prefetch=bool(prefetch))
+        [done] = await self.plane.submit([Submission("default", "r", spec)])
         assert isinstance(done, SubmitResult), done
         self.ref = PipelineRef("default", done.view.id)
 

@@ -1,6 +1,7 @@
 """What happens in one history: its boards, its pipelines, its faults, drawn from the seed."""
 
 from dataclasses import dataclass, fields, replace
+from hashlib import sha256
 from random import Random
 from typing import Any
 
@@ -242,7 +243,9 @@ def _single(rng: Random, faults: Faults) -> Submitted:
     # And half of them have files to fetch.
     if int(seconds[-2]) % 2 == 0:
         job = replace(job, folders=(FOLDER,))
-    return Submitted(Pipeline("single", (job,), compat=compat))
+    prefetch = int(seconds[-1]) % 3 == 0
+    digest = sha256(seconds.encode()).hexdigest() if prefetch else ""
+    return Submitted(Pipeline("single", (job,), digest, compat=compat, prefetch=prefetch))
 
 
 def _source(rng: Random, faults: Faults) -> JobShape:

@@ -13,6 +13,7 @@ from edge_agent.attempts.phase import Phase
 from shoal.model import JobState, PipelineState
 from shoal.names import AttemptRef
 from shoal.spec import ArchiveOn, Job, Output, Placement, Retry, StreamInput
+from shoal.view import PrefetchView
 from tests.simulation.mesh.play import Play, run
 
 SLEEPER = Job("sleeper", ("sleep", "5"))
@@ -34,6 +35,27 @@ def test_a_job_is_run_and_archived() -> None:
     assert outcome == (PipelineState.SUCCEEDED, [1])
     assert job == "sleeper"
     assert any(key.endswith("results/received.json") for key in stored)
+
+
+def test_a_bundle_is_on_all_boards_before_they_need_it_and_is_held_until_the_end() -> None:
+    digest = "1" * 64
+
+    async def play(world: Play) -> Any:
+        await world.begin(replace(SLEEPER, run=("sleep", "60")), prefetch=digest)
+        await world.until(lambda: world.view.prefetch == PrefetchView(3, 3))
+        boards = [digest in board.folders.bundles for board in world.boards]
+        agent = world.boards[1]
+        agent.kill_agent()
+        await world.until(lambda: world.view.prefetch == PrefetchView(2, 2))
+        agent.start_agent()
+        await world.until(lambda: world.view.prefetch == PrefetchView(3, 3))
+        outcome = await world.end()
+        return boards, outcome, world.view.prefetch
+
+    boards, (state, _), after = run(play, 7, boards=3)
+    assert boards == [True, True, True]
+    assert state is PipelineState.SUCCEEDED
+    assert after is None
 
 
 def test_that_a_disk_is_short_is_logged_once_and_once_more_when_it_is_not() -> None:

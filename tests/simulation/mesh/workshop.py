@@ -36,6 +36,7 @@ from shoal.kept_folder import KeptFolder
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
+from shoal.session.bundles import BundlesWanted
 from shoal.session.folder_files import FilesWanted
 from shoal.session.uploads import ArtifactParts, UploadGrant
 from tests.simulation.mesh import pinned
@@ -72,6 +73,7 @@ class FolderDisk:
         self.folders: dict[str, MemoryFolder] = {}
         self.kept: dict[str, float] = {}
         """Folders that are kept for people, and since when."""
+        self.bundles: set[str] = set()
         self._spools = spools
 
     def remove(self, attempt: str) -> None:
@@ -120,14 +122,33 @@ class MemoryWorkshop:
     """Which part of all preparations fails for good, from 0 to 1."""
     slow: float = 1.0
     """By how much everything takes longer than usual."""
+    _wanted: tuple[str, ...] = ()
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def bench(self, ref: AttemptRef) -> MemoryWorkbench:
         """See `Workshop`."""
         return MemoryWorkbench(self, ref)
 
     def bundles(self) -> tuple[str, ...]:
-        """See `Workshop`; the scheduler does not need them here."""
-        return ()
+        """See `Workshop`."""
+        return tuple(sorted(self.disk.bundles))
+
+    def want(self, wanted: BundlesWanted) -> None:
+        """See `Workshop`."""
+        self._wanted = tuple(one.digest for one in wanted.bundles if one.url)
+        self._changed.set()
+
+    async def prefetch(self) -> None:
+        """See `Workshop`."""
+        while True:
+            self._changed.clear()
+            missing = [one for one in self._wanted if one not in self.disk.bundles]
+            if not missing:
+                await self._changed.wait()
+                continue
+            await self.work(FETCH_SECONDS)
+            if not self.fails():
+                self.disk.bundles.add(missing[0])
 
     def kept(self) -> tuple[KeptFolder, ...]:
         """See `Workshop`."""
@@ -181,6 +202,8 @@ class MemoryWorkbench:
         if shop.fails():
             raise BundleRefusedError("the bundle in memory is broken: bundle it again")
         folder.whole = True
+        if assignment.bundle_digest:
+            shop.disk.bundles.add(assignment.bundle_digest)
 
     async def build(self, assignment: Assignment, progress: Callable[[str], None]) -> None:
         """See `Workbench`."""

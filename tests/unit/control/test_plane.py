@@ -31,6 +31,7 @@ from control.store.sqlite import SqliteStore
 from shoal.model import Capacity, JobState, MemberState, PipelineState, StreamCounters
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Goal
+from shoal.session.bundles import BundlesWanted
 from shoal.session.messages import Desired
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
@@ -69,8 +70,9 @@ async def desired(
     told = plane.feeds.follow(node, session, takes_lanes=takes_lanes)
     async with contextlib.aclosing(told) as messages:
         async for message in messages:
-            assert isinstance(message, Desired)
-            yield message
+            if not isinstance(message, BundlesWanted):
+                assert isinstance(message, Desired)
+                yield message
 
 
 async def assigned(
