@@ -78,22 +78,21 @@ class FolderListings:
             FolderInputError: there are none, or the job cannot run with those that there are.
             ArchiveUnavailableError: a bucket or the archive does not answer.
         """
-        async with self._free:
-            try:
-                async with asyncio.timeout(self._seconds_max):
-                    found = [
-                        one
-                        for job in spec.jobs
-                        if job.folders
-                        for one in await self._job(namespace, job)
-                    ]
-                    for one in found:
-                        await self._store.put(listing_key(one.digest), one.data, if_absent=True)
-            except TimeoutError as error:
-                raise ArchiveUnavailableError(
-                    f"the folder inputs of {spec.name!r} were not found within "
-                    f"{self._seconds_max:g} s: submit again when their buckets answer sooner"
-                ) from error
+        try:
+            async with asyncio.timeout(self._seconds_max), self._free:
+                found = [
+                    one
+                    for job in spec.jobs
+                    if job.folders
+                    for one in await self._job(namespace, job)
+                ]
+                for one in found:
+                    await self._store.put(listing_key(one.digest), one.data, if_absent=True)
+        except TimeoutError as error:
+            raise ArchiveUnavailableError(
+                f"the folder inputs of {spec.name!r} were not found within "
+                f"{self._seconds_max:g} s: submit again when their buckets answer sooner"
+            ) from error
         return {one.place: one.digest for one in found}
 
     async def _job(self, namespace: str, job: Job) -> list[_Found]:

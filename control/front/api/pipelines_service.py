@@ -2,7 +2,7 @@
 # ruff: noqa: N802, ARG002 - names and arguments are the contract's
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import grpc
@@ -52,7 +52,9 @@ SUBMISSIONS_MAX = 1000
 
 _SUBMISSIONS_TOGETHER = 64
 _REQUESTS_WAITING = 16
+_ANSWERS_WAITING = 16
 
+_Answers = Awaitable[list[v1.SubmitPipelinesResponse]]
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -106,23 +108,35 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
     async def SubmitPipelines(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self, request_iterator: AsyncIterator[v1.SubmitPipelinesRequest], context: Context
     ) -> None:
-        """Record what comes while the last commit was under way together, and answer in order."""
+        """Record what comes while the last commit was under way together, and answer in order.
+
+        What waits for the files of folder inputs keeps later answers waiting, and no later record.
+        """
         waiting: asyncio.Queue[v1.SubmitPipelinesRequest | None] = asyncio.Queue(_REQUESTS_WAITING)
+        answers: asyncio.Queue[_Answers | None] = asyncio.Queue(_ANSWERS_WAITING)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_read_all(context, waiting))
-            while True:
+            tasks.create_task(_answer_all(context, answers))
+            ended = False
+            while not ended:
                 requests, ended = await _together(waiting)
-                for response in await self._record(requests, note_of(context)):
-                    await context.write(response)
-                if ended:
-                    return
+                recorded = asyncio.Event()
+                answer = self._record(requests, note_of(context), recorded)
+                await answers.put(tasks.create_task(answer))
+                await recorded.wait()
+            await answers.put(None)
 
     async def _record(
-        self, requests: list[v1.SubmitPipelinesRequest], note: CallNote | None
+        self,
+        requests: list[v1.SubmitPipelinesRequest],
+        note: CallNote | None,
+        recorded: asyncio.Event,
     ) -> list[v1.SubmitPipelinesResponse]:
         flat = [one for request in requests for one in request.requests]
         try:
-            outcomes = await submissions.submit(self._plane, self._rule, self._listings, flat, note)
+            outcomes = await submissions.submit(
+                self._plane, self._rule, self._listings, flat, note, recorded.set
+            )
         except ControlError as error:
             outcomes = submissions.refused_all(error, len(flat))
         encoded = iter([submissions.encode(outcome) for outcome in outcomes])
@@ -399,6 +413,13 @@ async def _read_all(
             )
         await waiting.put(request)
     await waiting.put(None)
+
+
+async def _answer_all(context: Context, answers: "asyncio.Queue[_Answers | None]") -> None:
+    """Write answers in the order of what they answer."""
+    while (answer := await answers.get()) is not None:
+        for response in await answer:
+            await context.write(response)
 
 
 async def _together(

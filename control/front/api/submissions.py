@@ -1,7 +1,7 @@
 """Submissions: read one by one, recorded together, answered in order."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import grpc
@@ -34,11 +34,13 @@ async def submit(
     listings: FolderListings,
     requests: Sequence[v1.SubmitPipelineRequest],
     note: CallNote | None = None,
+    recorded: Callable[[], None] = lambda: None,
 ) -> Sequence[Outcome]:
     """Record submissions in one go; one that is refused does not touch the others.
 
     Those with folder inputs follow in another go, once their files are found; the others do not
-    wait for that. `note` names the caller; None in a cluster without identity.
+    wait for that. `note` names the caller; None in a cluster without identity. `recorded` is called
+    once all is recorded that does not wait for files, or cannot be.
 
     Raises:
         ControlError: nothing of it could be recorded.
@@ -70,6 +72,8 @@ async def submit(
             failed = error
             for task in pinning:
                 task.cancel()
+        finally:
+            recorded()
     if failed is not None:
         raise failed
     await record(dict(zip(late, (task.result() for task in pinning), strict=True)))
