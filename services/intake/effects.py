@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from services.intake.events import MessageKey
 from services.intake.message import IncomingMessage, NodeQuestion, PipelineRequest
 
 
@@ -26,7 +25,7 @@ class AnswerQuestion:
 class RecordTry:
     """Remember durably that a message was refused, and why, before anything else happens."""
 
-    key: MessageKey
+    message: IncomingMessage
     tries: int
     reason: str
 
@@ -35,7 +34,7 @@ class RecordTry:
 class ForgetTries:
     """Forget what was remembered of a message that its source has forgotten."""
 
-    key: MessageKey
+    message: IncomingMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class BuryMessage:
 
 @dataclass(frozen=True, slots=True)
 class DeleteMessage:
-    """Let the source forget a message; ends as MessageDeleted, MessageLost or ServerAway."""
+    """Let the source forget a message; ends as MessageDeleted or ServerAway."""
 
     message: IncomingMessage
 

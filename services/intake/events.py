@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from services.intake.message import IncomingMessage
 
-MessageKey = tuple[str, str]
-"""Source and id of a message."""
+MessageKey = tuple[str, str, str]
+"""What `IncomingMessage.key` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,16 @@ class MessageBuried:
 
 @dataclass(frozen=True, slots=True)
 class MessageDeleted:
-    """Its source has forgotten a message."""
+    """Its source has forgotten a message, or (`lost`) knows nothing of that delivery any more."""
 
     key: MessageKey
+    receipt: str
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MessageLost:
-    """A source takes no more words about a delivery: it will deliver the message again."""
+    """A message is hidden no longer: its source delivers it again."""
 
     key: MessageKey
     receipt: str

@@ -22,6 +22,7 @@ from services.intake.machine import IntakeMachine, IntakePatience
 from services.intake.message import IncomingMessage, MessageKind
 from services.intake.node_answers import NodeAnswers
 from services.intake.pipeline_template import PipelineTemplate, read_template
+from services.intake.room import DeliveryRoom
 from services.intake.source import (
     DeadLetters,
     Deliver,
@@ -105,11 +106,9 @@ class Intake:
     answers: NodeAnswers | None = None
     _tasks: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup, init=False)
     _sources: dict[str, MessageSource] = field(default_factory=dict[str, MessageSource], init=False)
-    _rooms: dict[str, asyncio.Semaphore] = field(
-        default_factory=dict[str, asyncio.Semaphore], init=False
-    )
-    _here: dict[tuple[str, str], IncomingMessage] = field(
-        default_factory=dict[tuple[str, str], IncomingMessage], init=False
+    _rooms: dict[str, DeliveryRoom] = field(default_factory=dict[str, DeliveryRoom], init=False)
+    _here: dict[events.MessageKey, IncomingMessage] = field(
+        default_factory=dict[events.MessageKey, IncomingMessage], init=False
     )
 
     def __post_init__(self) -> None:
@@ -194,6 +193,7 @@ class Intake:
                         SqsQueue(client, one.place),
                         one.kind,
                         config.hidden_seconds,
+                        self._room(one.name),
                         self.process.chance,
                     )
                     self._take(source)
@@ -218,28 +218,29 @@ class Intake:
                     self._dead[True] = MqttDeadLetters(link, config.dead_topic)
             yield runs
 
+    def _room(self, source: str) -> DeliveryRoom:
+        return self._rooms.setdefault(source, DeliveryRoom(self.config.held_max))
+
     def _take(self, source: MessageSource) -> None:
         self._sources[source.name] = source
-        self._rooms[source.name] = asyncio.Semaphore(self.config.held_max)
 
     async def _deliver(self, message: IncomingMessage) -> None:
-        await self._rooms[message.source].acquire()
+        await self._room(message.source).take()
         self._here[message.key] = message
-        tries, reason = await self._disk(lambda: self._tries.of(message.key))
+        tries, reason = await self._disk(lambda: self._tries.of(message.identity))
         await self._driver.post(events.MessageArrived(message, tries, reason))
 
     # ---- what the machine decides
 
     async def _act(self, effect: effects.IntakeEffect) -> None:
         match effect:
-            case effects.RecordTry(key, tries, reason):
-                await self._disk(
-                    lambda: self._tries.record(key, tries, reason, self.process.wall())
-                )
-            case effects.ForgetTries(key):
-                await self._disk(lambda: self._tries.forget(key))
+            case effects.RecordTry(message, tries, reason):
+                now = self.process.wall()
+                await self._disk(lambda: self._tries.record(message.identity, tries, reason, now))
+            case effects.ForgetTries(message):
+                await self._disk(lambda: self._tries.forget(message.identity))
             case effects.LetGo(message):
-                self._rooms[message.source].release()
+                self._room(message.source).give_back()
                 if self._here.get(message.key) == message:
                     del self._here[message.key]
             case effects.TellOutcome(message, outcome, detail):
@@ -267,8 +268,6 @@ class Intake:
                 outcome = events.ServerAway(message.key, str(error), self.process.chance())
             except RequestRefusedError as error:
                 outcome = events.RequestRefused(message.key, str(error), self.process.chance())
-            except DeliveryLostError:
-                outcome = events.MessageLost(message.key, message.receipt)
             await self._driver.post(outcome)
 
         self._tasks.create_task(do())
@@ -280,12 +279,18 @@ class Intake:
                 replace(one, values={**one.values, "bucket": self.config.bucket})
                 for one in requests
             )
-        names = await self._controller.submit(
-            requests,
-            self._templates[message.source],
-            f"message {message.id}",
-            ids_given=message.id_given,
-        )
+        try:
+            names = await self._controller.submit(
+                requests,
+                self._templates[message.source],
+                f"message {message.id}",
+                ids_given=message.id_given,
+            )
+        except (RequestRefusedError, ServerAwayError):
+            raise
+        except Exception as error:  # what a message breaks in us must not end the process
+            LOG.exception("a message broke something", extra=fields(source=message.source))
+            raise RequestRefusedError(f"the intake broke over it: {error!r}") from error
         return events.RequestCommitted(message.key, names)
 
     async def _answer(self, effect: effects.AnswerQuestion) -> events.IntakeEvent:
@@ -301,8 +306,11 @@ class Intake:
         return events.MessageBuried(message.key)
 
     async def _delete(self, message: IncomingMessage) -> events.IntakeEvent:
-        await self._sources[message.source].delete(message)
-        return events.MessageDeleted(message.key)
+        try:
+            await self._sources[message.source].delete(message)
+        except DeliveryLostError:
+            return events.MessageDeleted(message.key, message.receipt, lost=True)
+        return events.MessageDeleted(message.key, message.receipt)
 
     async def _hide(self, message: IncomingMessage) -> None:
         source = self._sources[message.source]

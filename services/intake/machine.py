@@ -97,16 +97,16 @@ class IntakeMachine:
             case events.MessageBuried():
                 told = effects.TellOutcome(held.message, "put aside", held.reason)
                 return (told, *self._begin(held, effects.DeleteMessage(held.message)))
-            case events.MessageDeleted():
+            case events.MessageDeleted(_, receipt, lost):
+                if receipt != held.message.receipt:  # it was delivered again meanwhile
+                    return self._begin(held, effects.DeleteMessage(held.message))
+                if lost:
+                    return self._given_back(held)
                 del self._held[event.key]
-                forget = (effects.ForgetTries(event.key),) if held.tries else ()
+                forget = (effects.ForgetTries(held.message),) if held.tries else ()
                 return (*forget, effects.LetGo(held.message))
             case events.MessageLost(_, receipt):
-                if receipt != held.message.receipt:
-                    return ()
-                del self._held[event.key]
-                told = effects.TellOutcome(held.message, "given back", "its source takes it back")
-                return (told, effects.LetGo(held.message))
+                return self._given_back(held) if receipt == held.message.receipt else ()
 
     def tick(self, now: float) -> Sequence[effects.IntakeEffect]:
         """Do again what was put off, and keep what is here hidden from others."""
@@ -140,6 +140,12 @@ class IntakeMachine:
             return self._begin(held, effects.BuryMessage(message, held.tries, held.reason))
         return self._try(held, 0.5, now)
 
+    def _given_back(self, held: _Held) -> Sequence[effects.IntakeEffect]:
+        """Leave a message to its source, which delivers it again; what was done for it is known then."""
+        del self._held[held.message.key]
+        told = effects.TellOutcome(held.message, "given back", "its source delivers it again")
+        return (told, effects.LetGo(held.message))
+
     def _try(self, held: _Held, chance: float, now: float) -> Sequence[effects.IntakeEffect]:
         """Read a message, and begin what it asks for."""
         try:
@@ -162,7 +168,7 @@ class IntakeMachine:
     ) -> Sequence[effects.IntakeEffect]:
         held.tries += 1
         held.reason = reason
-        recorded = effects.RecordTry(held.message.key, held.tries, reason)
+        recorded = effects.RecordTry(held.message, held.tries, reason)
         told = effects.TellOutcome(held.message, "refused", reason)
         if held.tries >= self._patience.tries_max:
             bury = effects.BuryMessage(held.message, held.tries, reason)

@@ -37,9 +37,14 @@ class IncomingMessage:
     id_given: bool = True
 
     @property
-    def key(self) -> tuple[str, str]:
+    def identity(self) -> tuple[str, str]:
         """What is the same at each delivery."""
         return (self.source, self.id)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What is under way as one: all deliveries, or each one where two messages may have one id."""
+        return (*self.identity, "" if self.id_given else self.receipt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,8 +84,9 @@ def message_id(source: str, body: bytes) -> str:
         event = isinstance(content.get("specversion"), str)
         given = content.get("id")
         if isinstance(given, str | int) and not isinstance(given, bool) and given != "":
-            named = ["event", content.get("source", ""), given] if event else ["id", given]
-    said = json.dumps(named, sort_keys=True, default=str).encode() if named else body
+            origin = content.get("source") if event else ""
+            named = [event, origin if isinstance(origin, str) else "", given]
+    said = json.dumps(named).encode() if named else body
     return hashlib.sha256(b"\0".join((source.encode(), said))).hexdigest()[:40]
 
 
@@ -324,9 +325,7 @@ def _word(what: str, said: object) -> str:
     if said is None:
         return ""
     if not isinstance(said, str | int | float):
-        raise UnreadableMessageError(
-            f"{what} is {_shown(json.dumps(said, default=str))}; write a text"
-        )
+        raise UnreadableMessageError(f"{what} is a list or an object; write a text")
     word = value_text(said)
     if problem := value_problem(word):
         raise UnreadableMessageError(f"{what} {problem}")

@@ -16,6 +16,7 @@ from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from services.intake.message import IncomingMessage, MessageKind
+from services.intake.room import DeliveryRoom
 from services.intake.source import Deliver, DeliveryLostError, ServerAwayError
 from services.runtime.log import fields
 from shoal.backoff import Backoff
@@ -102,12 +103,14 @@ class SqsSource:
         queue: which.
         kind: what they are about.
         hidden_seconds: how long a message that was received is hidden from others.
+        room: how many messages may be received yet.
         chance: a number from [0, 1) for each back-off.
     """
 
     queue: SqsQueue
     kind: MessageKind
     hidden_seconds: float
+    room: DeliveryRoom
     chance: Callable[[], float]
 
     @property
@@ -133,10 +136,11 @@ class SqsSource:
 
     async def _receive(self, deliver: Deliver) -> None:
         url = await self.queue.url()
+        free = await self.room.wait()  # what waits here is hidden from others, and not kept so
         with sqs_errors(self.queue.named):
             answer = await self.queue.client.receive_message(
                 QueueUrl=url,
-                MaxNumberOfMessages=BATCH,
+                MaxNumberOfMessages=min(BATCH, free),
                 WaitTimeSeconds=POLL_SECONDS,
                 VisibilityTimeout=max(1, round(self.hidden_seconds)),
             )

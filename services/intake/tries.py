@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
 
-from services.intake.events import MessageKey
 from services.runtime.group_commit import open_database
 from services.runtime.migration import NewerFileError, migrate, refuse_newer
 from services.runtime.process import OtherVersionError, StartRefusedError
@@ -67,14 +66,14 @@ class MessageTries:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def of(self, key: MessageKey) -> tuple[int, str]:
-        """Return how often a message was refused, and why the last time."""
+    def of(self, identity: tuple[str, str]) -> tuple[int, str]:
+        """Return how often the message of an `identity` was refused, and why the last time."""
         row = self._connection.execute(
-            "SELECT tries, reason FROM tries WHERE source = ? AND id = ?", key
+            "SELECT tries, reason FROM tries WHERE source = ? AND id = ?", identity
         ).fetchone()
         return (0, "") if row is None else (int(row[0]), str(row[1]))
 
-    def record(self, key: MessageKey, tries: int, reason: str, time: float) -> None:
+    def record(self, identity: tuple[str, str], tries: int, reason: str, time: float) -> None:
         """Remember a try durably; `time` is in seconds since 1970.
 
         Raises:
@@ -85,7 +84,7 @@ class MessageTries:
             try:
                 cursor.execute(
                     "INSERT OR REPLACE INTO tries VALUES (?, ?, ?, ?, ?)",
-                    (*key, tries, reason, int(time)),
+                    (*identity, tries, reason, int(time)),
                 )
                 cursor.execute(
                     "DELETE FROM tries WHERE time < ?", (int(time - KEPT.total_seconds()),)
@@ -99,10 +98,10 @@ class MessageTries:
                 cursor.execute("ROLLBACK")
                 raise
 
-    def forget(self, key: MessageKey) -> None:
+    def forget(self, identity: tuple[str, str]) -> None:
         """Forget a message.
 
         Raises:
             sqlite3.Error: the disk takes it not.
         """
-        self._connection.execute("DELETE FROM tries WHERE source = ? AND id = ?", key)
+        self._connection.execute("DELETE FROM tries WHERE source = ? AND id = ?", identity)

@@ -52,7 +52,14 @@ async def intake(
     folder = tmp_path_factory.mktemp("intake")
     template = folder / "template.yaml"
     template.write_text(_TEMPLATE)
-    words = ("--task-topic", f"tasks/#={template}", "--dead-topic", "dead/tasks")
+    words = (
+        "--task-topic",
+        f"tasks/#={template}",
+        "--dead-topic",
+        "dead/tasks",
+        "--held-messages",
+        "3",
+    )
     async with RunningIntake(edge, folder, *words) as running:
         await until(lambda: "connected to the broker" in running.log(), 30, "a subscription")
         yield running

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -29,7 +30,7 @@ def test_a_message_is_deleted_after_the_commit_and_no_sooner() -> None:
     one = message()
     assert kinds(machine.handle(events.MessageArrived(one), 0)) == ["SubmitRequests"]
     assert kinds(machine.handle(events.RequestCommitted(one.key), 1)) == ["DeleteMessage"]
-    assert kinds(machine.handle(events.MessageDeleted(one.key), 2)) == ["LetGo"]
+    assert kinds(machine.handle(events.MessageDeleted(one.key, "r1"), 2)) == ["LetGo"]
     assert machine.held == 0
     assert machine.deadline() is None
 
@@ -50,7 +51,10 @@ def test_a_message_that_cannot_be_read_is_put_aside_after_five_tries_that_were_r
     assert found[-1] == effects.BuryMessage(one, 5, found[-1].reason)
     assert "not JSON" in found[-1].reason
     assert kinds(machine.handle(events.MessageBuried(one.key), now)) == ["DeleteMessage"]
-    assert kinds(machine.handle(events.MessageDeleted(one.key), now)) == ["ForgetTries", "LetGo"]
+    assert kinds(machine.handle(events.MessageDeleted(one.key, "r1"), now)) == [
+        "ForgetTries",
+        "LetGo",
+    ]
 
 
 def test_tries_go_on_after_a_restart_and_a_message_that_had_all_is_put_aside() -> None:
@@ -96,8 +100,33 @@ def test_what_is_under_way_is_kept_hidden_and_the_newest_delivery_is_deleted() -
     assert machine.handle(events.MessageLost(first.key, "r1"), 41) == ()
     committed = machine.handle(events.RequestCommitted(first.key), 42)
     assert committed[-1] == effects.DeleteMessage(second)
+    # The deletion of the first delivery says nothing about the second one.
+    again = machine.handle(events.MessageDeleted(first.key, "r1", lost=True), 43)
+    assert list(again) == [effects.DeleteMessage(second)]
     assert kinds(machine.handle(events.MessageLost(first.key, "r2"), 43)) == ["LetGo"]
-    assert machine.handle(events.MessageDeleted(first.key), 44) == ()
+    assert machine.handle(events.MessageDeleted(first.key, "r2"), 44) == ()
+
+
+def test_a_delivery_that_is_over_comes_again_and_is_deleted_then() -> None:
+    machine = IntakeMachine(IntakePatience())
+    one, later = message(receipt="r1"), message(receipt="r2")
+    machine.handle(events.MessageArrived(one), 0)
+    machine.handle(events.RequestCommitted(one.key), 0)
+    lost = events.MessageDeleted(one.key, "r1", lost=True)
+    assert kinds(machine.handle(lost, 1)) == ["LetGo"]
+    assert kinds(machine.handle(events.MessageArrived(later), 2)) == ["SubmitRequests"]
+
+
+def test_two_messages_of_a_topic_with_one_id_are_each_acknowledged() -> None:
+    machine = IntakeMachine(IntakePatience())
+    both = [replace(message(receipt=receipt), id_given=False) for receipt in ("1 1 1", "1 2 1")]
+    for one in both:
+        assert kinds(machine.handle(events.MessageArrived(one), 0)) == ["SubmitRequests"]
+    for one in both:
+        [*_, deletion] = machine.handle(events.RequestCommitted(one.key), 1)
+        assert deletion == effects.DeleteMessage(one)
+        machine.handle(events.MessageDeleted(one.key, one.receipt), 2)
+    assert machine.held == 0
 
 
 class IntakeWalk(RuleBasedStateMachine):
@@ -108,10 +137,9 @@ class IntakeWalk(RuleBasedStateMachine):
         self.now = 0.0
         self.machine = IntakeMachine(IntakePatience())
         self.number = 0
-        self.doing: dict[tuple[str, str], effects.IntakeEffect] = {}
-        self.refusals: dict[tuple[str, str], int] = {}
-        self.recorded: dict[tuple[str, str], int] = {}
-        self.settled: set[tuple[str, str]] = set()
+        self.doing: dict[events.MessageKey, effects.IntakeEffect] = {}
+        self.recorded: dict[events.MessageKey, int] = {}
+        self.settled: set[events.MessageKey] = set()
         self.open: set[str] = set()
 
     def take(self, found: Sequence[effects.IntakeEffect]) -> None:
@@ -128,8 +156,8 @@ class IntakeWalk(RuleBasedStateMachine):
                 case effects.DeleteMessage(one):
                     assert one.key in self.settled
                     self.doing[one.key] = effect
-                case effects.RecordTry(key, tries):
-                    self.recorded[key] = tries
+                case effects.RecordTry(one, tries):
+                    self.recorded[one.key] = tries
                 case effects.LetGo(one):
                     self.open.discard(one.receipt)
                 case _:
@@ -161,13 +189,13 @@ class IntakeWalk(RuleBasedStateMachine):
             self.settled.add(key)
             self.take(self.machine.handle(events.MessageBuried(key), self.now))
         elif isinstance(effect, effects.DeleteMessage):
-            self.settled.discard(key)
-            if outcome == "lost":
-                lost = events.MessageLost(key, effect.message.receipt)
-                self.take(self.machine.handle(lost, self.now))
-            else:
-                self.recorded.pop(key, None)
-                self.take(self.machine.handle(events.MessageDeleted(key), self.now))
+            receipt, lost = effect.message.receipt, outcome == "lost"
+            found = self.machine.handle(events.MessageDeleted(key, receipt, lost=lost), self.now)
+            if not any(isinstance(one, effects.DeleteMessage) for one in found):
+                self.settled.discard(key)
+                if not lost:
+                    self.recorded.pop(key, None)
+            self.take(found)
 
     @rule(seconds=st.floats(0, 100))
     def wait(self, seconds: float) -> None:
