@@ -83,6 +83,9 @@ class LocalCluster:
         self._agent_environ = {
             key: value for key, value in os.environ.items() if not key.startswith("AWS_")
         }
+        # Nodes of one machine share what is fetched, with each other and with the uv of its user.
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        self._agent_environ.setdefault("UV_CACHE_DIR", str(cache / "uv"))
         self.controller = Child(
             "controller",
             self._controller_argv,

@@ -24,7 +24,7 @@ from edge_agent.environments.interpreter import Interpreters
 from edge_agent.environments.package_store import PackageStore
 from edge_agent.environments.recipe import read_recipe
 from edge_agent.environments.seal import MARKER, Seal, changed_content, is_intact, read_seal, seal
-from edge_agent.environments.used import use_environment, used_environments
+from edge_agent.environments.used import silent, use_environment, used_environments
 from edge_agent.long_work import LongWork
 from edge_agent.trash import Trash
 from edge_agent.tree import children
@@ -74,6 +74,8 @@ class EnvironmentCache:
     _building: int = 0
     _given_up: set[Path] = field(default_factory=set[Path])
     """What no attempt gets any more, and one may still use."""
+    _silent: frozenset[Path] = frozenset()
+    """Attempts that were here before this agent and do not say what they use: an agent of 0.1.0 began them."""
     _read: set[Path] = field(default_factory=set[Path])
     """Whose content has been compared, or is about to be, since the agent started."""
     _unread: asyncio.Queue[tuple[str, Path]] = field(
@@ -83,6 +85,7 @@ class EnvironmentCache:
     async def open(self) -> None:
         """Find what is complete, and remove what is not."""
         self._built, self._given_up = await asyncio.to_thread(self._scan)
+        self._silent = await asyncio.to_thread(silent, children(self.attempts))
         async with self._gate:
             await self._clear()
 
@@ -214,7 +217,11 @@ class EnvironmentCache:
 
     def _used(self) -> frozenset[Path]:
         """What the attempts of this node use, or are about to."""
-        return used_environments(children(self.attempts))
+        attempts = children(self.attempts)
+        self._silent = silent(self._silent.intersection(attempts))
+        if self._silent:
+            return frozenset(self._given_up).union(place for place, _ in self._built.values())
+        return used_environments(attempts)
 
     def _scan(self) -> tuple[dict[str, tuple[Path, Seal]], set[Path]]:
         found: dict[str, tuple[Path, Seal]] = {}

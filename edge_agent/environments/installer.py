@@ -1,5 +1,6 @@
 """Building an environment: uv where the interpreter is one that uv knows, else its own venv and pip."""
 
+import asyncio
 import logging
 import posixpath
 import re
@@ -136,7 +137,7 @@ class _Build:
 
     @property
     def _pip(self) -> list[str]:
-        return [self._python, "-I", "-m", "pip", "--disable-pip-version-check"]
+        return [self._python, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
 
     def _create(self) -> list[str]:
         site = ["--system-site-packages"] if self.recipe.environment.system_site_packages else []
@@ -205,8 +206,11 @@ class _Build:
 
     async def _run(self, argv: Sequence[str], folder: Path) -> str:
         tools = self.tools
+        environ = tools.environ
+        if not self._by_uv:
+            environ = await asyncio.to_thread(tools.packages.pip_variables, environ)
         try:
-            return await run_command(argv, tools.environ, tools.timeout_seconds, folder)
+            return await run_command(argv, environ, tools.timeout_seconds, folder)
         except CommandFailedError as error:
             # uv's greeting would stand where the reason belongs.
             raise InstallError(_GREETING.sub("", str(error), count=1)) from error

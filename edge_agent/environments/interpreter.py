@@ -110,9 +110,9 @@ class Interpreters:
                     return path
             named = ", ".join(f"{version} ({path})" for path, version in here.items())
             raise InterpreterMissingError(
-                f"Python {wanted} is not on this node, which has {named or 'none but its own'}: install "
-                f"it there (a package of its system, or `uv python install {wanted}` as the user of the "
-                "agent), ask for another version, or leave `python` out to take the agent's own. "
+                f"Python {wanted} is not on this node, which has {named or 'none but its own'}: install it "
+                f"there (a package of its system, or from 3.8 on `uv python install {wanted}` as the agent's "
+                "user), ask for another version, or leave `python` out to take the agent's own. "
                 f"uv says: {error.said}"
             ) from error
 

@@ -66,6 +66,25 @@ class PackageStore:
         }
         return MappingProxyType({**own, **given})
 
+    def pip_variables(self, environ: Mapping[str, str]) -> Mapping[str, str]:
+        """Return an installer's variables for a pip that knows no `NETRC`, as that of Python 3.6.
+
+        It looks for `.netrc` at home, so it gets a home with links to that file and to its settings.
+        """
+        credentials = environ.get("NETRC")
+        if not credentials:
+            return environ
+        home = self._folder / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        own = Path(environ.get("HOME", "/"))
+        links = {".netrc": Path(credentials), ".config": own / ".config", ".pip": own / ".pip"}
+        for name, target in links.items():
+            link = home / name
+            if not link.is_symlink() or link.readlink() != target:
+                link.unlink(missing_ok=True)
+                link.symlink_to(target)
+        return MappingProxyType({**environ, "HOME": str(home)})
+
     async def size_bytes(self) -> int:
         """How much room they take."""
         return await self._work.run(_size(self._folder))

@@ -34,3 +34,8 @@ def used_environment(attempt: Path) -> Path | None:
 def used_environments(attempts: Iterable[Path]) -> frozenset[Path]:
     """Return what any of these attempts uses."""
     return frozenset(filter(None, map(used_environment, attempts)))
+
+
+def silent(attempts: Iterable[Path]) -> frozenset[Path]:
+    """Return those of these attempts that do not say what they use."""
+    return frozenset(attempt for attempt in attempts if used_environment(attempt) is None)

@@ -125,6 +125,24 @@ async def test_the_oldest_unused_go_and_what_is_used_stays(tmp_path: Path) -> No
         assert [version for version, place in built.items() if place.exists()] == ["1.0", "3.0"]
 
 
+async def test_nothing_goes_while_an_attempt_of_an_older_agent_may_use_it(tmp_path: Path) -> None:
+    async with open_workshop(tmp_path, bytes_max=500_000) as shop:
+        steps: list[PipStep] = []
+        for version in ("1.0", "2.0", "3.0"):
+            file, data = part(version, 300_000)
+            (shop.work / file).write_bytes(data)
+            steps.append(PipStep((f"./{file}",)))
+        first = await shop.get(shop.cache(), steps[0], attempt="old")
+        (shop.attempts / "old" / "environment").unlink()
+        again = shop.cache()
+        await again.open()
+        await shop.get(again, steps[1])
+        assert first.exists()
+        shop.forget("old")
+        await shop.get(again, steps[2])
+        assert not first.exists()
+
+
 async def test_kept_packages_count_and_begin_anew(tmp_path: Path) -> None:
     async with (
         PackageIndex() as index,
@@ -209,3 +227,17 @@ async def test_the_pythons_of_a_board_are_found_or_named(tmp_path: Path) -> None
         none = Interpreters(UV, PYTHON, OWN, system=(tmp_path / "python3",))
         with pytest.raises(InterpreterMissingError, match="install its package python3"):
             await none.find("system")
+
+
+async def test_a_pip_that_knows_no_netrc_variable_finds_the_file_at_home(tmp_path: Path) -> None:
+    own, credentials = tmp_path / "own", tmp_path / "index.netrc"
+    (own / ".config").mkdir(parents=True)
+    credentials.write_text("machine h login u password p\n")
+    async with open_workshop(tmp_path) as shop:
+        given = {"HOME": str(own), "PATH": "/bin"}
+        assert shop.packages.pip_variables(given) == given
+        for _ in range(2):
+            found = shop.packages.pip_variables({**given, "NETRC": str(credentials)})
+            home = Path(found["HOME"])
+            assert (home / ".netrc").read_text() == credentials.read_text()
+            assert (home / ".config").samefile(own / ".config")
