@@ -185,12 +185,12 @@ class EnvironmentCache:
 
     async def _evict(self) -> None:
         """Remove the oldest unused while there is too much, beside what was given up."""
+        packages = await self.packages.size_bytes()
         async with self._gate:
             used = await self._clear()
-            if self._building:
-                packages = await self.packages.size_bytes()
-            else:
-                packages = await self.packages.trim()
+            if packages > self.packages.bytes_max and not self._building:
+                await self.packages.clear()
+                packages = 0
             total = packages + sum(known.size_bytes for _, known in self._built.values())
             missing = await asyncio.to_thread(_missing_bytes, self.folder)
             for _, key in await asyncio.to_thread(_by_age, dict(self._built)):

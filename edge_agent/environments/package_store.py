@@ -51,7 +51,7 @@ class PackageStore:
         self._folder = folder
         self._work = work
         self._trash = trash
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
 
     def variables(self, given: Mapping[str, str]) -> Mapping[str, str]:
         """Return those of an installer, with where it keeps what it fetches.
@@ -89,17 +89,10 @@ class PackageStore:
         """How much room they take."""
         return await self._work.run(_size(self._folder))
 
-    async def trim(self) -> int:
-        """Begin anew if they take more than they may; return how much they take now.
-
-        Nothing may be built meanwhile.
-        """
-        size = await self.size_bytes()
-        if size <= self._bytes_max:
-            return size
-        LOG.info("kept packages are removed", extra=fields(size_bytes=size, most=self._bytes_max))
+    async def clear(self) -> None:
+        """Begin anew; nothing may be built meanwhile."""
+        LOG.info("kept packages are removed", extra=fields(most=self.bytes_max))
         await self._trash.throw_or_leave(self._folder, "kept packages")
-        return 0
 
 
 def _size(folder: Path) -> Steps[int]:

@@ -126,3 +126,46 @@ async def test_builds_keeper_and_stream_worker_get_the_variables_that_are_named_
         for found in (build, of_job, *others):
             assert "s3cr3t" not in str(found)
             assert found["PATH"].endswith(kept["PATH"])
+
+
+async def test_what_a_running_job_uses_outlives_an_agent_that_is_killed_and_the_rest_goes(
+    tmp_path: Path,
+) -> None:
+    """The agent is killed as soon as it says that it removes one; the job imports at its end what it stands in."""
+    fifo = tmp_path / "end"
+    os.mkfifo(fifo)
+    bundles: dict[str, bytes] = {}
+    for value in "abcd":
+        name, wheel = wheel_of("mine", "1.0", f"VALUE = {value!r}\n", {"pad.txt": "x" * 300_000})
+        bundles[value] = tar_of({f"wheels/{name}": wheel, "r.txt": f"wheels/{name}\n"})
+    recipe = Environment(steps=(RequirementsStep("r.txt"),))
+    code = f"open({str(fifo)!r}).read(); import mine; print(mine.VALUE)"
+    options = ("--environment-cache", "900kB")
+    async with (
+        ObjectServer() as objects,
+        ScriptedController(objects) as controller,
+        AgentProcess(controller.address, *options) as agent,
+    ):
+        board = Board(objects, controller, agent)
+        await board.connected()
+        long = board.run(Job("long", ("python", "-c", code), environment=recipe), bundles["a"])
+        await board.state(long, JobState.RUNNING, 60)
+        for value in "bc":
+            ref = board.run(Job(value, PRINTS, environment=recipe), bundles[value])
+            assert await board.end(ref, 60) is JobState.SUCCEEDED, controller.reason(ref)
+            controller.remove(ref)
+            await until(lambda: len(agent.attempts()) == 1, 30, "one attempt left")
+        ref = board.run(Job("d", PRINTS, environment=recipe), bundles["d"])
+        await until(lambda: "environment evicted" in agent.log(), 60, "a removal")
+        agent.kill()
+        agent.start()
+        assert await board.end(ref, 60) is JobState.SUCCEEDED, controller.reason(ref)
+        fifo.write_text("now")
+        assert await board.end(long, 60) is JobState.SUCCEEDED, controller.reason(long)
+        assert board.artifact(long, "stdout").decode().strip() == "a"
+        again = board.run(Job("b", PRINTS, environment=recipe), bundles["b"])
+        assert await board.end(again, 60) is JobState.SUCCEEDED, controller.reason(again)
+        assert board.artifact(again, "stdout").decode().strip() == "b"
+        trash = agent.state / "trash"
+        await until(lambda: not any(trash.iterdir()), 60, "an empty trash")
+        assert len(list((agent.state / "environments").iterdir())) <= 3
