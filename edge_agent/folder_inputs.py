@@ -25,7 +25,7 @@ from shoal.placed_folder import PlacedFolder
 from shoal.session.assignment import Assignment
 from shoal.session.folder_files import FilesWanted
 
-_AT_ONCE: Final = 4
+_AT_ONCE: Final = 8
 _ADDRESSES_TRIED: Final = 3
 _MEGABYTE: Final = 1_000_000
 

@@ -18,6 +18,7 @@ from shoal.channel import SESSION
 from shoal.model import JobState
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal
+from shoal.session.folder_files import FilesGranted
 from shoal.session.messages import Desired, Fenced, Welcome
 from shoal.session.uploads import UploadGrant, UploadsGranted
 from shoal.v1 import session_service_pb2 as v1
@@ -58,6 +59,11 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         """Artifact that is granted no place."""
         self.commit_ends = True
         self.fence: set[AttemptRef] = set()
+        self.folder_files: list[str] = []
+        """Addresses of the files of each folder input, in the order of its list."""
+        self.holds_files = False
+        """Whether requests for them get no answer."""
+        self.files_wanted: list[v1.FilesWanted] = []
         self._heartbeat_seconds = heartbeat_seconds
         self._lease_seconds = lease_seconds
         self._server: grpc.aio.Server | None = None
@@ -193,6 +199,9 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
                 self.conditions.append(message.condition)
             case "uploads_wanted":
                 return [self._grant(message.uploads_wanted)]
+            case "files_wanted":
+                self.files_wanted.append(message.files_wanted)
+                return [] if self.holds_files else [self._say_where(message.files_wanted)]
             case "certificate_wanted" | None:
                 raise AssertionError("an empty message, or one that needs an identity")
         return []
@@ -238,6 +247,12 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
             for artifact in wanted.artifacts
         ]
         return encode_controller_message(UploadsGranted(ref, tuple(grants)))
+
+    def _say_where(self, wanted: v1.FilesWanted) -> v1.ControllerMessage:
+        last = wanted.first + wanted.count
+        urls = tuple(self.folder_files[wanted.first : last])
+        ref = decode_attempt_ref(wanted.ref)
+        return encode_controller_message(FilesGranted(ref, wanted.input, wanted.first, urls))
 
     def _desired(self, **changed: Any) -> v1.ControllerMessage:
         self._revision += 1
