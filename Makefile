@@ -227,6 +227,10 @@ sim: $(STAMP) ## Histories of the whole mesh in virtual time (SEEDS=10000, SECON
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JOBS),--jobs $(JOBS)) \
 	  $(if $(SHAPES),--shapes) $(if $(SEED)$(SEEDS)$(SECONDS),,--seeds 100)
 
+.PHONY: fuzz-bundles
+fuzz-bundles: $(STAMP) ## Lay mutated archives out; nothing may appear outside (ARCHIVES=100000, SEED=N the first)
+	@$(PY) -m tests.property.agent.mutated_archives --archives $(or $(ARCHIVES),100000) --seed $(or $(SEED),0)
+
 sim-mutants: $(STAMP) ## Plant mistakes in the product; the histories have to find each (ONLY=name)
 	@PYTHONHASHSEED=0 $(PY) -m tests.simulation.mesh --mutants $(ONLY)
 

@@ -5,12 +5,15 @@ import os
 import tarfile
 import tempfile
 from pathlib import Path
+from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.bundles.layout import BundleRefusedError, LayoutLimits, lay_out
 from tests.kit.bundle_archive import tar_of
+from tests.property.agent.mutated_archives import Played, archive, play
 from tests.unit.agent.at_once import done_at_once
 
 LIMITS = LayoutLimits(bytes_max=1 << 20, entries_max=100)
@@ -99,3 +102,18 @@ def test_damaged_archives_stay_inside(
                 header[148:156] = b" " * 8
                 data[block + 148 : block + 156] = b"%06o\0 " % sum(header)
     try_out(bytes(data[:length]) if length else bytes(data), flat=False)
+
+
+@pytest.mark.parametrize("first", [0, 1_000_000])
+def test_mutated_archives_stay_inside_and_end_as_they_may(first: int, tmp_path: Path) -> None:
+    # `make fuzz-bundles` plays a hundred thousand.
+    played = Played()
+    for seed in range(first, first + 600):
+        play(seed, tmp_path, played)
+    assert played.ends["laid out"] > 50
+    assert played.ends["refused"] > 50
+
+
+def test_one_seed_is_one_archive() -> None:
+    assert archive(Random(5)) == archive(Random(5))
+    assert len({archive(Random(seed)) for seed in range(100)}) > 80

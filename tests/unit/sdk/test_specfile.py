@@ -244,6 +244,14 @@ def test_a_mistake_in_a_job_is_named(rest: str, said: str) -> None:
     assert said in "\n".join(str(finding) for finding in findings(text))
 
 
+def test_a_bundle_is_prefetched_if_there_is_one(folder: Path) -> None:
+    assert read(job("") + "bundle: .\nprefetch: true\n", folder).pipeline.prefetch
+    assert not read(job("") + "bundle: .\nprefetch: false\n", folder).pipeline.prefetch
+    assert not read(job("")).pipeline.prefetch
+    assert "add `bundle: .`" in complaint(job("") + "prefetch: yes\n")
+    assert "prefetch" in complaint(job("") + "bundle: .\nprefetch: often\n", folder)
+
+
 def pipeline(producer: str, consumer: str, more: str = "") -> str:
     return (
         f"name: p\njobs:\n  a:\n    run: x\n    outputs: {{o: {producer}}}\n"
