@@ -52,6 +52,8 @@ class EnvironmentCache:
         trash: takes what goes.
         bytes_max: how much they and the packages may take; what is used is kept beyond it.
         build_id: draws a short id for the folder of a build.
+        read_after_seconds: how long after its first use the content of one is compared, so that this holds
+            up no job that starts, after a power cut least of all.
     """
 
     folder: Path
@@ -64,6 +66,7 @@ class EnvironmentCache:
     _: KW_ONLY
     bytes_max: int
     build_id: Callable[[], str]
+    read_after_seconds: float = 60.0
     # One build of a key at a time; a lock goes with the last one that holds it or waits for it.
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(
         default_factory=WeakValueDictionary[str, asyncio.Lock]
@@ -90,9 +93,10 @@ class EnvironmentCache:
             await self._clear()
 
     async def run(self) -> None:
-        """Compare the contents of what was built before the agent started, each after its first use."""
+        """Compare the contents of what was built before the agent started, each some time after its first use."""
         while True:
             key, place = await self._unread.get()
+            await asyncio.sleep(self.read_after_seconds)
             try:
                 changed = await self.work.run(changed_content(place))
             except (OSError, ValueError) as error:

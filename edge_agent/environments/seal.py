@@ -6,9 +6,9 @@ agent's user and may write into what they run from; a disk may lose what it was 
 
 **Why like this.** To look at 2,000 files costs some 10 ms, to read them a second, and a job waits
 meanwhile. So each use looks, and compares one hash of all that it saw with the one in the marker
-that was written last. The contents are compared once in the life of an agent, beside the first use.
-Before the marker is written the file system is synced, so that no cut of the power leaves a
-marker and not its files.
+that was written last. The contents are compared once in the life of an agent, some time after the
+first use. Before the marker is written the file system is synced, so that no cut of the power
+leaves a marker and not its files.
 
 **What does not count.** `__pycache__`, where Python and others keep what they made of files that do count.
 
@@ -24,7 +24,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from edge_agent.long_work import Steps
 
@@ -69,14 +69,14 @@ def seal(place: Path, key: str) -> Steps[Seal]:
     """
     entries = [*_entries(place)]
     with (place / _LIST).open("w", encoding="utf-8", errors="surrogateescape") as file:
-        for entry in entries:
+        for path, mode, _, _ in entries:
             digest = ""
-            if stat.S_ISREG(entry.mode):
-                digest = yield from _digest(place / entry.path)
-            file.write(json.dumps([entry.path, digest]) + "\n")
+            if stat.S_ISREG(mode):
+                digest = yield from _digest(place / path)
+            file.write(json.dumps([path, digest]) + "\n")
     _sync(place)
     yield
-    found = Seal(key, _stamp(entries), sum(entry.size for entry in entries))
+    found = Seal(key, _stamp(entries), sum(size for _, _, size, _ in entries))
     unfinished = place / f"{MARKER}.new"
     with unfinished.open("w", encoding="utf-8") as file:
         json.dump(asdict(found), file)
@@ -104,12 +104,9 @@ def changed_content(place: Path) -> Steps[str]:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    path: str
-    mode: int
-    size: int
-    time_ns: int
+# A tuple, since thousands are made while a job waits.
+_Entry: TypeAlias = tuple[str, int, int, int]
+"""Path, mode, size and time (ns) of a file or link."""
 
 
 def _entries(place: Path) -> Iterator[_Entry]:
@@ -128,15 +125,12 @@ def _entries(place: Path) -> Iterator[_Entry]:
             if path in {MARKER, _LIST, f"{MARKER}.new"}:
                 continue
             status = entry.stat(follow_symlinks=False)
-            yield _Entry(path, status.st_mode, status.st_size, status.st_mtime_ns)
+            yield path, status.st_mode, status.st_size, status.st_mtime_ns
 
 
 def _stamp(entries: list[_Entry]) -> str:
-    digest = hashlib.sha256()
-    for one in entries:
-        words = f"{one.path}\0{one.mode}\0{one.size}\0{one.time_ns}\n"
-        digest.update(words.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    words = "\n".join([f"{path}\0{mode}\0{size}\0{time}" for path, mode, size, time in entries])
+    return hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _digest(path: Path) -> Steps[str]:

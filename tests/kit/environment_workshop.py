@@ -76,6 +76,7 @@ class EnvironmentWorkshop:
             self.trash,
             bytes_max=self.bytes_max,
             build_id=lambda: f"b{next(self._numbers)}",
+            read_after_seconds=0.0,
         )
 
     async def get(
