@@ -157,6 +157,9 @@ HARD_ON_SCALES = replace(HARD_ON_STREAMS, scale=6.0)
 SCALES = replace(CALM, every_seconds=1.0, scale=1.0)
 """The replicas of jobs are changed, and nothing goes wrong."""
 
+MOVES = replace(CALM, every_seconds=0.08, drain=1.0)
+"""Nodes are drained, most of them with a deadline, and taken back, and nothing goes wrong."""
+
 LIES = replace(CALM, every_seconds=0.2, lie=3.0, program_crash=0.5, worker_crash=0.5)
 """Consumers that are not done are said to be, and some die."""
 

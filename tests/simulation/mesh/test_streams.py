@@ -65,6 +65,15 @@ def test_whatever_dies_everything_arrives(name: str) -> None:
     assert died(counts), "nothing died"
 
 
+def test_what_is_moved_from_a_drained_node_goes_on_elsewhere() -> None:
+    """Records arrive once and in order, as without it."""
+    counts: Counter[str] = Counter()
+    for name in ("chain", "stateful", "broadcast", "by key"):
+        counts += histories(SHAPES[name], stories.MOVES, seeds(2))
+    assert counts["attempt CANCELLED"], "nothing was moved"
+    assert not died(counts), "a move is neither a loss nor a failure"
+
+
 @pytest.mark.parametrize("name", SCALED)
 def test_a_scaled_stream_is_the_undisturbed_one(name: str) -> None:
     counts = histories(SCALED[name], stories.SCALES, seeds(2))

@@ -619,7 +619,7 @@ class World:
         drained = self.rng.random() < 0.5
         # What is moved begins anew, which is a loss to a history that may have none.
         moves = drained and not self.faults.nothing_is_lost and self.rng.random() < 0.7
-        seconds = self.rng.choice((0.0, 1.0, 10.0)) if moves else None
+        seconds = self.rng.choice((0.0, 0.0, 1.0, 10.0)) if moves else None
         await self._drain(board, drained=drained, move_seconds=seconds)
         await self._ask(lambda plane: plane.forget_node(board.name))
 
