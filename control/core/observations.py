@@ -14,6 +14,7 @@ from control.core.outcomes import Outcomes
 from control.core.scales import Scales
 from control.core.sources import Sources
 from control.core.state import AttemptRecord, JobRecord, NodeRecord
+from services.archive.artifact_key import LOG_PATHS
 from shoal.model import Artifact, JobState, PipelineState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.messages import Fenced
@@ -62,6 +63,7 @@ class Observations(MachinePart):
             # What was committed is said again because the answer was lost: that is no intruder.
             if old.ref == seen.ref and old.node == node.name and old.state in lifecycle.ENDED:
                 if seen.state is old.state or seen.state not in lifecycle.ENDED:
+                    self._take_logs(job, old, seen)
                     return None
                 break
         return Fenced(
@@ -69,6 +71,18 @@ class Observations(MachinePart):
             f"{seen.ref.name} with epoch {seen.ref.epoch} on node {node.name} is stale: "
             f"the job is {job.state.name} with epoch {job.epoch}",
         )
+
+    def _take_logs(self, job: JobRecord, attempt: AttemptRecord, seen: Observation) -> None:
+        """Record where the logs are of an attempt that did not succeed: they come after its end."""
+        logs = tuple(one for one in seen.artifacts if one.path in LOG_PATHS)
+        committed = job.manifest is not None and job.manifest.attempt == attempt.ref
+        late = seen.state is attempt.state and attempt.state is not JobState.SUCCEEDED
+        if not late or not logs or attempt.artifacts or committed:
+            return
+        if not _artifact_problem(attempt.ref, logs):
+            attempt.artifacts = logs
+            self._change.attempt(attempt)
+            self._change.show_job(self._situation.pipeline_of(job.ref), job)
 
     def advance(self, job: JobRecord, attempt: AttemptRecord, seen: Observation) -> None:
         """Move an attempt and its job on."""

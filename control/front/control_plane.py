@@ -13,6 +13,7 @@ from control.core import events
 from control.core.answers import Page, Refusal, Submission, SubmitResult
 from control.core.call_note import CallNote
 from control.core.effects import Admitted, AnswerValue, Issued, Revoked, Taken
+from control.core.errors import ControlError
 from control.core.identities import Identities
 from control.core.rows import CertificateRow, Holder, TokenRow
 from control.front.access.refused_calls import RefusedCalls
@@ -24,7 +25,7 @@ from control.front.watch import Changes, each
 from control.leader.leader import Leader
 from control.leader.plane_config import PlaneConfig
 from control.store.store import Store
-from shoal.model import MemberState, Reason
+from shoal.model import JobState, MemberState, Reason
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Assignment
 from shoal.session.messages import Fenced, Hello, NodeCondition
@@ -437,6 +438,18 @@ class ControlPlane:
             return False
         record = self.leader.machine.cluster.nodes.get(node)
         return record is not None and ref in record.attempts
+
+    async def may_keep_logs(self, node: str, ref: AttemptRef) -> bool:
+        """Whether this attempt was on this node and did not succeed: then its logs may still be archived."""
+        try:
+            machine = await self.leader.know(ref.job_ref.pipeline_ref)
+        except ControlError:
+            return False
+        job = machine.cluster.job(ref.job_ref)
+        ends = {JobState.FAILED, JobState.CANCELLED}
+        return job is not None and any(
+            one.ref == ref and one.node == node and one.state in ends for one in job.attempts
+        )
 
     def assignment(self, node: str, ref: AttemptRef) -> Assignment | None:
         """What the agent of this node is told about an attempt that is placed there; None if none is."""

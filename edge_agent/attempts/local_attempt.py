@@ -101,6 +101,16 @@ class LocalAttempt:
         return self.phase in ARCHIVING and self.state < JobState.ARCHIVING
 
     @property
+    def keeping_logs(self) -> bool:
+        """Whether its end is told, and what it printed is on its way to the archive."""
+        return self.phase in ARCHIVING and self.state.terminal
+
+    @property
+    def over(self) -> bool:
+        """Whether its end is told: nothing of it needs the keeper or the stream worker."""
+        return self.phase in {Phase.ENDED, Phase.FORGETTING} or self.keeping_logs
+
+    @property
     def left_something(self) -> bool:
         """Whether it began, did not succeed, and what it wrote is not in the archive."""
         return bool(self.start_time) and self.state is not JobState.SUCCEEDED and not self.archived
@@ -112,7 +122,9 @@ class LocalAttempt:
             self.ref,
             self.state,
             self.reason,
-            self.artifacts,
+            tuple(one for one in self.artifacts if one.key)
+            if self.keeping_logs
+            else self.artifacts,
             _moment(self.start_time),
             _moment(self.end_time),
             self.holds,

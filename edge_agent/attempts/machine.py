@@ -83,6 +83,10 @@ SALVAGE_SECONDS = 300.0
 """How long it is tried to archive what an attempt has left that did not succeed."""
 
 
+LOGS_SECONDS = 900.0
+"""How long it is tried to archive what an attempt printed that did not succeed, after its end is told."""
+
+
 PART_HASHES_MAX = 8_000
 """Most hashes of parts that a question for addresses has, unless one artifact alone has more."""
 
@@ -217,6 +221,8 @@ class AttemptsMachine:
             case events.ArtifactsCollected():
                 return self._collected(record, event)
             case events.Uploaded(artifacts=artifacts, problem=problem):
+                if record.keeping_logs:
+                    return self._logs_kept(record, artifacts)
                 whole = not problem and not record.missing
                 record = _with_problem(
                     replace(record, artifacts=artifacts, archived=whole), problem
@@ -229,9 +235,14 @@ class AttemptsMachine:
                     return []
                 if record.phase is Phase.FORGETTING:
                     return []  # its shell may have it forgotten already: it would be remembered again
-                return [WriteJournal(self._keep(replace(record, acknowledged=True)))]
+                record = self._keep(replace(record, acknowledged=True))
+                if record.forget and record.phase is Phase.ENDED:
+                    return self._forget(record)
+                return [WriteJournal(record)]
             case events.Forgotten():
                 return self._forgotten(record.ref)
+            case Fenced() if record.keeping_logs:
+                return [CancelWork(record.ref), *self._forget(record)]
             case Fenced():
                 return self._release(record)
             case UploadsGranted():
@@ -315,7 +326,9 @@ class AttemptsMachine:
         match record.phase:
             case Phase.ENDED | Phase.FORGETTING:
                 return []
-            case Phase.COLLECTING | Phase.GRANTING | Phase.UPLOADING if record.salvaging:
+            case Phase.COLLECTING | Phase.GRANTING | Phase.UPLOADING if (
+                record.salvaging or record.keeping_logs
+            ):
                 return []  # it is on its way out already
             case Phase.DRAINING:
                 return [CancelWork(record.ref), *self._failed(record, verdict)]
@@ -329,7 +342,11 @@ class AttemptsMachine:
                 return [CancelWork(record.ref), *self._end(record, verdict)]
 
     def _release(self, record: LocalAttempt) -> list[AttemptsEffect]:
-        """End an attempt and forget it; its end is not reported."""
+        """End an attempt and forget it, once what it printed is kept; its end is not reported."""
+        if record.keeping_logs:
+            if record.forget:
+                return []
+            return [WriteJournal(self._keep(replace(record, forget=True)))]
         match record.phase:
             case Phase.FORGETTING:
                 return []
@@ -371,7 +388,30 @@ class AttemptsMachine:
             ),
             Phase.ENDED,
         )
-        return [WriteJournal(record), Report(record.observation), *self._start_ready(record)]
+        report = Report(record.observation)
+        return [
+            WriteJournal(record),
+            report,
+            *self._start_ready(record),
+            *(self._keep_logs(record) if _logs_are_wanted(record) else ()),
+        ]
+
+    def _keep_logs(self, record: LocalAttempt) -> list[AttemptsEffect]:
+        """Archive what an attempt printed whose end is told; another attempt may run meanwhile."""
+        record = self._move(replace(record, artifacts=(), parts=()), Phase.COLLECTING)
+        self._salvage_until[record.ref] = self._now + LOGS_SECONDS
+        return [WriteJournal(record), CollectArtifacts(record.assignment, record.turn, False)]
+
+    def _logs_kept(self, record: LocalAttempt, logs: tuple[Artifact, ...]) -> list[AttemptsEffect]:
+        """Say what is kept of what an attempt printed; if it is nothing, there is nothing to say."""
+        self._salvage_until.pop(record.ref, None)
+        stored = tuple(one for one in logs if one.key)
+        acknowledged = record.acknowledged and not stored
+        record = replace(record, artifacts=stored, parts=(), acknowledged=acknowledged)
+        record = self._move(record, Phase.ENDED)
+        if stored:
+            return [WriteJournal(record), Report(record.observation)]
+        return self._forget(record) if record.forget else [WriteJournal(record)]
 
     def _forget(self, record: LocalAttempt) -> list[AttemptsEffect]:
         self._salvage_until.pop(record.ref, None)
@@ -415,8 +455,9 @@ class AttemptsMachine:
 
     def _dismiss_keeper(self) -> list[AttemptsEffect]:
         """Let the keeper go once nothing of it is needed: with it go its records of ends."""
-        over = PREPARING | {Phase.ENDED, Phase.FORGETTING}
-        busy = any(record.phase not in over for record in self._records.values())
+        busy = any(
+            record.phase not in PREPARING and not record.over for record in self._records.values()
+        )
         if busy or self._streams_are_wanted():
             return []
         self._dismissing = True
@@ -425,8 +466,7 @@ class AttemptsMachine:
     def _streams_are_wanted(self) -> bool:
         """Whether an attempt streams here, or is about to: without a worker a controller takes it for lost."""
         return any(
-            record.assignment.has_ports and record.phase not in {Phase.ENDED, Phase.FORGETTING}
-            for record in self._records.values()
+            record.assignment.has_ports and not record.over for record in self._records.values()
         )
 
     def _start_held(self) -> list[AttemptsEffect]:
@@ -460,6 +500,8 @@ class AttemptsMachine:
     def _work_failed(self, record: LocalAttempt, reason: Reason) -> list[AttemptsEffect]:
         if record.phase is Phase.STARTING:
             return self._program_gone(record, Verdict(JobState.FAILED, reason))
+        if record.keeping_logs:
+            return self._logs_kept(record, ())
         if record.salvaging:
             return self._end_unsalvaged(record, reason.message)
         return self._end(record, Verdict(JobState.FAILED, reason))
@@ -541,6 +583,8 @@ class AttemptsMachine:
         """End an attempt whose files the archive did not take in time."""
         del self._salvage_until[ref]
         record = self._records[ref]
+        if record.keeping_logs:
+            return [CancelWork(ref), *self._logs_kept(record, ())]
         words = f"its files were not archived within {SALVAGE_SECONDS:g} s, and stay on its node"
         return [CancelWork(ref), *self._end_unsalvaged(record, words)]
 
@@ -618,6 +662,13 @@ class AttemptsMachine:
     def _collected(
         self, record: LocalAttempt, found: events.ArtifactsCollected
     ) -> list[AttemptsEffect]:
+        if record.keeping_logs:
+            logs = tuple(one for one in found.artifacts if one.path in LOG_PATHS)
+            if not logs:
+                return self._logs_kept(record, ())
+            record = replace(record, artifacts=logs, parts=found.parts)
+            record = self._move(record, Phase.GRANTING)
+            return [WriteJournal(record), _wanted(record, logs)]
         if record.artifacts and _results(record.artifacts) != _results(found.artifacts):
             return self._lost_with_machine(record)  # they were looked at before it went down
         record = _with_problem(replace(record, missing=bool(found.problem)), found.problem)
@@ -640,7 +691,12 @@ class AttemptsMachine:
         changed = parts != record.parts
         record = self._move(replace(record, parts=parts), Phase.UPLOADING)
         upload = Upload(
-            record.assignment, record.turn, record.artifacts, grants, parts, record.salvaging
+            record.assignment,
+            record.turn,
+            record.artifacts,
+            grants,
+            parts,
+            record.salvaging or record.keeping_logs,
         )
         # Recorded before the first part is sent: the next start of the agent goes on there.
         return [WriteJournal(record), upload] if changed else [upload]
@@ -663,6 +719,8 @@ class AttemptsMachine:
             return [PrepareBundle(record.assignment, record.turn)]
         if record.phase in ALIVE:
             return self._resume_program(record, program, event)
+        if record.keeping_logs:
+            return self._keep_logs(self._keep(replace(record, phase=Phase.ENDED)))
         if record.salvaging:
             if event.rebooted:
                 words = (
@@ -801,6 +859,17 @@ def _with_uploads(
         if (same := known.get(one.part_sha256)) is not None and same.path == one.path
         else one
         for one in found
+    )
+
+
+def _logs_are_wanted(record: LocalAttempt) -> bool:
+    """Whether an attempt that has ended printed something that is in no archive, and may stay on its disk."""
+    return (
+        record.state in {JobState.FAILED, JobState.CANCELLED}
+        and bool(record.start_time)
+        and not record.assignment.job.archive_on.takes(succeeded=False)  # else it was salvaged
+        and not record.artifacts
+        and record.reason.code is not ReasonCode.DISK
     )
 
 

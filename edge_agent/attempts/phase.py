@@ -47,7 +47,8 @@ MOVES: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
         # Back to COLLECTING only after the machine went down: are the files still what was hashed?
         Phase.GRANTING: _OUT | {Phase.UPLOADING, Phase.COLLECTING},
         Phase.UPLOADING: _OUT | {Phase.GRANTING, Phase.COLLECTING},
-        Phase.ENDED: frozenset({Phase.FORGETTING}),
+        # Back to COLLECTING for what it printed, once its end is told.
+        Phase.ENDED: frozenset({Phase.FORGETTING, Phase.COLLECTING}),
         Phase.FORGETTING: frozenset(),
     }
 )

@@ -22,6 +22,7 @@ from control.front.sessions.acknowledgements import Acknowledgements
 from control.front.sessions.addresses import Addresses
 from control.front.sessions.parts import in_parts
 from control.front.sessions.worker_watch import WorkerWatch
+from services.archive.artifact_key import LOG_PATHS
 from services.archive.key import InvalidKeyError
 from services.archive.object_store import ArchiveError
 from services.archive.parts import PartsError
@@ -475,7 +476,7 @@ class SessionServer:
         for which the archive itself has to answer, the agent is told to ask again.
         """
         ref = wanted.ref
-        if not self._plane.is_current(self._node, ref):
+        if not self._plane.is_current(self._node, ref) and not await self._keeps_logs(wanted):
             why = f"{ref.name} of epoch {ref.epoch} does not run on this node"
             await self._say(messages.Fenced(ref, why))
             return
@@ -501,6 +502,11 @@ class SessionServer:
                 away = str(error)
                 grants.append(UploadGrant(artifact.path, later=away))
         await self._say(UploadsGranted(ref, tuple(grants)))
+
+    async def _keeps_logs(self, wanted: UploadsWanted) -> bool:
+        """Whether these are the logs of an attempt that ended here and did not succeed."""
+        logs = all(one.path in LOG_PATHS for one in wanted.artifacts)
+        return logs and await self._plane.may_keep_logs(self._node, wanted.ref)
 
     async def _grant_files(self, wanted: FilesWanted) -> None:
         """Say where files of a folder input can be fetched; as with artifacts, an archive may be away."""

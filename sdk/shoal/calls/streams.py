@@ -3,16 +3,16 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from shoal import view
 from shoal.calls.pipelines import PipelineCalls
 from shoal.connection import Pause, decoded
 from shoal.download import open_at, read_piece
 from shoal.errors import DownloadError
-from shoal.model import Artifact
+from shoal.model import Artifact, JobState
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import records_service_pb2
 from shoal.wire.fields import encode_time
@@ -20,6 +20,8 @@ from shoal.wire.records import TAP_WISH, decode_tap_news
 from shoal.wire.view import decode_log_chunk
 
 _READ_FAILURES_MAX = 3
+_LATE_SECONDS = 30.0
+"""How long the logs of what failed are waited for, which go to the archive after its end."""
 _LOGS = {"stdout": view.LogStream.STDOUT, "stderr": view.LogStream.STDERR}
 _EVERYTHING = view.TapWish()
 _LINES_BYTES = 256 << 10
@@ -45,7 +47,7 @@ class StreamCalls(PipelineCalls):
 
         After a cut it goes on where it was: nothing comes twice. Of a very long log only the
         beginning comes live (`view.LIVE_LOG_BYTES_MAX`); the rest follows at the end, from the
-        archive, which has the logs of attempts that succeeded, and of no others.
+        archive. What failed is archived after its end, and is waited for a while.
 
         Args:
             name: `pipelines/{p}`, `pipelines/{p}/jobs/{j}`, or an id.
@@ -91,7 +93,7 @@ class StreamCalls(PipelineCalls):
                     data = chunk.data[known - chunk.offset :]
                     chunk = replace(chunk, offset=known, data=data)
                 yield chunk
-        for key, (artifact, end_time) in (apart or await self._archived_logs(name)).items():
+        for key, (artifact, end_time) in (apart or await self._late_logs(name, seen)).items():
             begin = seen.get(key, 0)
             if since is not None and not begin:
                 # Nothing of its beginning is as new; of what follows no times are known but the end.
@@ -124,6 +126,38 @@ class StreamCalls(PipelineCalls):
                 return 0
             span *= 16
 
+    async def _late_logs(
+        self, name: str, seen: "Mapping[_Log, int]"
+    ) -> "dict[_Log, tuple[Artifact, datetime | None]]":
+        """Find the logs in the archive, those too that are on their way there after a failure."""
+        pause = Pause()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LATE_SECONDS):
+                while True:
+                    found = await self._archived_logs(name)
+                    cut = {
+                        (attempt, epoch)
+                        for (attempt, epoch, stream), end in seen.items()
+                        if end >= view.LIVE_LOG_BYTES_MAX and (attempt, epoch, stream) not in found
+                    }
+                    if not cut or not await self._ended_now(name, cut):
+                        return found
+                    await pause.wait()
+        return await self._archived_logs(name)
+
+    async def _ended_now(self, name: str, attempts: Collection[tuple[str, int]]) -> bool:
+        """Whether one of these attempts did not succeed, and ended so lately that its logs may still come."""
+        pipeline = await self.get(name.split("/")[1] if "/" in name else name)
+        since = datetime.now(UTC) - timedelta(seconds=_LATE_SECONDS)
+        return any(
+            (one.name, one.epoch) in attempts
+            and one.state in {JobState.FAILED, JobState.CANCELLED}
+            and one.end_time is not None
+            and one.end_time > since
+            for job in pipeline.jobs
+            for one in job.attempts
+        )
+
     async def _archived_logs(self, name: str) -> "dict[_Log, tuple[Artifact, datetime | None]]":
         """Find the logs in the archive of which the controller keeps the beginning alone.
 
@@ -133,15 +167,16 @@ class StreamCalls(PipelineCalls):
         pipeline, job = (parts[1:2], parts[3:4]) if len(parts) > 1 else (parts, [])
         found: dict[_Log, tuple[Artifact, datetime | None]] = {}
         for one in (await self.get(pipeline[0])).jobs:
-            manifest = one.manifest
-            if manifest is None or (job and job[0] not in {one.id, one.spec_name}):
+            if job and job[0] not in {one.id, one.spec_name}:
                 continue
             ends = {attempt.name: attempt.end_time for attempt in one.attempts}
-            for artifact in manifest.artifacts:
-                stream = _LOGS.get(artifact.path)
-                if stream is not None and artifact.size_bytes > view.LIVE_LOG_BYTES_MAX:
-                    key = (manifest.attempt, manifest.epoch, stream)
-                    found[key] = (artifact, ends.get(manifest.attempt))
+            manifests = (one.manifest, *[attempt.manifest for attempt in one.attempts])
+            for manifest in filter(None, manifests):
+                for artifact in manifest.artifacts:
+                    stream = _LOGS.get(artifact.path)
+                    if stream is not None and artifact.size_bytes > view.LIVE_LOG_BYTES_MAX:
+                        key = (manifest.attempt, manifest.epoch, stream)
+                        found[key] = (artifact, ends.get(manifest.attempt))
         return found
 
     async def _read_archived(

@@ -165,11 +165,18 @@ class LogPrinter:
 
 def tell_cut(printer: LogPrinter, jobs: Iterable[JobView]) -> bool:
     """Say on stderr what was not printed; return whether there is anything."""
-    cut = printer.cut([job.manifest.attempt for job in jobs if job.manifest is not None])
+    cut = printer.cut(
+        [
+            manifest.attempt
+            for job in jobs
+            for manifest in (job.manifest, *[attempt.manifest for attempt in job.attempts])
+            if manifest is not None
+        ]
+    )
     for log in cut:
         click.echo(
-            f"{log}: only its first {LIVE_LOG_BYTES_MAX >> 20} MiB are printed; the archive has the "
-            "rest if the attempt succeeds, and nobody if it does not",
+            f"{log}: only its first {LIVE_LOG_BYTES_MAX >> 20} MiB are printed; the rest is on "
+            "its way to the archive, or on the node for a while: ask again",
             err=True,
         )
     if printer.incomplete:

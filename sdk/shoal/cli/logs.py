@@ -106,8 +106,8 @@ async def logs(
     with the job it came from, and with #2 from its second attempt on; of a single job, a line on
     stderr says where its second attempt begins. Times are those of the clock of the board, in UTC, to
     a tenth of a second; `-` stands where none is known. Everything is shown, or saved,
-    that a job printed; of an attempt that did not succeed only the first 16 MiB of each output are
-    kept, which is said, and the exit status is 1 then.
+    that a job printed: what the controller does not keep comes from the archive, to which the logs of
+    an attempt that failed go after its end. What cannot be had is said, and the exit status is 1 then.
     """
     if every == (name is not None):
         raise click.UsageError("name a PIPELINE or PIPELINE/JOB, or say --all for every pipeline")

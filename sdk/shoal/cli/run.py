@@ -336,6 +336,6 @@ async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
             await show_outcome(client, ended, logs_shown=False)
         else:
             await show_outcome(client, ended, logs_shown=True, said_last=printer.said_last)
-            if tell_cut(printer, ended.jobs):
+            if tell_cut(printer, (await client.get(ended.id)).jobs):
                 return exit_status(ended) or 1
         return exit_status(ended) or min(copies.failed, 1)

@@ -1,7 +1,8 @@
 """The work on attempts in memory: it takes time, fails now and then, and stores what programs left.
 
 A bundle that is laid out and results that a program wrote are files that were never flushed: a
-program that is killed leaves them, a board that loses power may not have them any more.
+program that is killed leaves them, a board that loses power may not have them any more. Results that
+were collected are flushed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from edge_agent.kept_folders import AsideFolder, KeepLimits
 from edge_agent.program import ProgramError
 from edge_agent.uploads.collect import Collected
 from edge_agent.uploads.uploader import GrantRefusedError
+from services.archive.artifact_key import LOG_PATHS
 from services.archive.object_store import (
     ArchiveUnavailableError,
     ObjectDigestError,
@@ -56,10 +58,12 @@ _FIRST_DESCRIPTOR = 3
 
 @dataclass(slots=True)
 class MemoryFolder:
-    """The folder of one attempt: whether its bundle is whole, and the results by their path."""
+    """The folder of one attempt: whether its bundle is whole, and results and logs by their path."""
 
     whole: bool = False
     results: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    flushed: bool = False
+    """Whether its results are on the disk, as they are once they were collected; logs are not."""
 
 
 class FolderDisk:
@@ -86,12 +90,15 @@ class FolderDisk:
         folder = self.folders.get(attempt)
         if folder is not None:
             folder.results |= {f"results/{name}": data for name, data in results.items()}
+            folder.results["stderr"] = f"what {attempt} said".encode()
 
     def lose_power(self, rng: Random) -> None:
         """Lose of each file that was never flushed all, half or nothing."""
         for folder in self.folders.values():
             folder.whole = folder.whole and rng.random() < 0.5
             for path, data in tuple(folder.results.items()):
+                if folder.flushed and path not in LOG_PATHS:
+                    continue
                 match rng.randrange(3):
                     case 0:
                         del folder.results[path]
@@ -247,12 +254,14 @@ class MemoryWorkbench:
         if folder is None:
             return Collected((), "the job's folder is there no more")
         job = assignment.job
-        if not job.archive or not job.archive_on.takes(succeeded=succeeded):
-            return Collected(())
+        every = bool(job.archive) and job.archive_on.takes(succeeded=succeeded)
         found = tuple(
             Artifact(path, len(data), hashlib.sha256(data).hexdigest())
             for path, data in sorted(folder.results.items())
+            if every or path in LOG_PATHS
         )
+        if every:
+            folder.flushed = True
         # Every third travels as what is large does, in one part.
         parts = tuple(
             ArtifactParts(one.path, PART_BYTES_MIN, (one.sha256,))

@@ -231,7 +231,8 @@ def test_how_a_program_ended_is_the_reason(
 ) -> None:
     play = Play()
     play.start()
-    assert kinds(play.tell(ProgramEnded(REF, ended))) == [WriteJournal, Report]
+    told = kinds(play.tell(ProgramEnded(REF, ended)))
+    assert told == [WriteJournal, Report, WriteJournal, CollectArtifacts], "then what it printed"
     assert play.state() is JobState.FAILED
     assert (play.record.reason.code, play.record.reason.number) == (code, number)
     assert ended.stderr_tail in play.record.reason.message
