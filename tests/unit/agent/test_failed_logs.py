@@ -65,7 +65,7 @@ def uploading() -> Play:
 
 def test_the_end_is_told_first_and_where_the_logs_are_once_they_are_stored() -> None:
     play = uploading()
-    assert play.record.observation.artifacts == ()
+    assert not play.record.observation.artifacts
     assert play.state() is JobState.FAILED
     told = play.tell(Uploaded(REF, play.turn, (STORED,)))
     assert kinds(told) == [WriteJournal, Report]
