@@ -30,6 +30,7 @@ LOG = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 100
 COUNTED_MAX = 1000
+_PUTS_AT_ONCE = 8
 _RETRY = Backoff(initial_seconds=0.2, maximum_seconds=10.0, jitter=0.5)
 
 
@@ -69,6 +70,8 @@ class Publishing:
         self._chance = chance
         # Everything up to here has its manifests in the archive.
         self._stored_through = 0
+        # Manifests that are there, which is not written down yet.
+        self._stored: list[int] = []
         self._copies = ResultCopies(
             store, archive, results or archive, chance=chance, done=self._cleared
         )
@@ -137,13 +140,24 @@ class Publishing:
 
     async def _store_some(self) -> bool:
         rows = await self._store.outbox(ROWS_AT_ONCE, self._stored_through)
+        manifests = [row for row in rows if row.kind is OutboxKind.MANIFEST]
+        turns = asyncio.Semaphore(_PUTS_AT_ONCE)
+        done = await asyncio.gather(
+            *(self._store_manifest(row, turns) for row in manifests), return_exceptions=True
+        )
+        for failure in done:
+            if failure is not None:
+                raise failure
+        self._stored += [row.sequence for row in manifests]
         for row in rows:
-            if row.kind is OutboxKind.MANIFEST:
-                await self._store_manifest(row)
-            elif row.kind is OutboxKind.COPIES:
+            if row.kind is OutboxKind.COPIES:
                 await self._copies.add(row)
             self._stored_through = row.sequence
+        # Events may leave while it is written down that their manifests are there.
         self._cleared()
+        if self._stored:
+            await self._store.mark_published(self._stored)
+            self._stored = []
         return bool(rows)
 
     def _clear_through(self) -> int:
@@ -154,14 +168,14 @@ class Publishing:
         if self._publisher is not None:
             self._publisher.grown()
 
-    async def _store_manifest(self, row: OutboxRow) -> None:
+    async def _store_manifest(self, row: OutboxRow, turns: asyncio.Semaphore) -> None:
         data = row.data.encode()
-        outcome = await self._archive.put(row.key, data, if_absent=True)
-        # What is there is ours from before a crash; if it is not, the store knows what counts.
-        if outcome is PutOutcome.EXISTS and await self._archive.get(row.key) != data:
-            LOG.error("another manifest stood in the archive", extra=fields(key=row.key))
-            await self._archive.put(row.key, data)
-        await self._store.mark_published([row.sequence])
+        async with turns:
+            outcome = await self._archive.put(row.key, data, if_absent=True)
+            # What is there is ours from before a crash; if it is not, the store knows what counts.
+            if outcome is PutOutcome.EXISTS and await self._archive.get(row.key) != data:
+                LOG.error("another manifest stood in the archive", extra=fields(key=row.key))
+                await self._archive.put(row.key, data)
 
 
 class _Events:
