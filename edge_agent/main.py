@@ -25,7 +25,6 @@ from edge_agent.config import (
     parse_size,
     parse_span,
 )
-from edge_agent.settings_check import wrong_settings
 from edge_agent.settings_text import settings_text
 from services.membership.options import gossip_options, gossip_settings
 from services.membership.settings import ConfigError
@@ -408,6 +407,8 @@ def init(*, file: Path, yes: bool, force: bool, no_check: bool, words: tuple[str
     It takes every option of the agent; what is given is not asked for. Before it writes it looks whether the
     controller answers and the token is one. A file that is there stays unless --force is given.
     """
+    from edge_agent.settings_check import wrong_settings  # noqa: PLC0415 - so that --help is quick
+
     if file.exists() and not force:
         raise click.UsageError(f"{file} is there already: name another --config, or add --force")
     context = options_of(words, None)
