@@ -202,6 +202,8 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
             case "files_wanted":
                 self.files_wanted.append(message.files_wanted)
                 return [] if self.holds_files else [self._say_where(message.files_wanted)]
+            case "facts" | "bundles_held":
+                pass
             case "certificate_wanted" | None:
                 raise AssertionError("an empty message, or one that needs an identity")
         return []

@@ -509,6 +509,7 @@ class JobSpec(_message.Message):
     GRACE_SECONDS_FIELD_NUMBER: _builtins.int
     LAYOUT_FIELD_NUMBER: _builtins.int
     ARCHIVE_ON_FIELD_NUMBER: _builtins.int
+    FOLDERS_FIELD_NUMBER: _builtins.int
     LOCAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the job, unique in its pipeline, `[a-z][a-z0-9-]{0,62}`."""
@@ -566,6 +567,10 @@ class JobSpec(_message.Message):
     def variables(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Environment variables of the job."""
 
+    @_builtins.property
+    def folders(self) -> _containers.RepeatedCompositeFieldContainer[Global___FolderSpec]:
+        """Folders of files that the job gets; apart from `inputs`, of which a client of 0.1.0 takes no other kind."""
+
     def __init__(
         self,
         *,
@@ -587,11 +592,12 @@ class JobSpec(_message.Message):
         grace_seconds: _builtins.float = ...,
         layout: Global___Layout.ValueType = ...,
         archive_on: Global___ArchiveOn.ValueType = ...,
+        folders: _abc.Iterable[Global___FolderSpec] | None = ...,
         local: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "place", b"place", "resources", b"resources", "retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "archive_on", b"archive_on", "environment", b"environment", "grace_seconds", b"grace_seconds", "inputs", b"inputs", "layout", b"layout", "local", b"local", "name", b"name", "outputs", b"outputs", "place", b"place", "placement", b"placement", "recovery", b"recovery", "replicas", b"replicas", "resources", b"resources", "retry", b"retry", "run", b"run", "stdin", b"stdin", "timeout_seconds", b"timeout_seconds", "variables", b"variables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "archive_on", b"archive_on", "environment", b"environment", "folders", b"folders", "grace_seconds", b"grace_seconds", "inputs", b"inputs", "layout", b"layout", "local", b"local", "name", b"name", "outputs", b"outputs", "place", b"place", "placement", b"placement", "recovery", b"recovery", "replicas", b"replicas", "resources", b"resources", "retry", b"retry", "run", b"run", "stdin", b"stdin", "timeout_seconds", b"timeout_seconds", "variables", b"variables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -732,7 +738,6 @@ class InputSpec(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
-    FOLDER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the port, or of the file input."""
     @_builtins.property
@@ -743,23 +748,18 @@ class InputSpec(_message.Message):
     def file(self) -> Global___FileSource:
         """A file that is fetched before the job starts."""
 
-    @_builtins.property
-    def folder(self) -> Global___FolderSource:
-        """Files that are fetched before the job starts."""
-
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         stream: Global___StreamSource | None = ...,
         file: Global___FileSource | None = ...,
-        folder: Global___FolderSource | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "folder", b"folder", "source", b"source", "stream", b"stream"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "source", b"source", "stream", b"stream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "folder", b"folder", "name", b"name", "source", b"source", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "name", b"name", "source", b"source", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["stream", "file", "folder"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["stream", "file"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -884,17 +884,20 @@ class FileSource(_message.Message):
 Global___FileSource: _TypeAlias = FileSource  # noqa: Y015
 
 @_typing.final
-class FolderSource(_message.Message):
+class FolderSpec(_message.Message):
     """Files that are fetched before the job starts. Which ones is found as the pipeline is submitted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    NAME_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     LAYOUT_FIELD_NUMBER: _builtins.int
     PATTERNS_FIELD_NUMBER: _builtins.int
     ENTRY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the input; no other input of the job has it."""
     prefix: _builtins.str
     """`s3://bucket/prefix/`: all objects below it. Either this or `artifacts`."""
     artifacts: _builtins.str
@@ -912,6 +915,7 @@ class FolderSource(_message.Message):
     def __init__(
         self,
         *,
+        name: _builtins.str = ...,
         prefix: _builtins.str = ...,
         artifacts: _builtins.str = ...,
         path: _builtins.str = ...,
@@ -921,11 +925,11 @@ class FolderSource(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "entry", b"entry", "layout", b"layout", "path", b"path", "patterns", b"patterns", "prefix", b"prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "entry", b"entry", "layout", b"layout", "name", b"name", "path", b"path", "patterns", b"patterns", "prefix", b"prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___FolderSource: _TypeAlias = FolderSource  # noqa: Y015
+Global___FolderSpec: _TypeAlias = FolderSpec  # noqa: Y015
 
 @_typing.final
 class OutputSpec(_message.Message):

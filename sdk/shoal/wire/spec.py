@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TypeAlias
 
 from shoal import limits, spec
 from shoal.compat import Compat, compat_name_problem
@@ -180,8 +179,8 @@ def _decode_patterns(values: Sequence[str], path: str) -> tuple[str, ...]:
 
 _FOLDER_FIELDS = codec(
     spec.FolderInput,
-    spec_pb2.FolderSource,
-    name=elsewhere(""),
+    spec_pb2.FolderSpec,
+    name=identifier("input"),
     prefix=checked(fields.text),
     artifacts=checked(fields.text),
     path=checked(_decode_folder_path),
@@ -191,28 +190,26 @@ _FOLDER_FIELDS = codec(
 )
 
 
-def _decode_folder(message: spec_pb2.FolderSource, path: str) -> spec.FolderInput:
+def _decode_folder(message: spec_pb2.FolderSpec, path: str = "") -> spec.FolderInput:
     if bool(message.prefix) == bool(message.artifacts):
         raise WireError(path, "it has to name either `prefix` or `artifacts`")
     return _FOLDER_FIELDS.decode(message, path)
 
 
-_Input: TypeAlias = spec.StreamInput | spec.FileInput | spec.FolderInput
+_FOLDER = NounCodec(_FOLDER_FIELDS.encode, _decode_folder)
 
 
-def encode_input(item: _Input) -> spec_pb2.InputSpec:
-    """Write an input of any kind."""
+def encode_input(item: spec.StreamInput | spec.FileInput) -> spec_pb2.InputSpec:
+    """Write an input of either kind."""
     match item:
         case spec.StreamInput():
             return spec_pb2.InputSpec(name=item.name, stream=_STREAM.encode(item))
         case spec.FileInput():
             return spec_pb2.InputSpec(name=item.name, file=_FILE.encode(item))
-        case spec.FolderInput():
-            return spec_pb2.InputSpec(name=item.name, folder=_FOLDER_FIELDS.encode(item))
 
 
-def decode_input(message: spec_pb2.InputSpec, path: str = "") -> _Input:
-    """Read an input of any kind.
+def decode_input(message: spec_pb2.InputSpec, path: str = "") -> spec.StreamInput | spec.FileInput:
+    """Read an input of either kind.
 
     Raises:
         WireError: it has no source, or a field breaks the contract.
@@ -223,10 +220,8 @@ def decode_input(message: spec_pb2.InputSpec, path: str = "") -> _Input:
             return replace(_STREAM.decode(message.stream, fields.at(path, "stream")), name=name)
         case "file":
             return replace(_FILE.decode(message.file, fields.at(path, "file")), name=name)
-        case "folder":
-            return replace(_decode_folder(message.folder, fields.at(path, "folder")), name=name)
         case None:
-            raise WireError(path, f"input {name} has no source; set `stream`, `file` or `folder`")
+            raise WireError(path, f"input {name} has no source; set `stream` or `file`")
 
 
 # ---- jobs and pipelines -------------------------------------------------------------------------
@@ -267,7 +262,7 @@ _JOB = codec(
     environment=one(_ENVIRONMENT),
     streams=elsewhere((), "inputs"),
     files=elsewhere((), "inputs"),
-    folders=elsewhere((), "inputs"),
+    folders=each(_FOLDER),
     outputs=each(OUTPUT),
     replicas=checked(lambda value, _path: value or 1),
     resources=one(_RESOURCES),
@@ -288,11 +283,10 @@ _JOB = codec(
 
 
 def encode_job_spec(job: spec.Job) -> spec_pb2.JobSpec:
-    """Write a job of a specification with all its defaults; streams come before files and folders."""
+    """Write a job of a specification with all its defaults; streams come before files."""
     message = _JOB.encode(job)
     message.inputs.extend(encode_input(item) for item in job.streams)
     message.inputs.extend(encode_input(item) for item in job.files)
-    message.inputs.extend(encode_input(item) for item in job.folders)
     return message
 
 
@@ -307,7 +301,6 @@ def decode_job_spec(message: spec_pb2.JobSpec, path: str = "") -> spec.Job:
         _JOB.decode(message, path),
         streams=tuple(item for item in inputs if isinstance(item, spec.StreamInput)),
         files=tuple(item for item in inputs if isinstance(item, spec.FileInput)),
-        folders=tuple(item for item in inputs if isinstance(item, spec.FolderInput)),
     )
 
 

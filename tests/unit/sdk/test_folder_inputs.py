@@ -82,7 +82,7 @@ def test_places_of_files_are_checked(tmp_path: Path) -> None:
 
 def test_a_message_names_one_kind_of_folder() -> None:
     message = encode_job_spec(spec.Job("a", ("x",), folders=(TREE,)))
-    message.inputs[0].folder.artifacts = "p/j"
+    message.folders[0].artifacts = "p/j"
     with pytest.raises(WireError, match="either"):
         decode_job_spec(message)
 
