@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from random import Random
+from typing import BinaryIO
 
 from shoal.cli.tables import headline
 from shoal.model import JobState, PipelineState
@@ -22,8 +23,7 @@ _SPEC = """
 _WORK = (
     "import os, pathlib\n"
     "data = pathlib.Path('model.txt').read_text()\n"
-    "if not os.path.exists(os.environ['GATE'] + '.open'):\n"
-    "    open(os.environ['GATE']).read()\n"
+    "os.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)\n"
     "pathlib.Path('results/size.txt').write_text(str(len(data)))\n"
 )
 
@@ -41,6 +41,12 @@ async def test_a_failover_with_prefetch_starts_without_a_transfer(tmp_path: Path
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     state = tmp_path / "cluster"
+    # It stays open, so that a program that reads it waits for a byte, and there is one for each attempt.
+    with os.fdopen(os.open(gate, os.O_RDWR), "wb", buffering=0) as opened:
+        await _play(tmp_path, state, gate, opened)
+
+
+async def _play(tmp_path: Path, state: Path, gate: Path, opened: BinaryIO) -> None:
     async with running_cluster(state) as (cluster, client):
         model = Random(3).randbytes(300_000).hex()
         submitted = await submit(
@@ -68,9 +74,7 @@ async def test_a_failover_with_prefetch_starts_without_a_transfer(tmp_path: Path
             client, name, lambda one: _running(one) and job_of(one, "work").node != first
         )
         assert pipeline.prefetch == PrefetchView(2, 2)
-        gate.with_suffix(".open").touch()
-        with os.fdopen(os.open(gate, os.O_RDWR | os.O_NONBLOCK), "wb", buffering=0) as opened:
-            opened.write(b"open")
-            ended = await client.wait(name, deadline_seconds=_DEADLINE)
+        opened.write(b"go")
+        ended = await client.wait(name, deadline_seconds=_DEADLINE)
         assert ended.state is PipelineState.SUCCEEDED, describe(ended)
         assert ended.prefetch is None
