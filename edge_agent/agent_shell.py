@@ -47,7 +47,7 @@ from edge_agent.uploads.spool_limit import SpoolLimit
 from services.runtime.driver import Driver
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
-from shoal.model import ReasonCode
+from shoal.model import Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.node_facts import NO_FACTS, NodeFacts
 from shoal.protocol_version import SESSION
@@ -87,6 +87,7 @@ _INBOX_SIZE: Final = 8192
 _DISK_SECONDS: Final = 1.0
 _FACTS_SECONDS: Final = 30.0
 """How often the machine is looked at; what has not changed is not told."""
+_NO_ROOM_FOR_LOGS: Final = Reason(ReasonCode.DISK, 0, "the disk is short")
 _KEEPER_SECONDS: Final = 30.0
 _STREAMS_READY_SECONDS: Final = 10.0
 
@@ -447,11 +448,13 @@ class AgentShell:
             while self._links.workshop.kept():
                 await self._links.workshop.trim(short=True)
             return
-        able = [
-            record.ref
-            for record in self._attempts.records.values()
-            if record.phase in FAILS_FOR_ITS_DISK
-        ]
+        records = self._attempts.records.values()
+        if waiting := [record.ref for record in records if record.keeping_logs]:
+            # Then what has ended, and only waits for the archive to take what it printed.
+            for ref in waiting:
+                await self._attempts_driver.post(events.DiskFull(ref, _NO_ROOM_FOR_LOGS))
+            return
+        able = [record.ref for record in records if record.phase in FAILS_FOR_ITS_DISK]
         uses = await self._links.disk.folders(
             (ref, self._services.folder(ref).path) for ref in able
         )

@@ -641,6 +641,8 @@ class AttemptsMachine:
     # ---- the disk
 
     def _disk_full(self, record: LocalAttempt, reason: Reason) -> list[AttemptsEffect]:
+        if record.keeping_logs:
+            return [CancelWork(record.ref), *self._logs_kept(record, ())]
         if record.phase in FAILS_FOR_ITS_DISK:
             return self._conclude(record, Verdict(JobState.FAILED, reason))
         return []

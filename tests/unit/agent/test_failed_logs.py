@@ -19,6 +19,7 @@ from edge_agent.attempts.events import (
     Acknowledged,
     ArtifactsCollected,
     DesiredChanged,
+    DiskFull,
     GrantsExpired,
     Prepared,
     ProgramEnded,
@@ -150,3 +151,11 @@ def test_a_full_disk_gets_its_room_back_at_once() -> None:
     play.start()
     told = play.tell(ProgramEnded(REF, replace(BADLY, disk_full="0 bytes free")))
     assert kinds(told) == [WriteJournal, Report]
+
+
+def test_logs_that_wait_for_the_archive_give_way_when_the_disk_is_short() -> None:
+    play = uploading()
+    reason = play.record.reason
+    told = play.tell(DiskFull(REF, Reason(ReasonCode.DISK, 0, "the disk is short")))
+    assert kinds(told) == [CancelWork, WriteJournal]
+    assert (play.record.phase, play.record.reason) == (Phase.ENDED, reason)
