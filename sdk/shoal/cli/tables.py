@@ -96,6 +96,10 @@ def headline(pipeline: view.PipelineView, now: datetime) -> Text:
         line.append(f"  {verb} {age_text(pipeline.create_time, end)}", style="dim")
     if pipeline.creator:
         line.append(f"  by {pipeline.creator}", style="dim")
+    if pipeline.revived_from:
+        line.append(f"  revived from {pipeline.revived_from}", style="dim")
+    if pipeline.revived_by:
+        line.append(f"  revived as {pipeline.revived_by}", style="dim")
     if pipeline.finish_time is not None and not pipeline.state.terminal:
         line.append(f"  finishing for {age_text(pipeline.finish_time, now)}", style="yellow")
     if pipeline.prefetch is not None:

@@ -90,6 +90,8 @@ async def test_s7_ten_attempts_fail_are_kept_with_their_words_and_run_again_once
     assert revived.revived_from == name
     assert await contents(edge.client, revived, "results/x", tmp_path / "x") == b"mended\n"
     assert (await edge.client.get(name)).revived_by == revived.id
+    assert f"revived from {name}" in await shoal(edge, "status", revived.id)
+    assert f"revived as {revived.id}" in await shoal(edge, "status", name)
 
     told = list(await all_events(edge.client, ended.name))
     assert [event.type for event in told].count("shoal.job.retry") == ATTEMPTS - 1
