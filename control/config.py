@@ -57,6 +57,9 @@ class ControllerConfig(GossipSettings):
         still_seconds: how long a stream may stand still before an event tells of it.
         dead_letters: how many pipelines that failed are kept until a person revives or discards them.
         dead_letter_days: for how many days.
+        keep_results_days: for how many days committed results are kept; None for ever.
+        keep_attempts_days: for how many days what attempts have in the archive that did not commit.
+        keep_bundles_days: for how many days bundles that no remembered pipeline names.
         url_expires_seconds: how long presigned addresses are good.
         insecure: serve every caller and believe what it says of itself: no process and no person has an identity.
         newcomers: `host:port` where a join token is taken for a certificate; empty for none.
@@ -90,6 +93,9 @@ class ControllerConfig(GossipSettings):
     still_seconds: float = 60.0
     dead_letters: int = 1_000
     dead_letter_days: float = 90.0
+    keep_results_days: float | None = None
+    keep_attempts_days: float = 30.0
+    keep_bundles_days: float = 30.0
     url_expires_seconds: int = 6 * 3600
     insecure: bool = False
     newcomers: str = ""
@@ -163,6 +169,9 @@ class ControllerConfig(GossipSettings):
             ("--caller-bundle-bytes", self.caller_bundle_bytes),
             ("--dead-letters", self.dead_letters),
             ("--dead-letter-days", self.dead_letter_days),
+            ("--keep-attempts-days", self.keep_attempts_days),
+            ("--keep-bundles-days", self.keep_bundles_days),
+            *((("--keep-results", days),) if (days := self.keep_results_days) is not None else ()),
         ):
             if not 1 <= most < math.inf:
                 raise ConfigError(

@@ -22,6 +22,7 @@ from control.core.errors import (
 )
 from control.front.access.interceptor import AccessInterceptor
 from control.front.access.quotas import CallerLimits, Quotas
+from control.front.api.archive_service import ArchiveService
 from control.front.api.identity_service import IdentityService
 from control.front.api.keys_service import KeysService
 from control.front.api.lane_relay import LaneRelay
@@ -46,6 +47,8 @@ from control.front.sessions.service import SessionService
 from control.front.sessions.session_server import SessionServer, SessionSettings
 from control.front.sessions.worker_watch import WorkerWatch, listens
 from control.front.source_rule import SourceRule
+from control.leader.garbage import DAY_SECONDS, GarbageRules
+from control.leader.garbage_collector import GarbageCollector
 from control.leader.plane_config import PlaneConfig
 from control.leader.publishing import Publishing
 from control.store.sqlite import SqliteStore
@@ -207,6 +210,7 @@ class Controller:
             registrar = self._registrar(plane, identity, member)
             logs = LogFolder(config.state / "logs", clock=process.clock)
             publishing = self._publishing(store, archive, plane, results)
+            garbage = self._garbage(store, archive)
             uploads = await stack.enter_async_context(self._uploads(archive))
             gossip = None if member is None else member.gossip
             members = GossipMembers(gossip, clock=process.clock, wall=self._now)
@@ -226,6 +230,7 @@ class Controller:
                     tasks.create_task(archive.serve())
                     tasks.create_task(_clean_logs(logs, plane))
                     tasks.create_task(uploads.run())
+                    tasks.create_task(garbage.run())
                     tasks.create_task(_watch_disk(config.state, plane))
                     if member is not None:
                         tasks.create_task(member.run())
@@ -238,7 +243,8 @@ class Controller:
                             publishing,
                             self._source_rule(),
                             uploads,
-                            FolderListings(archive.store, sources, plane.shown),
+                            FolderListings(archive.store, sources, plane.shown, garbage.sparing),
+                            garbage,
                             url_expires_seconds=config.url_expires_seconds,
                         ),
                         NodesService(plane, members),
@@ -247,6 +253,7 @@ class Controller:
                         LaneRelay(plane, streams),
                         self._session_service(plane, archive, sources, logs, workers, registrar),
                         IdentityService(plane.cluster_id, registrar),
+                        ArchiveService(garbage),
                     )
                     newcomers = ""
                     if registrar is not None:
@@ -437,6 +444,16 @@ class Controller:
             chance=self._process.rng.random,
             results=results,
         )
+
+    def _garbage(self, store: SqliteStore, archive: OpenArchive) -> GarbageCollector:
+        config = self._config
+        results = config.keep_results_days
+        rules = GarbageRules(
+            attempts=config.keep_attempts_days * DAY_SECONDS,
+            bundles=config.keep_bundles_days * DAY_SECONDS,
+            results=None if results is None else results * DAY_SECONDS,
+        )
+        return GarbageCollector(store, archive.store, rules, wall=self._process.wall)
 
     @contextlib.asynccontextmanager
     async def _open_results(self, archive: OpenArchive) -> AsyncIterator[ObjectStore]:

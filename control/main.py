@@ -161,6 +161,25 @@ def _use_file(context: click.Context, path: Path) -> None:
     help="For how many days they are kept.",
 )
 @click.option(
+    "--keep-results",
+    default="forever",
+    metavar="DAYS",
+    help="For how many days committed results are kept, or forever.",
+)
+@click.option(
+    "--keep-attempts-days",
+    type=float,
+    default=30.0,
+    help="For how many days the archive keeps what attempts left that did not succeed; that of dead letters "
+    "stays as long as they do.",
+)
+@click.option(
+    "--keep-bundles-days",
+    type=float,
+    default=30.0,
+    help="For how many days the archive keeps bundles that no remembered pipeline needs.",
+)
+@click.option(
     "--caller-calls",
     type=float,
     default=1000.0,
@@ -241,6 +260,7 @@ def controller(**given: Any) -> None:
     authority_file: Path | None = given.pop("authority_file")
     if password_file is not None:
         check_secret(password_file)
+    given["keep_results_days"] = _days(given.pop("keep_results"))
     if given["heartbeat_seconds"] is None:
         given["heartbeat_seconds"] = given["lease_seconds"] / 6
     try:
@@ -289,3 +309,15 @@ def controller(**given: Any) -> None:
         token=lambda characters: secrets.token_hex((characters + 1) // 2)[:characters],
     )
     sys.exit(run(Controller(config, process, ready).run))
+
+
+def _days(word: str) -> float | None:
+    """Read a number of days; None for ever."""
+    if word == "forever":
+        return None
+    try:
+        return float(word.removesuffix("d"))
+    except ValueError:
+        raise click.UsageError(
+            f"--keep-results {word!r} is no number of days: write 90, or forever"
+        ) from None

@@ -368,6 +368,19 @@ class FoundRows:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class KeptNames:
+    """What the store names, in one snapshot: pipelines by namespace and id, content by its SHA-256.
+
+    `spared` have not ended, or are dead letters. `awaited` are the keys of manifests on their way.
+    """
+
+    spared: frozenset[tuple[str, str]] = frozenset()
+    bundles: frozenset[str] = frozenset()
+    listings: frozenset[str] = frozenset()
+    awaited: frozenset[str] = frozenset()
+
+
 def _nothing(_: Queued) -> PipelineAdded | None:
     return None
 

@@ -52,6 +52,7 @@ class FolderListings:
         store: the archive.
         sources: buckets that specs name.
         shown: knows what jobs have committed.
+        sparing: held while something is stored, so that it does not go as garbage just then.
         seconds_max: how long finding everything of one submission may take.
     """
 
@@ -60,12 +61,14 @@ class FolderListings:
         store: ObjectStore,
         sources: S3Sources,
         shown: ReadModel,
+        sparing: asyncio.Lock,
         *,
         seconds_max: float = _SECONDS_MAX,
     ) -> None:
         self._store = store
         self._sources = sources
         self._shown = shown
+        self._sparing = sparing
         self._seconds_max = seconds_max
         self._free = asyncio.Semaphore(_AT_ONCE)
 
@@ -87,7 +90,9 @@ class FolderListings:
                     for one in await self._job(namespace, job)
                 ]
                 for one in found:
-                    await self._store.put(listing_key(one.digest), one.data, if_absent=True)
+                    # Also where it is there: as young as now, it is no garbage.
+                    async with self._sparing:
+                        await self._store.put(listing_key(one.digest), one.data)
         except TimeoutError as error:
             raise ArchiveUnavailableError(
                 f"the folder inputs of {spec.name!r} were not found within "

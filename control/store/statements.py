@@ -276,6 +276,33 @@ def events(
     )
 
 
+def kept_names(connection: sqlite3.Connection) -> rows.KeptNames:
+    """Read what pipelines that are remembered name in the archive, and which manifests are on their way."""
+    spared: set[tuple[str, str]] = set()
+    bundles: set[str] = set()
+    listings: set[str] = set()
+    for namespace, pipeline, state, dead_letter, spec, found in connection.execute(
+        "SELECT namespace, id, state, dead_letter, spec, listings FROM pipelines"
+    ):
+        if state < _TERMINAL or dead_letter == DeadLetter.KEPT:
+            spared.add((namespace, pipeline))
+        try:
+            bundles.add(spec_pb2.PipelineSpec.FromString(spec).bundle_digest)
+        except DecodeError as error:
+            # What it names is not known: nothing can be said to be named by none.
+            raise sqlite3.DataError(f"the spec of {pipeline} cannot be read: {error}") from error
+        listings.update(json.loads(found).values())
+    awaited = connection.execute(
+        "SELECT key FROM outbox WHERE published = 0 AND kind IN ('manifest', 'copies')"
+    )
+    return rows.KeptNames(
+        frozenset(spared),
+        frozenset(bundles),
+        frozenset(listings),
+        frozenset(key for (key,) in awaited),
+    )
+
+
 def mark_published(
     connection: sqlite3.Connection,
     sequences: Sequence[int],

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
-from control.core.rows import FoundRows, Loaded, OutboxRow, Queued, RequestKey, Row
+from control.core.rows import FoundRows, KeptNames, Loaded, OutboxRow, Queued, RequestKey, Row
 from shoal.model import PipelineState
 from shoal.names import PipelineRef
 from shoal.view import Event
@@ -62,6 +62,10 @@ class Store(Protocol):
 
     async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:
         """Return what has not left yet with a sequence above `after`, in order."""
+        ...
+
+    async def kept_names(self) -> KeptNames:
+        """Return, in one snapshot, what pipelines and manifests name in the archive."""
         ...
 
     async def mark_published(

@@ -246,6 +246,16 @@ class DirectoryStore:
         """Remove objects, and folders that are empty then."""
         await self._in_thread(self._delete, [self.path(key) for key in keys])
 
+    async def refresh(self, key: str) -> None:
+        """Set the time of the file."""
+        path = self.path(key)
+
+        def touch() -> None:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.utime(path)
+
+        await self._in_thread(touch)
+
     async def copy(self, key: str, to: str) -> None:
         """Copy a file; the disk shares what it can."""
         await self._in_thread(self._copy, key, self.path(key), to, self.path(to))
@@ -652,11 +662,11 @@ def _info(key: str, path: Path) -> ObjectInfo | None:
     try:
         if not path.is_file():
             return None
-        size_bytes = path.stat().st_size
+        seen = path.stat()
     except FileNotFoundError:
         return None
     try:
         sha256 = os.getxattr(path, _SHA256_ATTRIBUTE).decode()
     except OSError:
         sha256 = ""
-    return ObjectInfo(key, size_bytes, sha256)
+    return ObjectInfo(key, seen.st_size, sha256, seen.st_mtime)

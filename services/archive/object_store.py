@@ -17,11 +17,15 @@ class PutOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What is known of an object: its key, size in bytes, and SHA-256 in hex, empty if unknown."""
+    """What is known of an object: its key, size in bytes, and SHA-256 in hex, empty if unknown.
+
+    `modify_time` is when it was stored or refreshed (Unix seconds); 0 from what has just stored it.
+    """
 
     key: str
     size_bytes: int
     sha256: str = ""
+    modify_time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,14 @@ class ObjectStore(Protocol):
 
         Raises:
             ArchiveUnavailableError: when the archive does not answer; some may be gone then.
+        """
+        ...
+
+    async def refresh(self, key: str) -> None:
+        """Let an object be as young as if it were stored now; one that is not there is left so.
+
+        Raises:
+            ArchiveUnavailableError: when the archive does not answer.
         """
         ...
 

@@ -220,7 +220,8 @@ class S3Store:
         except ObjectMissingError:
             return None
         sha256 = response.get("Metadata", {}).get(_SHA256_METADATA, "")
-        return ObjectInfo(key, response["ContentLength"], sha256)
+        stored = response["LastModified"].timestamp()
+        return ObjectInfo(key, response["ContentLength"], sha256, stored)
 
     async def presign_put(
         self, key: str, *, size_bytes: int, sha256: str, expires_seconds: int
@@ -397,6 +398,21 @@ class S3Store:
                 raise ArchiveUnavailableError(
                     f"object {error.get('Key')!r} cannot be removed: {error.get('Message')}"
                 )
+
+    async def refresh(self, key: str) -> None:
+        """Copy an object onto itself; one that is too large for that stays as old as it is."""
+        info = await self.head(key)
+        if info is None or info.size_bytes > COPY_BYTES_MAX:
+            return
+        full = self._full(key)
+        with contextlib.suppress(ObjectMissingError), self._errors(key):
+            await self._client.copy_object(
+                Bucket=self._bucket,
+                Key=full,
+                CopySource={"Bucket": self._bucket, "Key": full},
+                MetadataDirective="REPLACE",
+                Metadata={_SHA256_METADATA: info.sha256} if info.sha256 else {},
+            )
 
     async def copy(self, key: str, to: str) -> None:
         """Copy within the bucket, in parts where the object is larger than S3 copies at once."""

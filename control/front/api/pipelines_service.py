@@ -31,6 +31,7 @@ from control.front.object_key import bundle_key
 from control.front.read_model import token
 from control.front.rpc_status import invalid
 from control.front.source_rule import SourceRule
+from control.leader.garbage_collector import GarbageCollector
 from control.leader.publishing import Publishing
 from services.archive.key import check_key
 from services.archive.object_store import ObjectMissingError, ObjectStore
@@ -69,6 +70,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         rule: which sources of file inputs may be read.
         uploads: takes bundles in pieces.
         listings: finds the files of folder inputs.
+        garbage: spares a bundle that a client was told to be there.
         url_expires_seconds: how long the address of an artifact is good.
     """
 
@@ -81,6 +83,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         rule: SourceRule,
         uploads: PieceUploads,
         listings: FolderListings,
+        garbage: GarbageCollector,
         *,
         url_expires_seconds: int,
     ) -> None:
@@ -91,6 +94,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self._rule = rule
         self._uploads = uploads
         self._listings = listings
+        self._garbage = garbage
         self._url_expires_seconds = url_expires_seconds
 
     async def SubmitPipeline(
@@ -316,7 +320,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         )
         return v1.FindMissingBundlesResponse(
             digests=[
-                digest for digest in digests if await self._store.head(bundle_key(digest)) is None
+                digest for digest in digests if not await self._garbage.has(bundle_key(digest))
             ]
         )
 

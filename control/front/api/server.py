@@ -8,6 +8,7 @@ import grpc.aio
 
 from control.front.access.client_versions import ClientVersionInterceptor
 from control.front.access.interceptor import AccessInterceptor
+from control.front.api.archive_service import ArchiveService
 from control.front.api.identity_service import IdentityService
 from control.front.api.keys_service import KeysService
 from control.front.api.lane_relay import LaneRelay
@@ -21,6 +22,7 @@ from shoal.channel import SESSION
 from shoal.credentials import Credentials
 from shoal.protocol_version import API
 from shoal.v1 import (
+    archive_service_pb2_grpc,
     identity_service_pb2_grpc,
     keys_service_pb2_grpc,
     nodes_service_pb2_grpc,
@@ -47,6 +49,7 @@ SERVICES: Sequence[str] = (
     "shoal.v1.RecordsService",
     "shoal.v1.SessionService",
     "shoal.v1.IdentityService",
+    "shoal.v1.ArchiveService",
 )
 
 
@@ -91,6 +94,7 @@ class ApiServer:
         lanes: LaneRelay,
         sessions: SessionService,
         identities: IdentityService,
+        archive: ArchiveService,
     ) -> None:
         """Serve, and say so."""
         pipelines_service_pb2_grpc.add_PipelinesServiceServicer_to_server(pipelines, self._server)
@@ -100,6 +104,7 @@ class ApiServer:
         self._server.add_generic_rpc_handlers((lanes.handlers(),))
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, self._server)
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(identities, self._server)
+        archive_service_pb2_grpc.add_ArchiveServiceServicer_to_server(archive, self._server)
         _HEALTH_GRPC.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, _HEALTH_PB2.DESCRIPTOR.services_by_name["Health"].full_name)
         _REFLECTION.enable_server_reflection((*names, _REFLECTION.SERVICE_NAME), self._server)

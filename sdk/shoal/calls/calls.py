@@ -14,6 +14,7 @@ from shoal.connection import Connection, Unary, decoded
 from shoal.errors import ShoalError
 from shoal.submitter import Submitter
 from shoal.v1 import (
+    archive_service_pb2_grpc,
     identity_service_pb2_grpc,
     keys_service_pb2_grpc,
     lanes_service_pb2_grpc,
@@ -51,6 +52,7 @@ class _Open:
         self.nodes = nodes_service_pb2_grpc.NodesServiceStub(channel)
         self.identity = identity_service_pb2_grpc.IdentityServiceStub(channel)
         self.keys = keys_service_pb2_grpc.KeysServiceStub(channel)
+        self.archive = archive_service_pb2_grpc.ArchiveServiceStub(channel)
         self.records = records_service_pb2_grpc.RecordsServiceStub(channel)
         self.lanes = lanes_service_pb2_grpc.LanesServiceStub(channel)
 

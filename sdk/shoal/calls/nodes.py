@@ -8,19 +8,21 @@ from typing import Any, TypeVar
 from shoal import view
 from shoal.calls.calls import ControllerCalls, RequestT
 from shoal.connection import Unary, decoded
+from shoal.garbage import GarbageReport
 from shoal.model import MemberState
-from shoal.v1 import keys_service_pb2
+from shoal.v1 import archive_service_pb2, keys_service_pb2
 from shoal.v1 import nodes_service_pb2 as v1
 from shoal.view import SnapshotEnd
 from shoal.wire.view import decode_keys_report, decode_member, decode_node
 
 NamedT = TypeVar("NamedT", view.NodeView, view.MemberView)
 
+_GARBAGE_SECONDS = 3_600.0  # every object of the archive is listed
 _KEYS_SECONDS = 120.0  # every member is waited for, and asked again where it is silent
 
 
 class NodeCalls(ControllerCalls):
-    """What can be asked of nodes, members and keys."""
+    """What can be asked of nodes, members, keys and the archive as a whole."""
 
     async def nodes(self) -> tuple[view.NodeView, ...]:
         """List all nodes by name.
@@ -155,6 +157,16 @@ class NodeCalls(ControllerCalls):
         """
         request = keys_service_pb2.RemoveKeyRequest(id=identity)
         return await self._rotate(self._held.keys.RemoveKey, request)
+
+    async def collect_garbage(self, *, dry_run: bool) -> GarbageReport:
+        """Have the archive rid of what nothing names, or see what that would be.
+
+        Raises:
+            ShoalError: the archive does not answer.
+        """
+        request = archive_service_pb2.CollectGarbageRequest(dry_run=dry_run)
+        answer = await self._call(self._held.archive.CollectGarbage, request, _GARBAGE_SECONDS)
+        return GarbageReport(answer.objects, answer.size_bytes, answer.uploads, tuple(answer.keys))
 
     async def rotate_gossip_key(self) -> tuple[str, view.KeysReport]:
         """Replace all keys by a new one, which agents get over their sessions and no member by gossip.

@@ -21,6 +21,7 @@ PLUGIN_GROUP = "shoal.commands"
 
 # Loaded when needed, so that `shoal --help` does not wait for gRPC.
 _COMMANDS: Mapping[str, str] = MappingProxyType({
+    "archive": "Look after the archive: remove what nothing names.",
     "artifacts": "List the artifacts of a pipeline.",
     "authority": "Let another authority sign.",
     "cancel": "End pipelines early.",

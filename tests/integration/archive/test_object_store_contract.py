@@ -314,6 +314,16 @@ async def test_objects_are_listed_past_a_page_copied_and_removed(archive: Archiv
     assert await store.get("to/somewhere else/ü.txt") == b"hello"
     with pytest.raises(ObjectMissingError):
         await store.copy("ns/no", "to/x")
+    before = await store.head("ns/ab")
+    assert before is not None
+    assert abs(before.modify_time - time.time()) < 600
+    await store.refresh("ns/ab")
+    await store.refresh("ns/no")
+    after = await store.head("ns/ab")
+    assert after is not None
+    assert after.modify_time >= before.modify_time
+    assert (after.size_bytes, after.sha256) == (before.size_bytes, before.sha256)
+    assert await store.get("ns/ab") == b"hello"
     await store.delete([*wanted, "ns/no", "ns/a/no"])
     rest = [one.key async for one in store.list_objects()]
     assert sorted(rest) == ["ns/ab", "other/a", "to/somewhere else/ü.txt"]

@@ -93,7 +93,9 @@ class MemoryArchive:
         """Return what is known of an object."""
         await self._answer(key)
         data = self.objects.get(key)
-        return None if data is None else ObjectInfo(key, len(data), _sha256(data))
+        if data is None:
+            return None
+        return ObjectInfo(key, len(data), _sha256(data), self.times.get(key, 0.0))
 
     async def presign_put(
         self, key: str, *, size_bytes: int, sha256: str, expires_seconds: int
@@ -165,13 +167,19 @@ class MemoryArchive:
         await self._answer(prefix)
         for key, data in [*self.objects.items()]:
             if key.startswith(prefix):
-                yield ListedObject(key, len(data), self.times[key])
+                yield ListedObject(key, len(data), self.times.get(key, 0.0))
 
     async def delete(self, keys: Collection[str]) -> None:
         """Remove objects."""
         for key in keys:
             await self._answer(key)
             self.objects.pop(key, None)
+
+    async def refresh(self, key: str) -> None:
+        """Let an object be young again."""
+        await self._answer(key)
+        if key in self.objects:
+            self.times[key] = _now()
 
     async def copy(self, key: str, to: str) -> None:
         """Store an object under another key as well."""

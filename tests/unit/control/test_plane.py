@@ -24,7 +24,16 @@ from control.core.errors import (
     UnknownPipelineError,
     WatcherTooSlowError,
 )
-from control.core.rows import FoundRows, Loaded, OutboxKind, OutboxRow, Queued, RequestKey, Row
+from control.core.rows import (
+    FoundRows,
+    KeptNames,
+    Loaded,
+    OutboxKind,
+    OutboxRow,
+    Queued,
+    RequestKey,
+    Row,
+)
 from control.front.control_plane import ControlPlane
 from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
@@ -541,6 +550,9 @@ class BreakableStore:
 
     async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:
         return await self._store.outbox(limit, after)
+
+    async def kept_names(self) -> KeptNames:
+        return await self._store.kept_names()
 
     async def mark_published(
         self, sequences: Sequence[int], aside: Mapping[int, str] = MappingProxyType({})

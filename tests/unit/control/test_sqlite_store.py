@@ -27,7 +27,15 @@ from control.core.rows import (
 )
 from control.store import schema
 from control.store.sqlite import SqliteStore
-from shoal.model import Capacity, JobState, PipelineState, Reason, ReasonCode, ScaleState
+from shoal.model import (
+    Capacity,
+    DeadLetter,
+    JobState,
+    PipelineState,
+    Reason,
+    ReasonCode,
+    ScaleState,
+)
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.port_hold import PortHold
 from tests.unit.control.world import BEGAN, artifact, counter
@@ -114,6 +122,35 @@ async def test_a_later_row_replaces_an_earlier_one(tmp_path: Path) -> None:
         loaded = await store.load(lambda: "id", 100)
         assert [row.epoch for row in loaded.rows.jobs] == [5]
         assert [row.drained for row in loaded.nodes] == [False]
+
+
+async def test_what_the_store_names_in_the_archive_is_read_in_one_go(tmp_path: Path) -> None:
+    other = PipelineRef("default", "other-1")
+    waiting = replace(
+        ADDED,
+        ref=other,
+        position=ADDED.position + 1,
+        request_id="",
+        spec=replace(ADDED.spec, bundle_digest="b" * 64),
+        listings={"a/task": "c" * 64},
+    )
+    asked = (
+        replace(fact(8, OutboxKind.MANIFEST), key="m1"),
+        replace(fact(9, OutboxKind.COPIES), key="m2"),
+    )
+    async with SqliteStore(tmp_path / "c.db") as store:
+        await store.commit([ADDED, PIPELINE, waiting, *asked, fact(10)])
+        kept = await store.kept_names()
+        # The first has ended, so it names its bundle and no more.
+        assert kept.spared == {("default", "other-1")}
+        assert kept.bundles >= {"b" * 64}
+        assert kept.listings == {"c" * 64}
+        assert kept.awaited == {"m1", "m2"}
+        await store.commit([replace(PIPELINE, dead_letter=DeadLetter.KEPT)])
+        await store.mark_published([8, 9])
+        kept = await store.kept_names()
+        assert kept.spared == {("default", "other-1"), (REF.namespace, REF.pipeline)}
+        assert kept.awaited == frozenset()
 
 
 async def test_published_events_stay_for_a_while_and_manifests_do_not(tmp_path: Path) -> None:
