@@ -11,6 +11,7 @@ from control.front.access.rule import Path, Verb, named
 from control.front.access.rules import RULES
 from control.front.api.server import SERVICES
 from shoal.v1 import (
+    archive_service_pb2,
     identity_service_pb2,
     keys_service_pb2,
     lanes_service_pb2,
@@ -21,6 +22,7 @@ from shoal.v1 import (
 )
 
 MODULES: tuple[Any, ...] = (
+    archive_service_pb2,
     identity_service_pb2,
     keys_service_pb2,
     lanes_service_pb2,

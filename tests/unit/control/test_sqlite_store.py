@@ -144,7 +144,7 @@ async def test_what_the_store_names_in_the_archive_is_read_in_one_go(tmp_path: P
         # The first has ended, so it names its bundle and no more.
         assert kept.spared == {("default", "other-1")}
         assert kept.bundles >= {"b" * 64}
-        assert kept.listings == {"c" * 64}
+        assert kept.listings >= {"c" * 64}
         assert kept.awaited == {"m1", "m2"}
         await store.commit([replace(PIPELINE, dead_letter=DeadLetter.KEPT)])
         await store.mark_published([8, 9])
