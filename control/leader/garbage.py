@@ -50,7 +50,7 @@ class Garbage:
         content: bundles, lists of their pieces, and listings.
         attempts: objects of attempts, by the key of their job's manifest.
         manifests: manifests whose results have come to their end.
-        uploads: uploads in parts that nobody goes on with.
+        uploads: uploads in parts that no attempt goes on with.
     """
 
     content: list[ListedObject] = field(default_factory=list[ListedObject])

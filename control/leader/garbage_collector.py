@@ -73,7 +73,7 @@ class GarbageCollector:
         self._wall = wall
         self._passing = asyncio.Lock()
         self.sparing = asyncio.Lock()
-        """Whoever holds it may refresh an object that is about to go, and has it for sure then."""
+        """Its holder may refresh an object that is about to go, and has it for sure then."""
 
     async def run(self) -> None:
         """Collect once a day until cancelled."""
