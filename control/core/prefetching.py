@@ -40,8 +40,10 @@ class Prefetching(MachinePart):
         """Find what a node shall have that is not as it was."""
         if not node.session_id:
             return  # its agent keeps what it was told
-        room = NodeRoom(self._cluster.snapshot(node), empty=True)
-        wanted = tuple(self._wanted(room))[:BUNDLES_WANTED_MAX]
+        wanted: tuple[str, ...] = ()
+        if self._cluster.prefetching:
+            room = NodeRoom(self._cluster.snapshot(node), empty=True)
+            wanted = tuple(self._wanted(room))[:BUNDLES_WANTED_MAX]
         if wanted != node.prefetch:
             node.prefetch = wanted
             self._change.set_desired(node.name)

@@ -83,6 +83,8 @@ class PieceUploads:
     known: KnownPieces
     sent: SentPieces
     idle_seconds: float = IDLE_SECONDS
+    # Long lists are looked up one after the other, so that they take one thread and not all of them.
+    _looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     _locks: WeakValueDictionary[BundleUpload, asyncio.Lock] = field(
         default_factory=WeakValueDictionary[BundleUpload, asyncio.Lock]
     )
@@ -277,7 +279,8 @@ class PieceUploads:
     async def _bases(self, announced: _Announced) -> Mapping[str, Whereabouts]:
         """Find pieces in earlier bundles, in those alone that have the most."""
         wanted = {piece.sha256 for piece in announced.pieces}
-        found = await asyncio.to_thread(self.known.find, announced.upload.namespace, wanted)
+        async with self._looking:
+            found = await asyncio.to_thread(self.known.find, announced.upload.namespace, wanted)
         most = Counter(where.digest for where in found.values()).most_common(_BASES_MAX)
         chosen = {digest for digest, _ in most}
         return {sha256: where for sha256, where in found.items() if where.digest in chosen}
