@@ -1,5 +1,6 @@
 """Real S3 servers: moto, which is quick, and ministack, which is strict and has queues (SQS), too."""
 
+import contextlib
 import os
 import secrets
 import signal
@@ -78,6 +79,17 @@ class Ministack:
     def stop(self) -> None:
         """End it; does nothing when it does not run."""
         self._child.end(signal.SIGTERM, 10)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it take connections and answer nothing until the end of the block."""
+        process = self._child.process
+        assert process is not None, "start it first"
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
 
 def _serve(

@@ -24,7 +24,7 @@ from tests.kit.edge import Edge, running_edge
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.s3_servers import Ministack
 from tests.kit.tcp_proxy import TcpProxy
-from tests.kit.until import until
+from tests.kit.until import turns, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -196,6 +196,31 @@ async def test_e3_what_cannot_be_had_is_refused_with_its_name(linked: Linked) ->
     ):
         refused = await linked.refusal(task(source))
         assert words in refused.message
+
+
+async def test_e3_a_bucket_that_does_not_answer_keeps_no_other_submission_waiting(
+    linked: Linked,
+) -> None:
+    """Another pipeline that comes on the same stream, later, is recorded while the bucket is looked at."""
+    edge = linked.edge
+    await edge.upload({"ada/slow/Code/main.py": b"print('here')"})
+    text = task(f"prefix: s3://{edge.uploads}/ada/slow/")
+    folder = parse(text, "task.yaml", Path("/nowhere")).pipeline
+    plain = Pipeline("beside", (Job("a", ("true",)),))
+    async with asyncio.TaskGroup() as tasks, edge.cluster.client() as other:
+        with edge.ministack.frozen():
+            slow = tasks.create_task(edge.client.submit(folder))
+            await turns(100)
+            quick = tasks.create_task(edge.client.submit(plain))
+
+            async def recorded() -> bool:
+                return any([one.id.startswith("beside-") async for one in other.list()])
+
+            await until(recorded, 10, "the record of the pipeline beside it")
+            assert not slow.done()
+        await quick
+        ended = await linked.ended((await slow).pipeline.id)
+    assert ended.state is PipelineState.SUCCEEDED, describe(ended)
 
 
 async def test_e3_buckets_that_are_away_are_no_refusal_and_stall_nothing(linked: Linked) -> None:
