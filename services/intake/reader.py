@@ -216,8 +216,11 @@ def _upload(record: Mapping[str, Any], identity: str, number: int) -> PipelineRe
     folder, _, file = key.rpartition("/")
     parts = key.split("/")
     user, action, task = (*parts[:3], "", "", "")[:3] if len(parts) > 3 else ("", "", "")
-    once = _words(sequencer) or _words(etag) + _words(record.get("eventTime"))
-    words = (bucket, key, _words(version), once) if once else (identity, str(number))
+    once = _words("sequencer", sequencer) or (
+        _words("eTag", etag) + _words("eventTime", record.get("eventTime"))
+    )
+    version = _words("versionId", version)
+    words = (bucket, key, version, once) if once else (identity, str(number))
     return PipelineRequest(
         "s3-" + hashlib.sha256("\0".join(words).encode()).hexdigest()[:40],
         MappingProxyType(
@@ -228,8 +231,8 @@ def _upload(record: Mapping[str, Any], identity: str, number: int) -> PipelineRe
                 "folder": folder,
                 "file": file,
                 "source": f"s3://{bucket}/{_quoted(key)}",
-                "size": _words(size),
-                "version": _words(version),
+                "size": _words("size", size),
+                "version": version,
                 "user": user,
                 "action": action,
                 "task": task,
@@ -253,8 +256,9 @@ def _quoted(key: str) -> str:
     return key.replace("%", "%25").replace("?", "%3F").replace("#", "%23")
 
 
-def _words(said: object) -> str:
-    return str(said) if isinstance(said, str | int) and not isinstance(said, bool) else ""
+def _words(what: str, said: object) -> str:
+    """Read what an event may have: nothing where it is no single value."""
+    return _word(what, said) if isinstance(said, str | int) and not isinstance(said, bool) else ""
 
 
 # ---- a question

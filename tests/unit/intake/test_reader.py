@@ -179,6 +179,9 @@ NO_EVENTS: list[tuple[object, str]] = [
     (upload(key=""), "empty bucket or key"),
     (upload(key="%FF"), "not UTF-8"),
     (upload(key="%00"), "NUL"),
+    (upload(sequencer="\ud800"), "sequencer is not UTF-8"),
+    (upload(versionId="\ud800"), "versionId is not UTF-8"),
+    (upload(sequencer="", eTag="\ud800"), "eTag is not UTF-8"),
     ({"Records": [{}] * 101}, "101 objects"),
     ({"Type": "Notification", "Message": "x"}, "not JSON"),
 ]
