@@ -7,6 +7,7 @@ disk, and one that cannot be read is begun anew.
 """
 
 import contextlib
+import json
 import logging
 import sqlite3
 import threading
@@ -23,9 +24,15 @@ LOG = logging.getLogger(__name__)
 PIECES_MAX: Final = 1_000_000
 """Most pieces that are known; those of the bundles that were uploaded longest ago are forgotten first."""
 
-_WHERE: Final = (
-    "SELECT digest, begin FROM piece JOIN bundle ON bundle.id = piece.bundle"
-    " WHERE namespace = ? AND sha256 = ?"
+# One statement for a whole list: it takes its time in SQLite, where other threads go on meanwhile.
+_FIND: Final = (
+    "SELECT piece.sha256, digest, begin FROM json_each(?) AS wanted"
+    " CROSS JOIN piece ON piece.namespace = ? AND piece.sha256 = wanted.value"
+    " JOIN bundle ON bundle.id = piece.bundle"
+)
+_ADD: Final = (
+    "INSERT OR REPLACE INTO piece SELECT ?, json_extract(value, '$[0]'), ?, json_extract(value, '$[1]')"
+    " FROM json_each(?)"
 )
 _SCHEMA: Final = """
 PRAGMA journal_mode = WAL;
@@ -33,7 +40,7 @@ PRAGMA synchronous = OFF;
 CREATE TABLE IF NOT EXISTS bundle (id INTEGER PRIMARY KEY AUTOINCREMENT, digest TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS bundle_digest ON bundle (digest);
 CREATE TABLE IF NOT EXISTS piece (
-  namespace TEXT NOT NULL, sha256 BLOB NOT NULL, bundle INTEGER NOT NULL, begin INTEGER NOT NULL,
+  namespace TEXT NOT NULL, sha256 TEXT NOT NULL, bundle INTEGER NOT NULL, begin INTEGER NOT NULL,
   PRIMARY KEY (namespace, sha256)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS piece_bundle ON piece (bundle);
@@ -67,10 +74,8 @@ class KnownPieces:
         found: dict[str, Whereabouts] = {}
 
         def look(database: sqlite3.Connection) -> None:
-            for one in sha256:
-                row = database.execute(_WHERE, (namespace, bytes.fromhex(one))).fetchone()
-                if row is not None:
-                    found[one] = Whereabouts(*row)
+            rows = database.execute(_FIND, (json.dumps(list(sha256)), namespace))
+            found.update({sha: Whereabouts(digest, begin) for sha, digest, begin in rows})
 
         self._transact(look)
         return found
@@ -80,13 +85,8 @@ class KnownPieces:
 
         def insert(database: sqlite3.Connection) -> None:
             cursor = database.execute("INSERT INTO bundle (digest) VALUES (?)", (digest,))
-            database.executemany(
-                "INSERT OR REPLACE INTO piece VALUES (?, ?, ?, ?)",
-                (
-                    (namespace, bytes.fromhex(one.piece.sha256), cursor.lastrowid, one.begin)
-                    for one in placed(pieces)
-                ),
-            )
+            where = json.dumps([(one.piece.sha256, one.begin) for one in placed(pieces)])
+            database.execute(_ADD, (namespace, cursor.lastrowid, where))
             self._forget_oldest(database)
 
         self._transact(insert)
