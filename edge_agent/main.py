@@ -388,7 +388,7 @@ _PATHS: Final = frozenset(
     "file",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("agent.toml"),
-    help="File to write.  [default: agent.toml]",
+    help="File to write.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing: take what is given, and defaults.")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")

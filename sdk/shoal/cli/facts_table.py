@@ -63,7 +63,7 @@ def _machine(facts: NodeFacts) -> Iterator[tuple[str, str]]:
     yield (
         "disks",
         _lines(
-            f"{disk.path}  {_of(disk.total_bytes - disk.free_bytes, disk.total_bytes)}"
+            f"{disk.path}  {bytes_text(disk.free_bytes)} of {bytes_text(disk.total_bytes)} free"
             for disk in facts.disks
         ),
     )
