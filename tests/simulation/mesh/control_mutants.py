@@ -11,9 +11,10 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-from control.core import events, machine, situation
+from control.core import events, lifecycle, machine, situation
 from control.core.answers import Refusal
 from control.core.backlog import Backlog
+from control.core.dashboard import Dashboard
 from control.core.effects import CommitRows, Effect, Taken
 from control.core.errors import ControlError
 from control.core.gossip import GossipVerdicts
@@ -36,6 +37,7 @@ from control.leader.leader import Leader
 from shoal.model import NO_CAPACITY, Reason
 from shoal.names import JobRef
 from shoal.session.lane import Lane, LanePeer
+from shoal.session.observation import Observation
 from tests.simulation.mesh.mutants import Mutant
 from tests.simulation.mesh.story import HARD_ON_CONTROL, PAUSES, Faults
 
@@ -74,6 +76,15 @@ class KeepsWhatAnAgentHasLost(Outcomes):
     def lose(self, attempt: AttemptRecord, why: str) -> None:
         if "knows nothing" not in why:
             super().lose(attempt, why)
+
+
+class TellsDoneBeforeTheCommit(Dashboard):
+    """A dashboard reads `Done` of a task whose results are on their way."""
+
+    def observed(self, attempt: AttemptRecord, seen: Observation) -> None:
+        super().observed(attempt, seen)
+        if seen.state in lifecycle.ENDED_WELL:
+            self.succeeded(attempt)
 
 
 class TellsNeighboursNothing(Placer):
@@ -250,6 +261,7 @@ _PARTS: tuple[tuple[str, type[object]], ...] = (
     ("finishes-no-source", FinishesNoSource),
     ("moves-the-ends-of-sources", MovesTheEndsOfSources),
     ("tells-of-no-return", TellsOfNoReturn),
+    ("tells-done-before-the-commit", TellsDoneBeforeTheCommit),
 )
 
 CONTROL_MUTANTS: tuple[Mutant, ...] = (
