@@ -19,6 +19,7 @@ from edge_agent.attempts import shell as attempt_shell
 from edge_agent.attempts.effects import StartProgram, UpdateLanes
 from edge_agent.attempts.machine import _ARCHIVED, AttemptsMachine
 from edge_agent.attempts.phase import Phase
+from services.archive.artifact_key import artifact_key
 from services.events.entry import OutboxEntry
 from services.events.outbox import shell as outbox_shell
 from services.events.outbox.events import PublishAcknowledged
@@ -179,9 +180,9 @@ def _manifest_before_artifacts() -> None:
     def collected(self: Any, record: Any, found: Any) -> list[Any]:
         effects: list[Any] = right(self, record, found)
         record = self._records[record.ref]
-        if record.phase is Phase.GRANTING:
+        if record.phase is Phase.GRANTING and not record.keeping_logs:
             stored = tuple(
-                replace(one, key=f"{record.ref.prefix}/out/{one.path}") for one in found.artifacts
+                replace(one, key=artifact_key(record.ref, one.path)) for one in found.artifacts
             )
             effects = self._end(replace(record, artifacts=stored), _ARCHIVED)
         return effects
