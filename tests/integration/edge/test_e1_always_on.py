@@ -1,5 +1,7 @@
 """Case E1: messages of the dashboard run where they say, once, whatever is killed; bad ones are put aside."""
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -173,3 +175,4 @@ async def test_a_malformed_message_is_put_aside_with_its_reason_and_the_intake_s
     await until(empty, 30, "an empty queue")
     assert intake.process is not None
     assert intake.process.poll() is None, intake.log()
+    assert await asyncio.to_thread(intake.end, signal.SIGTERM) == 0, "it ends when it is asked to"
