@@ -26,7 +26,8 @@ LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _RENEW_SECONDS: Final = 3600.0
-_CALL_SECONDS: Final = 10.0
+_CALL_SECONDS: Final = 20.0
+"""How long a submission may take: a controller that lists a large folder, or waits for S3, needs a while."""
 _REFUSALS: Final = frozenset(
     {"INVALID_ARGUMENT", "ALREADY_EXISTS", "FAILED_PRECONDITION", "NOT_FOUND", "OUT_OF_RANGE"}
 )
