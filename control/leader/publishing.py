@@ -73,7 +73,7 @@ class Publishing:
         # Manifests that are there, which is not written down yet.
         self._stored: list[int] = []
         self._copies = ResultCopies(
-            store, archive, results or archive, chance=chance, done=self._cleared
+            store, archive, results or archive, chance=chance, done=self._copied
         )
         self._publisher: OutboxShell | None = None
         if broker is not None:
@@ -86,6 +86,9 @@ class Publishing:
                 wall=wall,
                 chance=chance,
                 open_link=open_link,
+                held=lambda entry: self._copies.held(
+                    entry.namespace, entry.subject, entry.sequence
+                ),
             )
 
     async def run(self) -> None:
@@ -167,6 +170,11 @@ class Publishing:
     def _cleared(self) -> None:
         if self._publisher is not None:
             self._publisher.grown()
+
+    def _copied(self) -> None:
+        if self._publisher is not None:
+            self._publisher.grown()
+            self._publisher.try_again()
 
     async def _store_manifest(self, row: OutboxRow, turns: asyncio.Semaphore) -> None:
         data = row.data.encode()

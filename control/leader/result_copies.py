@@ -1,4 +1,10 @@
-"""Copies results of committed jobs to where programs of before look for them, until they are there."""
+"""Copies results of committed jobs to where programs of before look for them, until they are there.
+
+Rule. What is told of a pipeline after its commit waits for its copies, so that `Done` is true. While copying
+goes well, all later events wait for the moment that it takes, in their order. Once a copy has failed (the bucket
+of the copies is away, or is not there), events of other pipelines wait no longer: those of the pipeline itself
+are held one by one (`held`), for as long as it takes.
+"""
 
 import asyncio
 import json
@@ -19,7 +25,7 @@ from shoal.model import Artifact
 
 LOG = logging.getLogger(__name__)
 
-WAITING_MAX: Final = 1_000
+WAITING_MAX: Final = 10_000
 _AT_ONCE: Final = 8
 _RETRY: Final = Backoff(initial_seconds=0.2, maximum_seconds=10.0, jitter=0.5)
 
@@ -32,7 +38,7 @@ class ResultCopies:
         archive: has manifests and artifacts.
         target: where copies go; the archive itself, or another store.
         chance: a number from [0, 1) for each backoff.
-        done: is called when a row is done.
+        done: is called when a row is done, and when events need no longer wait for others' copies.
     """
 
     def __init__(
@@ -50,16 +56,31 @@ class ResultCopies:
         self._chance = chance
         self._done = done
         self._rows: asyncio.Queue[OutboxRow] = asyncio.Queue(WAITING_MAX)
-        self._waiting: dict[int, None] = {}
+        self._waiting: dict[int, OutboxRow] = {}
+        self._failure = ""
+        """Why the row whose turn it is could not be copied at its last try."""
 
     def clear_through(self, through: int) -> int:
-        """Return up to where everything is copied, of what is known up to `through`."""
+        """Return up to where events may be read, of what is known up to `through`."""
+        if self._failure:
+            return through
         return min(through, next(iter(self._waiting), through + 1) - 1)
+
+    def held(self, namespace: str, subject: str, sequence: int) -> str:
+        """Say for which copies of its pipeline an event waits; empty if for none."""
+        pipeline = _pipeline(subject)
+        for row in self._waiting.values():
+            if row.sequence > sequence:
+                break
+            if row.namespace == namespace and _pipeline(row.subject) == pipeline:
+                why = f": {self._failure}" if self._failure else ""
+                return f"it waits until the results of {row.subject} are copied{why}"
+        return ""
 
     async def add(self, row: OutboxRow) -> None:
         """Let a row wait for its turn; its manifest is in the archive."""
         if row.sequence not in self._waiting:
-            self._waiting[row.sequence] = None
+            self._waiting[row.sequence] = row
             await self._rows.put(row)
 
     async def run(self) -> None:
@@ -78,8 +99,12 @@ class ResultCopies:
                         "copies of results wait for the archive",
                         extra=fields(key=row.key, why=error, failures=failures),
                     )
+                    self._failure = str(error)
+                    if failures == 1:
+                        self._done()
                     await asyncio.sleep(_RETRY.delay_seconds(failures, self._chance()))
             del self._waiting[row.sequence]
+            self._failure = ""
             self._done()
 
     async def _copy(self, row: OutboxRow) -> None:
@@ -119,3 +144,8 @@ class ResultCopies:
     def _give_up(self, key: str, error: Exception) -> None:
         """Go on with the others: another try would meet the same, and the manifest has what counts."""
         LOG.error("a result is not copied", extra=fields(key=key, why=error))
+
+
+def _pipeline(subject: str) -> str:
+    """Return of `pipelines/P/jobs/J` what names the pipeline."""
+    return "/".join(subject.split("/")[:2])

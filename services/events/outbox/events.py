@@ -54,6 +54,11 @@ class PublishAcknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class RestsOver:
+    """What subjects rest for may be over: all of them are tried now."""
+
+
+@dataclass(frozen=True, slots=True)
 class RowsMarked:
     """The rows of the last `MarkRows` are durably let go of."""
 
@@ -72,6 +77,7 @@ OutboxEvent = (
     | LinkLost
     | PublishRefused
     | PublishAcknowledged
+    | RestsOver
     | RowsMarked
     | StoreFailed
 )

@@ -7,7 +7,8 @@ and not acknowledged is sent again, with the same id, on the next link.
 No row holds up those of other subjects, whatever the broker says to it:
 - what can never be sent (`PublishRefused`, final: too large even when cut) is *set aside*: durably let go of,
   with its reason;
-- what the broker will not take now (`PublishRefused`: access, quota) lets its subject *rest*: its rows are
+- what the broker will not take now (`PublishRefused`: access, quota), or its owner holds back, lets its subject
+  *rest*: its rows are
   forgotten, and read and tried again from that one on, less and less often, for as long as it takes.
   Others are read on meanwhile, so a thousand refused rows fill no window;
 - a link that breaks while several rows are on their way says nothing about any of them, so these leave
@@ -152,6 +153,11 @@ class OutboxMachine:
                 # A late one of an earlier link, for a row that is gone, is as good as none.
                 if (held := self._held.get(sequence)) is not None:
                     self._let_go(held)
+            case events.RestsOver():
+                for rest in self._rests.values():
+                    if rest.until is not None:
+                        rest.until = now
+                self._wake(now)
             case events.RowsMarked():
                 for sequence in self._marking:
                     self._held.pop(sequence, None)

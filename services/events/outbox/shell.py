@@ -67,6 +67,8 @@ class OutboxShell:
         config: window and times.
         timeout_seconds: how long the broker may take to answer anything.
         open_link: makes a connection.
+        held: says why an event may not leave yet, and nothing if it may; it is asked again when `try_again`
+            is called, and less and less often.
     """
 
     rows: Rows
@@ -79,6 +81,7 @@ class OutboxShell:
     config: OutboxConfig = OutboxConfig()  # noqa: RUF009 - frozen and slotted, as any value
     timeout_seconds: float = 10.0
     open_link: OpenLink = open_mqtt
+    held: Callable[[OutboxEntry], str] = lambda _: ""
     published: int = 0
     _tasks: asyncio.TaskGroup | None = None
     _current: BrokerLink | None = None
@@ -121,7 +124,7 @@ class OutboxShell:
     def _resting(self) -> tuple[str, ...]:
         count = self._outbox.rests
         what = "one subject" if count == 1 else f"{count} subjects"
-        return (f"events of {what} are refused and tried again",) if count else ()
+        return (f"events of {what} wait and are tried again",) if count else ()
 
     def _remark(self, words: str) -> None:
         """Say something about the broker, once."""
@@ -132,6 +135,10 @@ class OutboxShell:
     def grown(self) -> None:
         """Say that rows were added; costs nothing when many say so."""
         self._driver.offer(events.Grown())
+
+    def try_again(self) -> None:
+        """Say that what was held or refused may leave now."""
+        self._driver.offer(events.RestsOver())
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -212,6 +219,9 @@ class OutboxShell:
     async def _publish(self, entry: OutboxEntry, losses: int, link: BrokerLink | None) -> None:
         if link is None:
             return  # the link was lost a moment ago, and `_hold` posts that
+        if why := self.held(entry):
+            await self._driver.post(events.PublishRefused(entry.sequence, why, self.chance()))
+            return
         try:
             self._remark(await link.publish(entry, losses))
         except LinkLostError:

@@ -267,7 +267,7 @@ async def test_user_and_password_and_a_refused_topic(tmp_path: Path) -> None:
             # up no other, though there are more of them than are ever on their way.
             await until(lambda: denied.resting("ns", "pipelines/p"), what="the refusal")
             assert "Not authorized" in denied.resting("ns", "pipelines/p")
-            assert "events of one subject are refused and tried again" in denied.sentence("")
+            assert "events of one subject wait and are tried again" in denied.sentence("")
             for _ in range(2 * CONFIG.window):
                 rows.add("pipelines/p")
             allowed = rows.add("pipelines/allowed")

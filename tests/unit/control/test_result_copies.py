@@ -32,7 +32,10 @@ def artifacts() -> tuple[Artifact, ...]:
 
 def row(sequence: int, key: str = "m") -> OutboxRow:
     data = json.dumps({"prefix": "ada/Classification/task7/Results"})
-    return OutboxRow(OutboxKind.COPIES, "default", "s", "i", WHEN, data, key=key, sequence=sequence)
+    subject = "pipelines/p/jobs/a"
+    return OutboxRow(
+        OutboxKind.COPIES, "default", subject, "i", WHEN, data, key=key, sequence=sequence
+    )
 
 
 class Marks:
@@ -84,6 +87,23 @@ async def test_events_wait_for_copies_and_copies_for_the_archive() -> None:
         await until(lambda: made.clear_through(9) == 9)
     assert archive.objects["ada/Classification/task7/Results/plots/b.png"] == b"b"
     assert len([key for key in archive.objects if key.startswith("ada/")]) == 3
+
+
+async def test_copies_that_fail_hold_up_the_events_of_their_own_pipeline_alone() -> None:
+    """A bucket for copies that is not there would else silence the cluster."""
+    archive = stored()
+    archive.away = True
+    async with copying(archive) as (made, _):
+        await made.add(row(5))
+        await until(lambda: made.clear_through(9) == 9, 60, "others need not wait")
+        for subject in ("pipelines/p", "pipelines/p/jobs/a", "pipelines/p/jobs/b"):
+            assert "pipelines/p/jobs/a are copied: " in made.held("default", subject, 6), subject
+        assert not made.held("default", "pipelines/p/jobs/a", 4), "what was told before the copies"
+        assert not made.held("other", "pipelines/p", 6)
+        assert not made.held("default", "pipelines/p2", 6)
+        assert not made.held("", "nodes/p", 6)
+        archive.away = False
+        await until(lambda: not made.held("default", "pipelines/p", 6), 60, "the copies")
 
 
 async def test_what_cannot_be_copied_holds_nothing_up() -> None:

@@ -10,6 +10,7 @@ from services.events.outbox.events import (
     LinkUp,
     PublishAcknowledged,
     PublishRefused,
+    RestsOver,
     RowsMarked,
     RowsRead,
     StoreFailed,
@@ -168,6 +169,17 @@ def test_k9_a_refused_subject_rests_and_no_other_does() -> None:
     assert outbox.handle(RowsMarked(), 11.0) == [ReadRows(1, 3)]
     assert outbox.handle(RowsRead((two,), 3, more=False), 11.0) == [Publish(two)]
     assert outbox.resting("ns", "s") == ""
+
+
+def test_what_rests_is_tried_as_soon_as_its_reason_may_be_over() -> None:
+    outbox = linked()
+    one, other = entry(1, "s"), entry(2, "o")
+    outbox.handle(RowsRead((one, other), 2, more=False), 0)
+    outbox.handle(PublishRefused(1, "its results are being copied"), 10.0)
+    outbox.handle(PublishAcknowledged(2), 10.0)
+    outbox.handle(RowsMarked(), 10.0)
+    assert outbox.handle(RestsOver(), 10.1) == [ReadRows(0, CONFIG.window)]
+    assert outbox.handle(RowsRead((one,), 2, more=False), 10.2) == [Publish(one)]
 
 
 def test_u10_what_takes_the_place_of_a_row_that_rests_is_sent() -> None:
