@@ -27,6 +27,7 @@ from services.intake.source import (
     DeadLetters,
     Deliver,
     DeliveryLostError,
+    LetterRefusedError,
     MessageSource,
     ServerAwayError,
 )
@@ -302,7 +303,15 @@ class Intake:
     async def _bury(self, effect: effects.BuryMessage) -> events.IntakeEvent:
         message = effect.message
         place = self._dead[message.source.startswith("mqtt:")]
-        await place.bury(message, effect.tries, effect.reason)
+        try:
+            await place.bury(message, effect.tries, effect.reason)
+        except LetterRefusedError as error:
+            self._told.warn(
+                "a message is put aside in the folder of the state",
+                source=message.source,
+                why=error,
+            )
+            await self._letters.bury(message, effect.tries, effect.reason)
         return events.MessageBuried(message.key)
 
     async def _delete(self, message: IncomingMessage) -> events.IntakeEvent:

@@ -17,6 +17,10 @@ class DeliveryLostError(Exception):
     """A source knows nothing of a delivery any more: it delivers the message again."""
 
 
+class LetterRefusedError(Exception):
+    """A dead-letter queue never takes this message, such as one that is too long with its reason."""
+
+
 class MessageSource(Protocol):
     """Delivers messages, again and again until they are deleted."""
 
@@ -56,5 +60,6 @@ class DeadLetters(Protocol):
 
         Raises:
             ServerAwayError: that cannot be done now.
+            LetterRefusedError: that can never be done.
         """
         ...

@@ -6,7 +6,7 @@ receipt is good until the visibility timeout is over, 12 hours in all; a long po
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -17,7 +17,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from services.intake.message import IncomingMessage, MessageKind
 from services.intake.room import DeliveryRoom
-from services.intake.source import Deliver, DeliveryLostError, ServerAwayError
+from services.intake.source import (
+    Deliver,
+    DeliveryLostError,
+    LetterRefusedError,
+    ServerAwayError,
+)
 from services.runtime.log import fields
 from shoal.backoff import Backoff
 from shoal.near_address import is_near
@@ -40,6 +45,8 @@ _LOST: Final = frozenset({
     "InvalidIdFormat",
 })  # fmt: skip
 """What SQS says of a receipt that is over."""
+_UNFIT: Final = frozenset({"InvalidParameterValue", "InvalidMessageContents"})
+"""What it says of a message that it never takes: 1 MiB is the most, attributes included."""
 _ATTRIBUTE_CHARACTERS: Final = 1_000
 
 
@@ -159,13 +166,13 @@ class SqsSource:
     async def delete(self, message: IncomingMessage) -> None:
         """Delete a message; one that is gone already is deleted."""
         url = await self.queue.url()
-        with sqs_errors(self.queue.named):
+        with sqs_errors(self.queue.named, lost=_LOST):
             await self.queue.client.delete_message(QueueUrl=url, ReceiptHandle=message.receipt)
 
     async def hide(self, message: IncomingMessage, seconds: float) -> None:
         """Extend the visibility timeout of a message; 0 makes it visible."""
         url = await self.queue.url()
-        with sqs_errors(self.queue.named):
+        with sqs_errors(self.queue.named, lost=_LOST):
             await self.queue.client.change_message_visibility(
                 QueueUrl=url,
                 ReceiptHandle=message.receipt,
@@ -191,7 +198,7 @@ class SqsDeadLetters:
             for name, value in told.items()
         }
         url = await self.queue.url()
-        with sqs_errors(self.queue.named):
+        with sqs_errors(self.queue.named, unfit=_UNFIT):
             await self.queue.client.send_message(
                 QueueUrl=url,
                 MessageBody=message.body.decode(errors="replace") or " ",
@@ -214,14 +221,25 @@ def printable(text: str) -> str:
 
 
 @contextmanager
-def sqs_errors(queue: str) -> Iterator[None]:
-    """Say what went wrong in the words of `services.intake.source`."""
+def sqs_errors(
+    queue: str, *, lost: Container[str] = (), unfit: Container[str] = ()
+) -> Iterator[None]:
+    """Say what went wrong in the words of `services.intake.source`.
+
+    Args:
+        queue: which, for people.
+        lost: codes of SQS that mean that a delivery is over.
+        unfit: codes that mean that a message is never taken.
+    """
     try:
         yield
     except ClientError as error:
         told = cast("dict[str, Any]", error.response).get("Error", {})
-        if str(told.get("Code", "")) in _LOST:
+        code = str(told.get("Code", ""))
+        if code in lost:
             raise DeliveryLostError(f"queue {queue}: {error}") from error
+        if code in unfit:
+            raise LetterRefusedError(f"queue {queue}: {error}") from error
         raise ServerAwayError(f"queue {queue}: {error}") from error
     except (BotoCoreError, OSError, TimeoutError) as error:
         raise ServerAwayError(f"queue {queue} cannot be reached: {error}") from error
