@@ -60,11 +60,14 @@ class LetterOffice(MachinePart):
         return taken
 
     def discard(self, event: events.Discard) -> Refusal | UnknownPipelineError | None:
-        """Let a dead letter be forgotten as other pipelines are; one that was discarded stays so."""
+        """Let a dead letter be forgotten as other pipelines are; one that was discarded stays so.
+
+        One that was revived is refused, and the answer names the pipeline that runs in its place.
+        """
         pipeline = self._cluster.pipeline(event.ref)
         if pipeline is None:
             return unknown_pipeline(event.ref)
-        if pipeline.dead_letter is DeadLetter.NONE:
+        if pipeline.dead_letter in {DeadLetter.NONE, DeadLetter.REVIVED}:
             return _refused(pipeline)
         if pipeline.dead_letter is DeadLetter.KEPT:
             self._let_go(pipeline, DeadLetter.DISCARDED)

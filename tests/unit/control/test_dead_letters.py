@@ -103,6 +103,18 @@ def test_only_a_letter_is_revived_or_discarded() -> None:
     assert "was discarded" in refused.message
 
 
+def test_one_that_was_revived_is_not_discarded_and_the_answer_names_what_it_became() -> None:
+    desk = Desk()
+    desk.dial_all("n1")
+    letter = dead(desk)
+    taken = revive(desk, letter)
+    assert isinstance(taken, Taken)
+    refused = discard(desk, letter)
+    assert isinstance(refused, Refusal)
+    assert f"was revived as {taken.ref.pipeline}" in refused.message
+    assert desk.pipeline(letter).dead_letter is DeadLetter.REVIVED
+
+
 def test_a_letter_that_is_discarded_is_forgotten_as_others_are() -> None:
     desk = Desk(MachineConfig(pipelines_ended_max=1))
     desk.dial_all("n1")
