@@ -77,7 +77,7 @@ class Publishing:
         )
         self._publisher: OutboxShell | None = None
         if broker is not None:
-            events = _Events(store, self._clear_through)
+            events = _Events(store, lambda: self._stored_through)
             self._publisher = OutboxShell(
                 events,
                 broker,
@@ -162,10 +162,6 @@ class Publishing:
             await self._store.mark_published(self._stored)
             self._stored = []
         return bool(rows)
-
-    def _clear_through(self) -> int:
-        """Up to where events may leave: what they tell of is in the archive, and copied where it should be."""
-        return self._copies.clear_through(self._stored_through)
 
     def _cleared(self) -> None:
         if self._publisher is not None:

@@ -1,9 +1,7 @@
 """Copies results of committed jobs to where programs of before look for them, until they are there.
 
-Rule. What is told of a pipeline after its commit waits for its copies, so that `Done` is true. While copying
-goes well, all later events wait for the moment that it takes, in their order. Once a copy has failed (the bucket
-of the copies is away, or is not there), events of other pipelines wait no longer: those of the pipeline itself
-are held one by one (`held`), for as long as it takes.
+Rule. What is told of a pipeline after its commit waits for its copies (`held`), so that `Done` is true, for as
+long as it takes: copies may be large, and their bucket away. Events of other pipelines wait for none of it.
 """
 
 import asyncio
@@ -38,7 +36,7 @@ class ResultCopies:
         archive: has manifests and artifacts.
         target: where copies go; the archive itself, or another store.
         chance: a number from [0, 1) for each backoff.
-        done: is called when a row is done, and when events need no longer wait for others' copies.
+        done: is called when a row is done.
     """
 
     def __init__(
@@ -59,12 +57,6 @@ class ResultCopies:
         self._waiting: dict[int, OutboxRow] = {}
         self._failure = ""
         """Why the row whose turn it is could not be copied at its last try."""
-
-    def clear_through(self, through: int) -> int:
-        """Return up to where events may be read, of what is known up to `through`."""
-        if self._failure:
-            return through
-        return min(through, next(iter(self._waiting), through + 1) - 1)
 
     def held(self, namespace: str, subject: str, sequence: int) -> str:
         """Say for which copies of its pipeline an event waits; empty if for none."""
@@ -100,8 +92,6 @@ class ResultCopies:
                         extra=fields(key=row.key, why=error, failures=failures),
                     )
                     self._failure = str(error)
-                    if failures == 1:
-                        self._done()
                     await asyncio.sleep(_RETRY.delay_seconds(failures, self._chance()))
             del self._waiting[row.sequence]
             self._failure = ""
