@@ -19,7 +19,8 @@ def put(archive: Path, key: str, days: float, data: bytes = b"hello") -> Path:
     path = archive / key
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    os.utime(path, (time.time() - days * DAY,) * 2)
+    then = time.time() - days * DAY
+    os.utime(path, (then, then))
     return path
 
 
