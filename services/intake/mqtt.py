@@ -17,6 +17,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 
 from aiomqtt import Client, Message, MqttError, ProtocolVersion
+from paho.mqtt.client import MQTT_ERR_SUCCESS, ConnectFlags, error_string
+from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -28,7 +30,12 @@ from services.events.broker_url import BrokerAddress
 from services.events.mqtt_link import broker_password, tls_context
 from services.intake.message import IncomingMessage, MessageKind
 from services.intake.reader import message_id
-from services.intake.source import Deliver, DeliveryLostError, ServerAwayError
+from services.intake.source import (
+    Deliver,
+    DeliveryLostError,
+    LetterRefusedError,
+    ServerAwayError,
+)
 from services.intake.sqs import printable
 from services.runtime.log import fields
 from shoal.backoff import Backoff
@@ -36,6 +43,8 @@ from shoal.backoff import Backoff
 LOG = logging.getLogger(__name__)
 
 SESSION_SECONDS: Final = 15 * 86_400
+_PUBLISH_BYTES: Final = 9
+"""What a PUBLISH has besides its topic, properties and payload: type, length, their lengths, its number."""
 _TIMEOUT_SECONDS: Final = 10.0
 _KEEPALIVE_SECONDS: Final = 10
 _AGAIN: Final = Backoff(0.5, 30.0)
@@ -147,13 +156,14 @@ class MqttIntakeLink:
 
         Raises:
             ServerAwayError: the broker is away, or does not take it.
+            LetterRefusedError: it is larger than what the broker takes.
         """
         if self._client is None:
             raise ServerAwayError(f"broker {self.address.shown} is away")
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.UserProperty = list(told)
         try:
-            await self._client.publish(topic, payload, qos=1, properties=properties)
+            await self._client.publish_surely(topic, payload, properties)
         except (MqttError, ValueError) as error:
             raise ServerAwayError(f"broker {self.address.shown}: {error}") from error
 
@@ -166,7 +176,7 @@ class MqttIntakeLink:
         if self._client is None:
             raise ServerAwayError(f"broker {self.address.shown} is away")
         try:
-            await self._client.publish(topic, payload, qos=1, retain=True)
+            await self._client.publish_surely(topic, payload, retain=True)
         except (MqttError, ValueError) as error:
             raise ServerAwayError(f"broker {self.address.shown}: {error}") from error
 
@@ -223,11 +233,73 @@ class MqttDeadLetters:
 
 
 class _ManualClient(Client):
-    """aiomqtt's client, but a message is acknowledged when we say so, and a refused subscription is an error."""
+    """aiomqtt's client, but a message is acknowledged when we say so, and what is refused is an error."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._client.manual_ack_set(True)
+        self._sent: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._packet_bytes = 0
+        """The largest packet that the broker takes; 0 for any."""
+
+    async def publish_surely(
+        self,
+        topic: str,
+        payload: bytes,
+        properties: Properties | None = None,
+        *,
+        retain: bool = False,
+    ) -> None:
+        """Publish with QoS 1; aiomqtt takes a refusal, such as that of an access list, for an acknowledgement.
+
+        Raises:
+            MqttError: the broker refuses it, or does not answer.
+            LetterRefusedError: it is larger than what the broker takes.
+        """
+        packed = bytes(properties.pack()) if properties is not None else b""  # type: ignore[no-untyped-call]
+        size = len(payload) + len(topic.encode()) + len(packed) + _PUBLISH_BYTES
+        if 0 < self._packet_bytes < size:
+            raise LetterRefusedError(
+                f"topic {topic}: a message of {size} bytes is more than the {self._packet_bytes} "
+                "that the broker takes"
+            )
+        sent = self._client.publish(topic, payload, 1, retain, properties)
+        if sent.rc != MQTT_ERR_SUCCESS:
+            raise MqttError(f"could not publish: {error_string(sent.rc)}")
+        answer = self._sent[sent.mid] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self.timeout):
+                code = await answer
+        except TimeoutError:
+            raise MqttError("the broker did not answer in time") from None
+        finally:
+            self._sent.pop(sent.mid, None)
+        if code.is_failure:
+            raise MqttError(f"the broker refuses what is published on the topic {topic!r}: {code}")
+
+    def _on_publish(
+        self,
+        client: PahoClient,
+        userdata: Any,
+        mid: int,
+        reason_code: ReasonCode,
+        properties: Properties,
+    ) -> None:
+        del client, userdata, properties
+        answer = self._sent.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(reason_code)
+
+    def _on_connect(
+        self,
+        client: PahoClient,
+        userdata: Any,
+        flags: ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self._packet_bytes = getattr(properties, "MaximumPacketSize", 0)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
     async def subscribe_surely(self, topic: str) -> None:
         """Subscribe with QoS 1, without what was retained before.
