@@ -451,7 +451,16 @@ def _ask(
     default = fingerprint.default_name() if name == "name" else defaults[name]
     many = isinstance(default, tuple)
     shown = "" if many or default is None else str(default)
-    answer = str(click.prompt(question, default=shown, show_default=bool(shown), err=True)).strip()
+    try:
+        said = click.prompt(question, default=shown, show_default=bool(shown), err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.ClickException(
+            f"{question!r} has no answer, as standard input has ended: give --yes and what matters "
+            "as options, such as --controller HOST:PORT and --token-file FILE"
+        ) from None
+    answer = str(said).strip()
     if answer and (name == "name" or answer != shown):
         chosen[name] = tuple(answer.split()) if many else answer
 
