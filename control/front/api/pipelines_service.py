@@ -216,6 +216,14 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         if problem is not None:
             path, why = problem
             raise invalid("INVALID_SOURCE", f"{path}: {why}", **{path: why})
+        digest = view.spec.bundle_digest
+        if digest and not view.revived_by and not await self._garbage.has(bundle_key(digest)):
+            raise rpc_error(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "BUNDLE_MISSING",
+                f"bundle {digest} of {ref.name} is not in the archive any more: submit its folder again",
+                {"pipeline": ref.name, "bundle": digest},
+            )
         answer = await self._plane.revive(ref, note_of(context))
         if isinstance(answer, Refusal):
             raise submissions.refused(answer)

@@ -109,3 +109,15 @@ async def test_a_letter_is_discarded_and_what_is_none_is_refused_in_a_sentence(
     said = await shoal(edge, "revive", name, status=1)
     assert f"pipelines/{name} was discarded" in said
     assert "give the names of dead letters, or --all" in await shoal(edge, "revive", status=2)
+
+
+async def test_a_letter_whose_bundle_is_gone_is_not_revived(edge: Edge, tmp_path: Path) -> None:
+    spec = "{name: fails, bundle: ., jobs: {a: {run: sh main.sh}}}"
+    code = {"main.sh": "exit 3", "padding": str(tmp_path)}  # a bundle of its own
+    name = (await submit(edge.client, tmp_path / "p", spec, code)).pipeline.id
+    ended = await edge.client.wait(name, deadline_seconds=60)
+    key = f"archive/bundles/sha256/{ended.spec.bundle_digest}"
+    await edge.s3.delete_object(Bucket=edge.archive, Key=key)
+    said = await shoal(edge, "revive", name, status=1)
+    assert "is not in the archive any more: submit its folder again" in said
+    assert name in await shoal(edge, "dlq")
