@@ -173,6 +173,8 @@ class AttemptShell:
     ) -> None:
         await self._give_up()
         self._work = group.create_task(self._finish(turn, work, code))
+        # One that is given up before its first step has not awaited the work.
+        self._work.add_done_callback(lambda _: work.close())
 
     async def _finish(self, turn: int, work: _Work, code: ReasonCode) -> None:
         try:
