@@ -267,7 +267,7 @@ class Intake:
                 outcome = await doing
             except ServerAwayError as error:
                 outcome = events.ServerAway(message.key, str(error), self.process.chance())
-            except RequestRefusedError as error:
+            except (RequestRefusedError, LetterRefusedError) as error:
                 outcome = events.RequestRefused(message.key, str(error), self.process.chance())
             await self._driver.post(outcome)
 

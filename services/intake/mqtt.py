@@ -172,6 +172,7 @@ class MqttIntakeLink:
 
         Raises:
             ServerAwayError: the broker is away, or does not take it.
+            LetterRefusedError: it is larger than what the broker takes.
         """
         if self._client is None:
             raise ServerAwayError(f"broker {self.address.shown} is away")

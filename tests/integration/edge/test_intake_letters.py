@@ -60,6 +60,8 @@ async def test_a_letter_that_an_access_list_or_a_limit_refuses_was_not_put_aside
                 LetterRefusedError, match="more than the 2000 that the broker takes"
             ):
                 await dead.bury(message(bytes(1_990)), 5, "no JSON")
+            with pytest.raises(LetterRefusedError, match="topic ActiveNodes"):
+                await link.publish_retained("ActiveNodes", bytes(1_990))
             await dead.bury(message(b"{"), 5, "no JSON")
             found = await asyncio.wait_for(anext(aiter(reader.messages)), 30)
             assert found.payload == b"{"
