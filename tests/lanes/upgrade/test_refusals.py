@@ -7,6 +7,7 @@ from tests.kit.builds import Build
 from tests.kit.cluster import when
 from tests.kit.until import until
 from tests.lanes.upgrade.mixed_cluster import MixedCluster
+from tests.lanes.upgrade.store_version import call_version, version_of
 
 BEFORE = "is of a build before 0.1.0, which does not say what it speaks"
 
@@ -59,11 +60,17 @@ async def test_an_agent_before_0_1_0_is_refused_and_its_jobs_go_on(
 async def test_an_agent_refuses_a_controller_before_0_1_0_and_says_so_once(
     cluster: MixedCluster, before: Build, ours: Build
 ) -> None:
+    store = cluster.state / "controller.db"
+    await cluster.start_controller(before)
+    await cluster.stop_controller()
+    older = version_of(store)
     await cluster.start_controller(ours)
     await cluster.start_agent("a", ours)
     await begin_job(cluster, ours, "a")
     kept = await cluster.kept_processes("a")
     await cluster.stop_controller()
+    later = version_of(store)
+    call_version(store, older)  # or that controller would refuse the store
     await cluster.start_controller(before)
     told = counted(cluster, "a", f"the controller {BEFORE}")
     await until(lambda: told() > 0, 60, "the refusal in the log of the agent")
@@ -76,6 +83,7 @@ async def test_an_agent_refuses_a_controller_before_0_1_0_and_says_so_once(
     assert dials() <= begun + 1
     assert await cluster.kept_processes("a") == kept
     await cluster.stop_controller()
+    call_version(store, later)
     await cluster.start_controller(ours)
     await cluster.stop_agent("a")
     await cluster.start_agent("a", ours)  # at once, and not within half a minute
