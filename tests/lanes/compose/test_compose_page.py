@@ -28,6 +28,13 @@ COUNTED: Final = FRAMES // 4
 """Records of the counter after which its run is in its middle."""
 
 
+OUTLIVES: Final = """\
+name: outlives
+jobs:
+  sh:
+    run: [sh, -c, "until [ -e /tmp/go ]; do sleep 0.1; done; echo done > results/x"]
+    placement: pinned
+"""
 STRAY: Final = """\
 name: stray
 bundle: .
@@ -154,9 +161,14 @@ def _look_at_what_was_moved(walk: Walk) -> None:
 
 
 def _kill_an_agent_under_its_job(walk: Walk) -> None:
-    """The keeper outlives the agent in its container: the job goes on, and the next agent takes it over."""
-    job = "until [ -e /tmp/go ]; do sleep 0.1; done; echo done > results/x"
-    walk.ask(f"shoal run --detach -- sh -c '{job}'")
+    """The keeper outlives the agent in its container: the job goes on, and the next agent takes it over.
+
+    It is pinned: on a machine with much other work the next agent may begin after gossip has given up the board.
+    """
+    folder = walk.home("this") / "outlives"
+    folder.mkdir()
+    (folder / "pipeline.yaml").write_text(OUTLIVES)
+    walk.ask("shoal run --detach outlives")
 
     def running() -> dict[str, Any] | None:
         (found,) = json.loads(walk.ask("shoal status latest --json 2>/dev/null"))["jobs"]
