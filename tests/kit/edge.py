@@ -17,7 +17,7 @@ from services.archive.s3_server import S3Server
 from services.archive.s3_store import s3_client
 from shoal.client import Client
 from tests.kit.mosquitto import Mosquitto
-from tests.kit.s3_servers import CREDENTIALS, Ministack, make_bucket
+from tests.kit.s3_servers import BucketServer, make_bucket
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
@@ -33,7 +33,7 @@ class Edge:
     Attributes:
         cluster: its processes: `cluster.agents["node-1"]`, `cluster.controller`, `cluster.kill_board`.
         client: a client of its controller.
-        ministack: the server of both buckets and of all queues.
+        ministack: the server of both buckets and of all queues; in the lane of radosgw that one, without queues.
         broker: the MQTT broker that the controller publishes to.
         s3: a client of the buckets.
         sqs: a client of the queues.
@@ -43,7 +43,7 @@ class Edge:
 
     cluster: LocalCluster
     client: Client
-    ministack: Ministack
+    ministack: BucketServer
     broker: Mosquitto
     s3: "S3Client"
     sqs: "SQSClient"
@@ -111,7 +111,7 @@ class Edge:
 @contextlib.asynccontextmanager
 async def running_edge(
     state: Path,
-    ministack: Ministack,
+    ministack: BucketServer,
     broker: Mosquitto,
     *,
     agents: int = 3,
@@ -133,10 +133,8 @@ async def running_edge(
         controller_environ: further variables of the controller.
     """
     with pytest.MonkeyPatch.context() as variables:
-        for (
-            name,
-            value,
-        ) in CREDENTIALS.items():  # boto3 of this process and of the controller finds them
+        # boto3 of this process and of the controller finds them.
+        for name, value in ministack.credentials.items():
             variables.setenv(name, value)
         server = S3Server(ministack.endpoint, REGION)
         archive, uploads = await make_bucket(server), await make_bucket(server)

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import pytest
 
@@ -42,6 +42,30 @@ def ministack_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         yield server.endpoint
 
 
+class BucketServer(Protocol):
+    """An S3 server on 127.0.0.1 that a test stops and starts; it keeps its port and its objects.
+
+    Attributes:
+        endpoint: its address.
+        credentials: variables of the environment with the keys of somebody who may make buckets.
+    """
+
+    endpoint: str
+    credentials: Mapping[str, str]
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts connections."""
+        ...
+
+    def stop(self) -> None:
+        """End it; does nothing when it does not run."""
+        ...
+
+    def frozen(self) -> contextlib.AbstractContextManager[None]:
+        """Let it take connections and answer nothing until the end of the block."""
+        ...
+
+
 class Ministack:
     """One ministack on 127.0.0.1 with S3 and SQS; it keeps its port over stop and start, its objects but no queue.
 
@@ -50,6 +74,7 @@ class Ministack:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.credentials: Mapping[str, str] = CREDENTIALS
         self.port = free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         made = ROOT / ".venv-ministack" / "bin" / "ministack"
