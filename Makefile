@@ -201,6 +201,12 @@ lane-ansible: $(ANSIBLE)/.stamp ## docs/fleet.md over ssh, on containers with sy
 	@$(MAKE) --no-print-directory lint-ansible & lint=$$!; \
 	  $(PY) -m pytest tests/lanes/ansible --log-cli-level=INFO --log-cli-format='%(message)s'; wait $$lint
 
+# Not in LANES: whoever changes services/archive runs it.
+.PHONY: lane-radosgw
+lane-radosgw: $(STAMP) ## The archive and the inputs of jobs at the strict S3 server, radosgw (as root)
+	@.ci/system radosgw
+	@$(PY) -m pytest tests/lanes/radosgw --log-cli-level=INFO --log-cli-format='%(message)s'
+
 .PHONY: unit
 unit: $(STAMP) ## Tests that need no server: unit, property, simulation, architecture
 	@$(PY) -m pytest tests/unit tests/property tests/simulation tests/architecture

@@ -118,8 +118,8 @@ class Radosgw:
         self._until_accepted(self._gateway, self.port, "radosgw")
 
     def stop(self) -> None:
-        """End the gateway; does nothing when it does not run. Its objects stay."""
-        self._gateway.end(signal.SIGTERM)
+        """Kill the gateway; does nothing when it does not run. Its objects stay, since they are at the OSD."""
+        self._gateway.end(signal.SIGKILL)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -169,9 +169,9 @@ class Radosgw:
         }
 
     def _end(self) -> None:
-        self.stop()
-        self._osd.end(signal.SIGTERM)
-        self._monitor.end(signal.SIGTERM)
+        # In good order the OSD would first write to the disk what it has in memory.
+        for child in (self._gateway, self._osd, self._monitor):
+            child.end(signal.SIGKILL)
 
     def _run(self, child: ChildProcess, name: str, *words: str) -> None:
         child.run(

@@ -50,15 +50,12 @@ async def archive(
     else:
         for name, value in CREDENTIALS.items():
             monkeypatch.setenv(name, value)
-        url = await in_a_bucket(request.getfixturevalue(f"{kind}_endpoint"))
+        # A server that believes nobody sets keys of its own.
+        endpoint = request.getfixturevalue(f"{kind}_endpoint")
+        bucket = await make_bucket(S3Server(endpoint))
+        url = f"s3://{bucket}/a/prefix?endpoint={endpoint}"
     async with served_archive(url) as opened:
         yield Archive(opened.store, kind)
-
-
-async def in_a_bucket(endpoint: str) -> str:
-    """Address of an archive in a bucket of its own."""
-    bucket = await make_bucket(S3Server(endpoint))
-    return f"s3://{bucket}/a/prefix?endpoint={endpoint}"
 
 
 async def chunks(data: bytes, size: int = 300_000) -> AsyncIterator[bytes]:

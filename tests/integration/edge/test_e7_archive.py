@@ -153,7 +153,7 @@ async def test_e7_archiving_waits_while_s3_is_down_and_completes_by_itself(
         await asyncio.to_thread(edge.ministack.start)
     ended = await edge.client.wait(name, deadline_seconds=90)
     assert ended.state is PipelineState.SUCCEEDED, describe(ended)
-    assert len(job_of(ended, "main").attempts) == 1
+    assert len(job_of(ended, "main").attempts) == 1, describe(ended)
     manifest = manifest_key(JobRef("default", ended.id, "main"))
     await until(lambda: edge.objects(f"archive/{manifest}", edge.archive), 60, "the manifest")
     await stored(edge, ended, "third")

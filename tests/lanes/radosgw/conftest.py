@@ -14,6 +14,10 @@ __all__ = ["edge_broker"]
 LOG = logging.getLogger("radosgw")
 """Tells what each step took; `make lane-radosgw` shows it."""
 
+logging.getLogger("aiobotocore").setLevel(
+    logging.WARNING
+)  # or each client says where it found keys
+
 
 @pytest.fixture(scope="session")
 def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Radosgw]:
@@ -22,6 +26,14 @@ def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Radosgw]:
     with Radosgw(tmp_path_factory.mktemp("radosgw")) as server:
         LOG.info("radosgw was there within %.1f s", time.monotonic() - begin)
         yield server
+
+
+@pytest.fixture
+def radosgw_endpoint(radosgw: Radosgw, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Its address, for a test that from then on has its keys."""
+    for name, value in radosgw.credentials.items():
+        monkeypatch.setenv(name, value)
+    return radosgw.endpoint
 
 
 @pytest.fixture(scope="session")
