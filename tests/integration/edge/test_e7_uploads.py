@@ -21,7 +21,7 @@ from tests.kit.agent_process import AgentProcess
 from tests.kit.cluster import describe, job_of, submit
 from tests.kit.controller_process import ControllerProcess
 from tests.kit.ports import free_port
-from tests.kit.s3_servers import CREDENTIALS, Ministack, make_bucket
+from tests.kit.s3_servers import BucketServer, make_bucket
 from tests.kit.tcp_proxy import TcpProxy
 from tests.kit.until import until
 
@@ -85,9 +85,9 @@ class Board:
 
 @asynccontextmanager
 async def board(
-    ministack: Ministack, folder: Path, monkeypatch: pytest.MonkeyPatch, *extra: str
+    ministack: BucketServer, folder: Path, monkeypatch: pytest.MonkeyPatch, *extra: str
 ) -> AsyncIterator[Board]:
-    for name, value in CREDENTIALS.items():
+    for name, value in ministack.credentials.items():
         monkeypatch.setenv(name, value)
     server = S3Server(ministack.endpoint)
     bucket = await make_bucket(server)
@@ -113,7 +113,7 @@ async def board(
 
 @pytest.mark.parametrize("loss", ["cut", "restart"])
 async def test_e7_what_is_large_goes_on_where_it_was(
-    ministack: Ministack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+    ministack: BucketServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
     """Half way the link is cut, or agent and controller are killed; at most 1.1 of the size is sent."""
     async with board(ministack, tmp_path, monkeypatch, "--upload-rate", "40MB/s") as one:
@@ -148,7 +148,7 @@ async def test_e7_what_is_large_goes_on_where_it_was(
 
 
 async def test_e7_the_rate_holds_over_all_uploads_and_a_log_does_not_wait(
-    ministack: Ministack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ministack: BucketServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three jobs send 8 MB each at 4 MB/s in all: 6 s, where bounds are wide."""
     code = "import os\nopen('results/x','wb').write(os.urandom(8_000_000))\n"
@@ -173,7 +173,7 @@ async def test_e7_the_rate_holds_over_all_uploads_and_a_log_does_not_wait(
 
 
 async def test_e7_a_full_spool_refuses_new_work_and_loses_nothing(
-    ministack: Ministack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ministack: BucketServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It has no bundle, which the closed uplink would not let through.
     spec = "{name: spool, jobs: {a: {run: [sh, -c, 'head -c 3000000 /dev/urandom > results/x']}}}"
