@@ -121,9 +121,9 @@ async def test_e7_archiving_waits_while_s3_is_down_and_completes_by_itself(
     wait = f"while not pathlib.Path({str(gate)!r}).exists(): select.select([], [], [], 0.05)\n"
     code = CODE.format(word="third").replace('print("made")', wait)
     code = f"import pathlib, select\n{code}print('made')\n"
-    submitted = await submit(
-        edge.client, folder / "down", SPEC.format(task="down"), {"main.py": code}
-    )
+    # Pinned, since on a busy machine the next agent may begin after gossip has given up the board.
+    spec = SPEC.format(task="down") + "    placement: pinned\n"
+    submitted = await submit(edge.client, folder / "down", spec, {"main.py": code})
     name = submitted.pipeline.id
 
     async def job() -> JobView:
