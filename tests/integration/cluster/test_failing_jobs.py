@@ -107,7 +107,6 @@ async def test_k16_passwords_of_addresses_stand_in_no_reason_status_event_or_log
         jobs = {
             "fetched": f"run: 'true', environment: {{url: '{url}', sha256: '{digest}'}}",
             "by-uv": f"run: 'true', environment: {{url: '{url}'}}",
-            "index": f"run: 'true', environment: {{pip: [-i, '{place}/simple', shoal-no-such]}}",
             "source": f"run: 'true', inputs: {{x: {{source: '{url}', path: x}}}}",
             "said": f"run: [sh, -c, 'echo {url} >&2; exit 3']",
         }
@@ -117,8 +116,7 @@ async def test_k16_passwords_of_addresses_stand_in_no_reason_status_event_or_log
             ended = await client.wait(submitted.pipeline.id, deadline_seconds=_DEADLINE)
             reason = job_of(ended, name).reason
             assert reason.code is not ReasonCode.NONE, describe(ended)
-            if name != "index":  # uv leaves the user out by itself
-                assert "user:***@127.0.0.1" in reason.message, describe(ended)
+            assert "user:***@127.0.0.1" in reason.message, describe(ended)
             events = await all_events(client, ended.name)
             command = [sys.executable, "-m", "shoal.cli", "status", ended.name, "--json"]
             status = await asyncio.to_thread(
@@ -129,6 +127,11 @@ async def test_k16_passwords_of_addresses_stand_in_no_reason_status_event_or_log
             assert '"name"' in status.stdout, status
             for text in (reason.message, str(events), status.stdout, status.stderr):
                 assert "s3cr3t" not in text
+        index = f"run: 'true', environment: {{pip: [-i, '{place}/simple', shoal-no-such]}}"
+        with pytest.raises(SpecFileError, match="--index-credentials") as refused:
+            await submit(client, tmp_path / "index", f"name: i\njobs: {{a: {{{index}}}}}\n", {})
+        assert "user:***@127.0.0.1" in str(refused.value)
+        assert "s3cr3t" not in str(refused.value)
     logs = [path for path in cluster.config.state.rglob("*.log") if path.stat().st_size]
     assert len(logs) >= 4
     assert [path for path in logs if "s3cr3t" in path.read_text()] == []

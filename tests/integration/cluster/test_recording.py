@@ -121,6 +121,10 @@ async def _closed_early(
         assert not beside(file, ".part").exists()
 
 
+_TRIES = 5
+"""A pipeline that has ended before its recording began is not recorded, and is told."""
+
+
 async def test_u6_a_pipeline_is_recorded_while_it_runs(tmp_path: Path) -> None:
     """From its first record to its end, or to Ctrl-C if it has none."""
     example = str(ROOT / "examples" / "fission_sums" / "pipeline.yaml")
@@ -145,10 +149,14 @@ async def test_u6_a_pipeline_is_recorded_while_it_runs(tmp_path: Path) -> None:
             ("--record", f"product.products={target}"),
             ("--replay", f"product.products={target}"),
         ):
-            process = await start(*words, example)
-            async with asyncio.timeout(_DEADLINE):
-                out, err = await process.communicate()
-            assert process.returncode == 0, err.decode()
+            tries, out, err, status = 0, b"", b"is the first that is kept", None
+            while b"is the first that is kept" in err and tries < _TRIES:
+                tries += 1
+                process = await start(*words, example)
+                async with asyncio.timeout(_DEADLINE):
+                    out, err = await process.communicate()
+                status = process.returncode
+            assert status == 0, err.decode()
             ended = await client.get(json.loads(out)["name"])
             sums.append(await contents(client, ended, "results/sums.txt", tmp_path / ended.id))
             if words[0] == "--record":
