@@ -1,0 +1,53 @@
+"""What is done to a process between its fork and its program: a value that travels to where that happens.
+
+The agent decides (it knows the node and the job), and the keeper or the guard carries it out in the child
+(`edge_agent.sandbox.entry`). A plan that cannot be carried out whole starts nothing: a job never runs with
+less than what its plan says.
+"""
+
+from dataclasses import dataclass
+
+STATUS_WORD = "{status}"
+"""Word of `wrap` that stands for the number of the descriptor on which bubblewrap says the child's process id."""
+SECCOMP_WORD = "{seccomp}"
+"""Word of `wrap` that stands for the number of a descriptor from which bubblewrap reads `seccomp`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilesRule:
+    """What is allowed below a path by Landlock: reading and executing, and with `write` everything."""
+
+    path: str
+    write: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxPlan:
+    """What is done, in this order; an empty plan does nothing.
+
+    Attributes:
+        join: files (`cgroup.procs`, `tasks`) that the process writes its number into, while it is the keeper's user.
+        oom_score: what its `oom_score_adj` is raised to, -1000 to 1000.
+        limits: resource limits, as (number of the limit, soft and hard value).
+        uid: user that it becomes; -1 for the keeper's.
+        gid: group that it becomes; -1 for the keeper's.
+        groups: its further groups, those of devices that it may use; with `uid` -1 they are left as they are.
+        no_new_privileges: no program that it executes gains rights (prctl(2), PR_SET_NO_NEW_PRIVS), and it has no
+            capabilities.
+        files: what Landlock allows; empty for no such rule.
+        seccomp: classic BPF of seccomp(2), base64; empty for none. Where `wrap` holds SECCOMP_WORD, bubblewrap sets it.
+        wrap: words before the program, those of bubblewrap; empty where there is none.
+        kill: folders of control groups whose processes are all killed when the leader has ended.
+    """
+
+    join: tuple[str, ...] = ()
+    oom_score: int = 0
+    limits: tuple[tuple[int, int], ...] = ()
+    uid: int = -1
+    gid: int = -1
+    groups: tuple[int, ...] = ()
+    no_new_privileges: bool = False
+    files: tuple[FilesRule, ...] = ()
+    seccomp: str = ""
+    wrap: tuple[str, ...] = ()
+    kill: tuple[str, ...] = ()
