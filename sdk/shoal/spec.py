@@ -12,6 +12,7 @@ from types import MappingProxyType
 from shoal.compat import Compat
 from shoal.model import no_strings
 from shoal.parameter import ParameterValue, no_values
+from shoal.secret import SecretUse
 
 
 class Layout(enum.Enum):
@@ -321,6 +322,7 @@ class Job:
     layout: Layout = Layout.TREE
     archive_on: ArchiveOn = ArchiveOn.SUCCESS
     local: bool = False
+    secrets: tuple[SecretUse, ...] = ()
 
     def replica_id(self, replica: int) -> str:
         """Id of one replica: the job's own name when there is just one, else `{name}-{replica}`."""

@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 
 from shoal import limits, spec
 from shoal.checks.folders import folder_problems, may_bring, named_by_place
-from shoal.checks.problem import Path, Problem, and_, number_problems
+from shoal.checks.problem import Path, Problem, and_, id_problems, number_problems
 from shoal.checks.program_file import program_file
 from shoal.limits import COMMAND_BYTES_MAX
 from shoal.recipe import BundleFiles, ingredients
 from shoal.redaction import HIDDEN, redacted
+from shoal.secret import JOB_SECRETS_MAX
 from shoal.suggestion import did_you_mean
 from shoal.wire.fields import json_problem, relative_path_problem
 
@@ -36,6 +37,7 @@ _OF_BOARDS = (
     "archive",
     "archive_on",
     "layout",
+    "secrets",
 )
 """Fields of a job that say how it is run on a board."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -47,6 +49,7 @@ def job_problems(
     """Yield what is wrong with a job by itself, its ports left out; see `check_pipeline`."""
     yield from _local(job, at)
     yield from _program(job, at)
+    yield from _secrets(job, at)
     yield from _numbers(job, at)
     yield from _files(job, at)
     yield from folder_problems(job, at)
@@ -108,18 +111,43 @@ def _program(job: spec.Job, at: Path) -> Iterator[Problem]:
             "put the text into a file of the bundle",
         )
     for variable, value in job.variables.items():
-        if _VARIABLE.fullmatch(variable) is None:
-            yield Problem(
-                (*at, "variables", variable),
-                f"{variable!r} is not the name of a variable; use letters, digits and underscores",
-            )
-        elif variable.startswith("SHOAL_"):
-            yield Problem(
-                (*at, "variables", variable),
-                "names that begin with SHOAL_ are set by the system; choose another one",
-            )
+        path = (*at, "variables", variable)
+        yield from _variable(path, variable)
         if "\0" in value:
-            yield Problem((*at, "variables", variable), "its value holds a NUL character")
+            yield Problem(path, "its value holds a NUL character")
+
+
+def _variable(path: Path, variable: str) -> Iterator[Problem]:
+    if _VARIABLE.fullmatch(variable) is None:
+        yield Problem(
+            path,
+            f"{variable!r} is not the name of a variable; use letters, digits and underscores",
+        )
+    elif variable.startswith("SHOAL_"):
+        yield Problem(
+            path, "names that begin with SHOAL_ are set by the system; choose another one"
+        )
+
+
+def _secrets(job: spec.Job, at: Path) -> Iterator[Problem]:
+    """Check what a job says of its secrets; whether they were set shows at the submission."""
+    if len(job.secrets) > JOB_SECRETS_MAX:
+        yield Problem(
+            (*at, "secrets"),
+            f"there are {len(job.secrets)}, {JOB_SECRETS_MAX} at most; put several values into one",
+        )
+    taken: set[str] = set()
+    for use in job.secrets:
+        path = (*at, "secrets", use.variable)
+        yield from _variable(path, use.variable)
+        yield from id_problems(path, "secret", use.name)
+        if use.variable in job.variables:
+            yield Problem(
+                path, "`variables` has a value for it, too; leave out one of them, or rename it"
+            )
+        if use.variable in taken:
+            yield Problem(path, "it is there twice; give each secret a variable of its own")
+        taken.add(use.variable)
 
 
 def _numbers(job: spec.Job, at: Path) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from shoal.model import no_strings
 from shoal.names import AttemptRef
+from shoal.secret import no_secrets
 from shoal.session.lane import Lane
 from shoal.spec import Job
 
@@ -26,7 +27,8 @@ class Assignment:
     file input) are addresses that are good for a while: they are filled in as the assignment is sent.
     `replacement` says that an earlier attempt of the job may have sent records. With `tells_stages`
     observations name the stages before the start. `listings` are the digests of what was found for its
-    folder inputs, by their names; those have their addresses in `file_urls`, too.
+    folder inputs, by their names; those have their addresses in `file_urls`, too. `secrets` are the values of
+    the job's secrets by the names of the secrets, filled in as the assignment is sent; they are shown nowhere.
     """
 
     ref: AttemptRef
@@ -42,6 +44,7 @@ class Assignment:
     replacement: bool = False
     tells_stages: bool = False
     listings: Mapping[str, str] = field(default_factory=no_strings)
+    secrets: Mapping[str, bytes] = field(default_factory=no_secrets, repr=False)
 
     @property
     def has_ports(self) -> bool:

@@ -14,6 +14,8 @@ class Feature(enum.StrEnum):
     """It says when it fetches and installs (`Observation.stages`)."""
     FOLDERS = "folder-inputs"
     """It fetches folder inputs (`Job.folders`)."""
+    SECRETS = "secrets"
+    """It hands secrets to jobs (`Job.secrets`, `Assignment.secrets`), and keeps their values sealed."""
 
 
 def needed_features(pipeline: Pipeline, job: Job) -> frozenset[Feature]:
@@ -23,4 +25,6 @@ def needed_features(pipeline: Pipeline, job: Job) -> frozenset[Feature]:
         found.add(Feature.STAGES)
     if job.folders:
         found.add(Feature.FOLDERS)
+    if job.secrets:
+        found.add(Feature.SECRETS)
     return frozenset(found)

@@ -14,6 +14,7 @@ from shoal.compat import Compat
 from shoal.limits import BUFFER_MAX
 from shoal.model import no_strings
 from shoal.parameter import Parameter
+from shoal.secret import SecretForm, SecretUse
 from shoal.specfile.command_reader import read_command
 from shoal.specfile.declarations import read_declarations
 from shoal.specfile.foreign_key import key_remedy
@@ -180,6 +181,7 @@ class Reader:
             "timeout": ("timeout_seconds", scalars.duration),
             "grace": ("grace_seconds", scalars.duration),
             "variables": ("variables", self._map),
+            "secrets": ("secrets", self._secrets),
             "recovery": ("recovery", scalars.choice_of(spec.Recovery)),
             "placement": ("placement", scalars.choice_of(spec.Placement)),
             "layout": ("layout", scalars.choice_of(spec.Layout)),
@@ -196,6 +198,29 @@ class Reader:
             streams, files, folders = self._inputs(fields["inputs"], (*at, "inputs"))
         job = spec.Job(name, (), streams=streams, files=files, folders=folders)
         return fetching_wheels(self._scalars.filled(job, fields, at, readers))
+
+    def _secrets(self, node: yaml.Node, path: Path) -> tuple[SecretUse, ...]:
+        wanted = "a mapping from variables to names of secrets, such as {API_TOKEN: lab-token}"
+        entries = self._scalars.entries(node, path, wanted) or ()
+        read = [self._secret(one.key, one.value, (*path, one.key)) for one in entries]
+        self._complete &= None not in read
+        return tuple(use for use in read if use is not None)
+
+    def _secret(self, variable: str, node: yaml.Node, path: Path) -> SecretUse | None:
+        scalars = self._scalars
+        if isinstance(node, yaml.ScalarNode):
+            name = scalars.text(node, path)
+            return None if name is None else SecretUse(variable, name)
+        readers: Readers = {
+            "name": ("name", scalars.text),
+            "as": ("form", scalars.choice_of(SecretForm)),
+        }
+        wanted = "the name of a secret, or a mapping such as {name: lab-token, as: file}"
+        use = scalars.mapping(SecretUse(variable, ""), node, path, readers, wanted)
+        if not use.name:
+            scalars.complain(path, "it names no secret; add for example `name: lab-token`")
+            return None
+        return use
 
     def _patterns(self, node: yaml.Node, path: Path) -> tuple[str, ...] | None:
         if is_null(node):

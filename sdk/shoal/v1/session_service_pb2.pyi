@@ -937,6 +937,26 @@ class Assignment(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class SecretsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REF_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
@@ -950,6 +970,7 @@ class Assignment(_message.Message):
     TELLS_STAGES_FIELD_NUMBER: _builtins.int
     BUNDLE_PIECES_URL_FIELD_NUMBER: _builtins.int
     LISTINGS_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     replica: _builtins.int
     """Which replica, from 0."""
     bundle_digest: _builtins.str
@@ -986,6 +1007,12 @@ class Assignment(_message.Message):
     def listings(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """SHA-256 (hex) of what was found for the folder inputs, by input name; `file_urls` says where it can be fetched."""
 
+    @_builtins.property
+    def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """The values of the secrets of the job, by the name of the secret, 16384 bytes each at most. Only over TLS, only for an agent with
+        the feature `secrets`; all that `job.secrets` names, or the job is not placed.
+        """
+
     def __init__(
         self,
         *,
@@ -1002,10 +1029,11 @@ class Assignment(_message.Message):
         tells_stages: _builtins.bool = ...,
         bundle_pieces_url: _builtins.str = ...,
         listings: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        secrets: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "ref", b"ref"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "bundle_pieces_url", b"bundle_pieces_url", "bundle_url", b"bundle_url", "file_urls", b"file_urls", "goal", b"goal", "job", b"job", "lanes", b"lanes", "listings", b"listings", "ref", b"ref", "replacement", b"replacement", "replica", b"replica", "replicas", b"replicas", "tells_stages", b"tells_stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "bundle_pieces_url", b"bundle_pieces_url", "bundle_url", b"bundle_url", "file_urls", b"file_urls", "goal", b"goal", "job", b"job", "lanes", b"lanes", "listings", b"listings", "ref", b"ref", "replacement", b"replacement", "replica", b"replica", "replicas", b"replicas", "secrets", b"secrets", "tells_stages", b"tells_stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,6 +19,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _SecretForm:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SecretFormEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SecretForm.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SECRET_FORM_UNSPECIFIED: _SecretForm.ValueType  # 0
+    """The default, which is SECRET_FORM_VARIABLE."""
+    SECRET_FORM_VARIABLE: _SecretForm.ValueType  # 1
+    """The variable holds the value, which is text."""
+    SECRET_FORM_FILE: _SecretForm.ValueType  # 2
+    """The variable holds the path of a file with the value."""
+
+class SecretForm(_SecretForm, metaclass=_SecretFormEnumTypeWrapper):
+    """How a program gets a secret."""
+
+SECRET_FORM_UNSPECIFIED: SecretForm.ValueType  # 0
+"""The default, which is SECRET_FORM_VARIABLE."""
+SECRET_FORM_VARIABLE: SecretForm.ValueType  # 1
+"""The variable holds the value, which is text."""
+SECRET_FORM_FILE: SecretForm.ValueType  # 2
+"""The variable holds the path of a file with the value."""
+Global___SecretForm: _TypeAlias = SecretForm  # noqa: Y015
+
 class _ArchiveOn:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -511,6 +535,7 @@ class JobSpec(_message.Message):
     ARCHIVE_ON_FIELD_NUMBER: _builtins.int
     FOLDERS_FIELD_NUMBER: _builtins.int
     LOCAL_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the job, unique in its pipeline, `[a-z][a-z0-9-]{0,62}`."""
     replicas: _builtins.int
@@ -571,6 +596,10 @@ class JobSpec(_message.Message):
     def folders(self) -> _containers.RepeatedCompositeFieldContainer[Global___FolderSpec]:
         """Folders of files that the job gets; apart from `inputs`, of which a client of 0.1.0 takes no other kind."""
 
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SecretUse]:
+        """Secrets of its namespace that it gets; no two have the same variable, and none that of one of `variables`."""
+
     def __init__(
         self,
         *,
@@ -594,14 +623,45 @@ class JobSpec(_message.Message):
         archive_on: Global___ArchiveOn.ValueType = ...,
         folders: _abc.Iterable[Global___FolderSpec] | None = ...,
         local: _builtins.bool = ...,
+        secrets: _abc.Iterable[Global___SecretUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "place", b"place", "resources", b"resources", "retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "archive_on", b"archive_on", "environment", b"environment", "folders", b"folders", "grace_seconds", b"grace_seconds", "inputs", b"inputs", "layout", b"layout", "local", b"local", "name", b"name", "outputs", b"outputs", "place", b"place", "placement", b"placement", "recovery", b"recovery", "replicas", b"replicas", "resources", b"resources", "retry", b"retry", "run", b"run", "stdin", b"stdin", "timeout_seconds", b"timeout_seconds", "variables", b"variables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "archive_on", b"archive_on", "environment", b"environment", "folders", b"folders", "grace_seconds", b"grace_seconds", "inputs", b"inputs", "layout", b"layout", "local", b"local", "name", b"name", "outputs", b"outputs", "place", b"place", "placement", b"placement", "recovery", b"recovery", "replicas", b"replicas", "resources", b"resources", "retry", b"retry", "run", b"run", "secrets", b"secrets", "stdin", b"stdin", "timeout_seconds", b"timeout_seconds", "variables", b"variables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
+
+@_typing.final
+class SecretUse(_message.Message):
+    """A secret that a job gets. Its value stands in no specification."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIABLE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    variable: _builtins.str
+    """Name of the environment variable."""
+    name: _builtins.str
+    """Name of the secret in the pipeline's namespace, `[a-z][a-z0-9-]{0,62}`."""
+    form: Global___SecretForm.ValueType
+    """What the variable holds."""
+    def __init__(
+        self,
+        *,
+        variable: _builtins.str = ...,
+        name: _builtins.str = ...,
+        form: Global___SecretForm.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "name", b"name", "variable", b"variable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SecretUse: _TypeAlias = SecretUse  # noqa: Y015
 
 @_typing.final
 class EnvironmentSpec(_message.Message):

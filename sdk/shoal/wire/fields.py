@@ -116,12 +116,17 @@ def strings(items: Mapping[str, str]) -> Mapping[str, str]:
 def variables(items: Mapping[str, str], path: str) -> Mapping[str, str]:
     """Read variables of a program by name."""
     for key, value in items.items():
-        if _VARIABLE.fullmatch(key) is None:
-            raise WireError(
-                path, f"{key!r} is not the name of a variable; use letters, digits and underscores"
-            )
-        text(value, f"{path}[{key}]")
+        text(value, f"{path}[{variable(key, path)}]")
     return strings(items)
+
+
+def variable(name: str, path: str) -> str:
+    """Return `name` if a variable of a program can have it."""
+    if _VARIABLE.fullmatch(name) is None:
+        raise WireError(
+            path, f"{name!r} is not the name of a variable; use letters, digits and underscores"
+        )
+    return name
 
 
 def text(value: str, path: str) -> str:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from shoal import limits, spec
 from shoal.compat import Compat, compat_name_problem
 from shoal.parameter import ParameterValue, name_problem, value_problem
+from shoal.secret import JOB_SECRETS_MAX, SecretForm, SecretUse
 from shoal.v1 import spec_pb2
 from shoal.wire import fields
 from shoal.wire.codec import (
@@ -254,6 +255,21 @@ _RETRY = codec(
     backoff_seconds=duration(1.0),
     backoff_limit_seconds=duration(60.0),
 )
+_SECRET_USE = codec(
+    SecretUse,
+    spec_pb2.SecretUse,
+    variable=checked(fields.variable),
+    name=identifier("secret"),
+    form=one(enumeration(SecretForm, spec_pb2.SecretForm, "form", "form of a secret")),
+)
+
+
+def _decode_secrets(messages: Sequence[spec_pb2.SecretUse], path: str) -> tuple[SecretUse, ...]:
+    if len(messages) > JOB_SECRETS_MAX:
+        raise WireError(path, f"there are {len(messages)}, {JOB_SECRETS_MAX} at most")
+    return fields.each(messages, path, _SECRET_USE.decode)
+
+
 _JOB = codec(
     spec.Job,
     spec_pb2.JobSpec,
@@ -279,6 +295,7 @@ _JOB = codec(
     archive_on=one(
         enumeration(spec.ArchiveOn, spec_pb2.ArchiveOn, "archive_on", "time to archive")
     ),
+    secrets=checked(_decode_secrets, lambda uses: [_SECRET_USE.encode(use) for use in uses]),
 )
 
 

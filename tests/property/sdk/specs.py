@@ -19,6 +19,7 @@ from shoal.model import (
     StreamCounters,
 )
 from shoal.names import AttemptRef
+from shoal.secret import SecretForm, SecretUse
 from shoal.session.port_hold import PortHold
 
 IDS = st.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
@@ -36,9 +37,8 @@ PATHS = st.lists(st.from_regex(r"[A-Za-z0-9_*][A-Za-z0-9_. *-]{0,5}", fullmatch=
     lambda parts: "/".join(["file", *parts])
 )
 MAPPINGS = st.dictionaries(TEXT, TEXT, max_size=3)
-VARIABLES = st.dictionaries(
-    st.from_regex(r"[A-Za-z_]\w{0,5}", fullmatch=True).filter(str.isascii), TEXT
-)
+VARIABLE_NAMES = st.from_regex(r"[A-Za-z_]\w{0,5}", fullmatch=True).filter(str.isascii)
+VARIABLES = st.dictionaries(VARIABLE_NAMES, TEXT)
 TIMES = st.none() | st.datetimes(
     datetime.fromisoformat("1970-01-01"),
     datetime.fromisoformat("9998-12-31"),
@@ -134,6 +134,7 @@ JOBS = st.builds(
     grace_seconds=SECONDS,
     layout=st.sampled_from(spec.Layout),
     archive_on=st.sampled_from(spec.ArchiveOn),
+    secrets=tuples(st.builds(SecretUse, VARIABLE_NAMES, IDS, st.sampled_from(SecretForm))),
 )
 PARAMETERS = st.dictionaries(
     st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,8}", fullmatch=True),
