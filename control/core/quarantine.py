@@ -79,7 +79,7 @@ class Starts:
         return ""
 
 
-class Claim(enum.Enum):
+class NameClaim(enum.Enum):
     """Whether an agent may have the name of a node."""
 
     FREE = "free"
@@ -88,13 +88,13 @@ class Claim(enum.Enum):
     """Its session before is still open: the next heartbeat will show whether its agent lives."""
 
 
-def claim(node: NodeRecord, hello: Hello, *, leased: bool) -> Claim:
+def claim(node: NodeRecord, hello: Hello, *, leased: bool) -> NameClaim:
     """Judge an agent's claim to a node's name; `leased` says whether the node's lease holds."""
     if not node.agent_id or hello.agent_id == node.agent_id:
-        return Claim.FREE
+        return NameClaim.FREE
     if node.session_id:
-        return Claim.UNCLEAR if same_instance(node, hello) else Claim.TAKEN
-    return Claim.TAKEN if leased and not same_instance(node, hello) else Claim.FREE
+        return NameClaim.UNCLEAR if same_instance(node, hello) else NameClaim.TAKEN
+    return NameClaim.TAKEN if leased and not same_instance(node, hello) else NameClaim.FREE
 
 
 def same_instance(node: NodeRecord, hello: Hello) -> bool:

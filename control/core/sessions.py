@@ -21,7 +21,7 @@ from control.core.observations import Observations
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
 from control.core.prefetching import Prefetching
-from control.core.quarantine import Claim, Rival, Starts, claim, same_instance
+from control.core.quarantine import NameClaim, Rival, Starts, claim, same_instance
 from control.core.reconcile import missing
 from control.core.sources import Sources
 from control.core.state import NodeRecord
@@ -75,11 +75,11 @@ class Sessions(MachinePart):
                 return
             node = self._cluster.nodes[hello.node] = NodeRecord(hello.node)
         match claim(node, hello, leased=self._situation.leases.holds(node.name)):
-            case Claim.TAKEN:
+            case NameClaim.TAKEN:
                 self._refuse_rival(node, event)
-            case Claim.UNCLEAR:
+            case NameClaim.UNCLEAR:
                 self._claims.append(_Waiting(event, self._situation.now))
-            case Claim.FREE:
+            case NameClaim.FREE:
                 self._admit(node, event)
 
     def settle_claims(self) -> None:
