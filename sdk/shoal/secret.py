@@ -1,7 +1,7 @@
 """Secrets: values that a job needs and that stand in no specification, which only names them.
 
-A namespace has secrets by name. Their values go one way: from whoever sets them to the controller, and from
-there to the nodes whose jobs name them. Nobody reads them back.
+A namespace has secrets by name. Their values go one way: from the caller that sets them to the controller, and
+from there to the nodes whose jobs name them. No call returns them.
 """
 
 import enum
@@ -11,8 +11,14 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+SECRET_BYTES_MIN: Final = 4
+"""Shortest value of a secret: what is shorter would be found in every log, where values are left out."""
+
 SECRET_BYTES_MAX: Final = 16 * 1024
 """Longest value of a secret."""
+
+JOB_SECRETS_BYTES_MAX: Final = 64 * 1024
+"""Most bytes of all values of a job together."""
 
 JOB_SECRETS_MAX: Final = 32
 """Most secrets that a job names."""
@@ -55,7 +61,7 @@ class SecretView:
         version: how often it was set, from 1.
         create_time: when it was set first.
         update_time: when it was set last.
-        creator: who set it last, described (`submitter/lab/ann`); empty where nobody proves an identity.
+        creator: the identity that set it last (`submitter/lab/ann`).
     """
 
     namespace: str
@@ -73,8 +79,8 @@ def no_secrets() -> Mapping[str, bytes]:
 
 def value_problem(value: bytes) -> str:
     """Say why `value` cannot be kept as a secret; empty when it can. Nothing of the value is in the words."""
-    if not value:
-        return "is empty; give at least one byte"
+    if len(value) < SECRET_BYTES_MIN:
+        return f"has {len(value)} bytes; give {SECRET_BYTES_MIN} at least, since a value is left out of all logs"
     if len(value) > SECRET_BYTES_MAX:
         return (
             f"has {len(value)} bytes, {SECRET_BYTES_MAX} at most; keep what is longer elsewhere, and set the key "

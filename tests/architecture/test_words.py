@@ -25,6 +25,7 @@ OTHER_THINGS = {
     "Error": "an exception, as PEP 8 names it; why an attempt ended is a reason",
     "Execution": "exec(2) of a program, with its limits",
     "Mark": "a place in a YAML document, as PyYAML names it; a level that a disk may fall below",
+    "Network": "the network that a program reaches; jobs and their streams are a pipeline",
     "Pause": "the time before another try",
     "Peer": "the other end of a lane; a participant in gossip is a member",
     "Result": "what a call returns; what a job stored are artifacts",

@@ -534,8 +534,8 @@ class JobSpec(_message.Message):
     LAYOUT_FIELD_NUMBER: _builtins.int
     ARCHIVE_ON_FIELD_NUMBER: _builtins.int
     FOLDERS_FIELD_NUMBER: _builtins.int
-    LOCAL_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
+    LOCAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the job, unique in its pipeline, `[a-z][a-z0-9-]{0,62}`."""
     replicas: _builtins.int
@@ -622,8 +622,8 @@ class JobSpec(_message.Message):
         layout: Global___Layout.ValueType = ...,
         archive_on: Global___ArchiveOn.ValueType = ...,
         folders: _abc.Iterable[Global___FolderSpec] | None = ...,
-        local: _builtins.bool = ...,
         secrets: _abc.Iterable[Global___SecretUse] | None = ...,
+        local: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "place", b"place", "resources", b"resources", "retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -92,7 +92,7 @@ def test_a_controller_that_sends_too_much_is_refused() -> None:
 
 def test_what_a_value_may_be() -> None:
     assert not value_problem(VALUE)
-    assert "is empty" in value_problem(b"")
+    assert "has 3 bytes; give 4 at least" in value_problem(b"abc")
     long = VALUE * 1_000
     assert f"has {len(long)} bytes" in value_problem(long)
     assert VALUE.decode() not in value_problem(long)
