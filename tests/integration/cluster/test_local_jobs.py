@@ -138,10 +138,20 @@ class Command:
     async def run(self, *words: str, text: str = "", folder: Path | None = None) -> str:
         """Run it to its end with status 0, and return what it wrote to stderr."""
         process = await self.start(*words, folder=folder)
-        async with asyncio.timeout(_DEADLINE):
-            _, err = await process.communicate(text.encode())
-        assert process.returncode == 0, err.decode()
-        return err.decode()
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(text.encode())
+        process.stdin.close()
+        said: list[str] = []
+        try:
+            async with asyncio.timeout(_DEADLINE):
+                async for line in process.stderr:
+                    said.append(line.decode())  # noqa: PERF401 - kept when the deadline passes
+                await process.wait()
+        except TimeoutError:
+            raise AssertionError(f"{words} runs after {_DEADLINE} s; it said {said}") from None
+        assert process.returncode == 0, "".join(said)
+        return "".join(said)
 
     async def close(self) -> None:
         """Kill what is left."""
@@ -356,8 +366,11 @@ async def test_f13_records_are_sent_by_hand_and_a_killed_client_goes_on(
     await process.wait()
     now = await client.get(view.id)
     await running.kill_board(job_of(now, "me").node)
-    text = "five\nsix\n"
-    await command.run(*port, text=text)
+    try:
+        await command.run(*port, text="five\nsix\n")
+    except AssertionError as error:
+        error.add_note(describe(await client.get(view.id)))
+        raise
     ended = await client.wait(view.id, deadline_seconds=_DEADLINE)
     assert ended.state is PipelineState.SUCCEEDED, describe(ended)
     [artifact] = [

@@ -4,17 +4,22 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
+
 from shoal.affix import beside
 from shoal.bundle import pack
+from shoal.client import Client
 from shoal.local.record_file import RecordFile
 from shoal.model import JobState, PipelineState
 from shoal.specfile.load import load
+from shoal.view import PipelineView
 from tests.integration.cluster.test_tap import FOLLOW, SPEC
 from tests.kit.cluster import contents, describe, job_of, running_cluster, submit, when
 from tests.kit.tree import ROOT
@@ -121,14 +126,32 @@ async def _closed_early(
         assert not beside(file, ".part").exists()
 
 
-_TRIES = 5
-"""A pipeline that has ended before its recording began is not recorded, and is told."""
+def _gated(gate: Path) -> tuple[str, ...]:
+    """The command of a source that begins once a file is there."""
+    return ("sh", "-c", f"until test -e {gate}; do sleep 0.05; done; exec python count.py")
+
+
+async def _read_twice(client: Client, job: str, port: str) -> None:
+    """Return once a job and a recorder read a port."""
+    async with (
+        asyncio.timeout(_DEADLINE),
+        contextlib.aclosing(client.tap(job, port)) as looks,
+    ):
+        async for look in looks:
+            if len(look.consumers) == 2:
+                return
 
 
 async def test_u6_a_pipeline_is_recorded_while_it_runs(tmp_path: Path) -> None:
     """From its first record to its end, or to Ctrl-C if it has none."""
-    example = str(ROOT / "examples" / "fission_sums" / "pipeline.yaml")
+    example = ROOT / "examples" / "fission_sums"
     target, endless = tmp_path / "products.records", tmp_path / "said.records"
+    # A pipeline that has ended before its recording began is not recorded.
+    gate, waiting = tmp_path / "gate", tmp_path / "waiting"
+    shutil.copytree(example, waiting)
+    spec = yaml.safe_load((waiting / "pipeline.yaml").read_text())
+    spec["jobs"]["first"]["run"] = list(_gated(gate))
+    (waiting / "pipeline.yaml").write_text(yaml.safe_dump(spec))
     lines = tmp_path / "lines"
     lines.write_text("one\ntwo\n")
     folder = tmp_path / "follow"
@@ -145,21 +168,26 @@ async def test_u6_a_pipeline_is_recorded_while_it_runs(tmp_path: Path) -> None:
             )
 
         sums: list[bytes] = []
-        for words in (
-            ("--record", f"product.products={target}"),
-            ("--replay", f"product.products={target}"),
+        for words, taken in (
+            (("--record", f"product.products={target}"), waiting),
+            (("--replay", f"product.products={target}"), example),
         ):
-            tries, out, err, status = 0, b"", b"is the first that is kept", None
-            while b"is the first that is kept" in err and tries < _TRIES:
-                tries += 1
-                process = await start(*words, example)
-                async with asyncio.timeout(_DEADLINE):
-                    out, err = await process.communicate()
-                status = process.returncode
-            assert status == 0, err.decode()
+            process = await start(*words, str(taken))
+            if taken == waiting:
+
+                async def submitted() -> PipelineView | None:
+                    return await anext(client.list(), None)
+
+                view = await until(submitted, 30, "the pipeline is submitted")
+                assert view is not None
+                await _read_twice(client, f"{view.name}/jobs/product", "products")
+                gate.touch()
+            async with asyncio.timeout(_DEADLINE):
+                out, err = await process.communicate()
+            assert process.returncode == 0, err.decode()
             ended = await client.get(json.loads(out)["name"])
             sums.append(await contents(client, ended, "results/sums.txt", tmp_path / ended.id))
-            if words[0] == "--record":
+            if taken == waiting:
                 assert f"{target}: records 0 to " in err.decode()
         assert sums[0] == sums[1]
 
@@ -182,12 +210,11 @@ async def test_f13_a_recorded_network_gives_the_same_result_again(tmp_path: Path
     read = load(example)
     assert read.bundle is not None
     gate = tmp_path / "gate"
-    waits = ("sh", "-c", f"until test -e {gate}; do sleep 0.05; done; exec python count.py")
     jobs = tuple(
         replace(
             job,
             variables={"COUNT": "3000"},
-            run=waits if job.name == "first" else job.run,
+            run=_gated(gate) if job.name == "first" else job.run,
         )
         for job in read.pipeline.jobs
     )
@@ -210,13 +237,7 @@ async def test_f13_a_recorded_network_gives_the_same_result_again(tmp_path: Path
         await until(part.exists, 30, "the recorder runs")
         for node in nodes:
             await client.drain(node, drained=False)
-        async with (
-            asyncio.timeout(_DEADLINE),
-            contextlib.aclosing(client.tap(f"{first.name}/jobs/product", "products")) as looks,
-        ):
-            async for look in looks:
-                if len(look.consumers) == 2:  # the job, and the recorder
-                    break
+        await _read_twice(client, f"{first.name}/jobs/product", "products")
         gate.touch()
         async with asyncio.timeout(_DEADLINE):
             _, err = await recording.communicate()
