@@ -34,7 +34,8 @@ class SandboxPlan:
         groups: its further groups, those of devices that it may use; with `uid` -1 they are left as they are.
         no_new_privileges: no program that it executes gains rights (prctl(2), PR_SET_NO_NEW_PRIVS), and it has no
             capabilities.
-        files: what Landlock allows; empty for no such rule.
+        files: what Landlock allows; empty for no such rule. Such a process may not mount, so bubblewrap fails.
+        scoped: it reaches no abstract socket and signals no process but its own and those that it starts (Landlock).
         seccomp: classic BPF of seccomp(2), base64; empty for none. Where `wrap` holds SECCOMP_WORD, bubblewrap sets it.
         wrap: words before the program, those of bubblewrap; empty where there is none.
         kill: folders of control groups whose processes are all killed when the leader has ended.
@@ -48,6 +49,7 @@ class SandboxPlan:
     groups: tuple[int, ...] = ()
     no_new_privileges: bool = False
     files: tuple[FilesRule, ...] = ()
+    scoped: bool = False
     seccomp: str = ""
     wrap: tuple[str, ...] = ()
     kill: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""Tests of what is done to a process before it is a job's."""
