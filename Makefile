@@ -168,9 +168,9 @@ test: setup system $(MINISTACK)/.stamp ## Everything that CI runs, in lanes side
 # One after the other: it reckons all the time, and the other lane needs the second core.
 lane-unit: lint unit identity
 lane-integration: $(STAMP) system $(MINISTACK)/.stamp
-	@$(PY) -m pytest tests/integration tests/lab $(patsubst %,--ignore=%,$(IDENTITY) $(EDGE))
+	@PY=$(PY) .ci/tests integration tests/integration tests/lab $(patsubst %,--ignore=%,$(IDENTITY) $(EDGE))
 lane-edge: $(STAMP) system $(MINISTACK)/.stamp
-	@$(PY) -m pytest $(EDGE)
+	@PY=$(PY) .ci/tests edge $(EDGE)
 # Whenever the others leave a core: they wait for real time, and this one does not.
 lane-sim: $(STAMP)
 	@nice -n 15 $(MAKE) --no-print-directory sim-mutants
@@ -184,7 +184,7 @@ lane-compose: $(STAMP) ## The shipped compose file, built and run; docs/compose.
 
 .PHONY: lane-upgrade
 lane-upgrade: $(STAMP) ## The newest release and this build in one cluster, up and back under a running pipeline
-	@$(PY) -m pytest tests/lanes/upgrade --log-cli-level=INFO --log-cli-format='%(message)s'
+	@PY=$(PY) .ci/tests upgrade tests/lanes/upgrade --log-cli-level=INFO --log-cli-format='%(message)s'
 
 .PHONY: lane-packages
 lane-packages: $(PACKAGER)/.stamp ## A release, and docs/packages.md carried out with nothing else
@@ -225,7 +225,7 @@ edge: $(STAMP) system $(MINISTACK)/.stamp ## Of those, jobs on boards: S3, SQS a
 
 .PHONY: identity
 identity: $(STAMP) system ## Of those, the tests of identity alone
-	@$(PY) -m pytest $(IDENTITY)
+	@PY=$(PY) .ci/tests identity $(IDENTITY)
 
 .PHONY: sim sim-mutants
 sim: $(STAMP) ## Histories of the whole mesh in virtual time (SEEDS=10000, SECONDS=300, SEED=17 for one again; SHAPES=1: streams)
