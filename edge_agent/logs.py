@@ -7,6 +7,9 @@ A piece says when its last byte was printed. That is the time at which its file 
 was when the file was seen to have grown; files are looked at without a session, too. So lines that wait
 for a session keep their times, to a second: an output that printed at 12:00:00 and 12:05:00 while the
 controller was away is sent as two pieces. Of very many such moments every second one is let go.
+
+Secrets of a program are hidden in what is shipped (`edge_agent.secrets.secret_mask`). Bytes with which one may
+begin wait for those behind them, or for the end of the program.
 """
 
 import asyncio
@@ -20,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from edge_agent.secrets.secret_mask import NO_MASK, SecretMask
 from edge_agent.tree import open_plain
 from shoal.names import AttemptRef
 from shoal.session.log_piece import LogPiece
@@ -41,6 +45,8 @@ class _Followed:
     ref: AttemptRef
     stream: LogStream
     path: str
+    mask: SecretMask = NO_MASK
+    ended: bool = False
     sent: int = 0
     confirmed: int = 0
     _ends: list[int] = field(default_factory=list[int])
@@ -67,6 +73,20 @@ class _Followed:
                 # What was printed by the moments that go counts as printed by the next one.
                 del self._ends[:-1:2], self._times[:-1:2]
         return size
+
+    def read(self, size: int) -> bytes:
+        """Return at most so many bytes of what is to be sent next, with secrets hidden in them.
+
+        They are fewer where what is there may be the beginning of a secret, or cannot be read.
+        """
+        margin = self.mask.margin
+        begin = max(0, self.sent - margin)
+        data = _read(self.path, begin, self.sent - begin + size + margin)
+        before = self.sent - begin
+        shown = self.mask.hide(data, ended=self.ended)
+        if not self.ended and len(data) < before + size + margin:
+            shown = shown[: len(data) - self.mask.held(data)]
+        return shown[before : before + size]
 
     def moment(self) -> tuple[int, datetime | None]:
         """Return how far what is to be sent next was printed by one moment, and that moment."""
@@ -103,11 +123,21 @@ class LogShipper:
         self._open = False
         self._news = asyncio.Event()
 
-    def follow(self, ref: AttemptRef, folder: Path) -> None:
-        """Ship what is in `folder`/stdout and stderr, now and later."""
+    def follow(
+        self, ref: AttemptRef, folder: Path, mask: SecretMask = NO_MASK, *, ended: bool = False
+    ) -> None:
+        """Ship what is in `folder`/stdout and stderr, now and later.
+
+        Args:
+            ref: which attempt.
+            folder: where its outputs are.
+            mask: hides its secrets.
+            ended: whether its program has ended already.
+        """
         if ref not in self._followed:
             self._followed[ref] = tuple(
-                _Followed(ref, stream, str(folder / name)) for stream, name in _NAMES.items()
+                _Followed(ref, stream, str(folder / name), mask, ended)
+                for stream, name in _NAMES.items()
             )
             self._news.set()
 
@@ -117,9 +147,9 @@ class LogShipper:
             self._in_flight -= followed.sent - followed.confirmed
         self._urgent.pop(ref, None)
 
-    def last_words(self, folder: Path) -> str:
+    def last_words(self, folder: Path, mask: SecretMask = NO_MASK) -> str:
         """The end of `folder`/stderr."""
-        return tail(folder / _NAMES[LogStream.STDERR])
+        return tail(folder / _NAMES[LogStream.STDERR], mask=mask)
 
     def session_opened(self) -> None:
         """A session stands."""
@@ -150,6 +180,8 @@ class LogShipper:
 
     async def finish(self, ref: AttemptRef, deadline_seconds: float) -> bool:
         """Wait until all of an attempt that has ended is with the controller; say whether it is."""
+        for followed in self._followed.get(ref, ()):
+            followed.ended = True
         if self._done(ref):
             self.unfollow(ref)
             return True
@@ -213,7 +245,7 @@ class LogShipper:
                 return False
             end, moment = followed.moment()
             size = min(left, _PIECE_BYTES, room, end - followed.sent)
-            data = _read(followed.path, followed.sent, size)
+            data = followed.read(size)
             if not data:
                 break
             piece = LogPiece(followed.ref, followed.stream, followed.sent, data, moment)
@@ -228,13 +260,13 @@ class LogShipper:
         )
 
 
-def tail(path: Path, bytes_max: int = 2048) -> str:
+def tail(path: Path, bytes_max: int = 2048, mask: SecretMask = NO_MASK) -> str:
     """The last words in a log, from a line's beginning where there is one."""
     try:
         with os.fdopen(open_plain(path), "rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - bytes_max))
-            data = file.read()
+            file.seek(max(0, size - bytes_max - mask.margin))
+            data = mask.hide(file.read(), ended=True)[-bytes_max:]
     except OSError:
         return ""
     if size > bytes_max:

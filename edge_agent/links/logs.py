@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from edge_agent.secrets.secret_mask import NO_MASK, SecretMask
 from shoal.names import AttemptRef
 from shoal.session.log_piece import LogPiece
 
@@ -11,16 +12,18 @@ from shoal.session.log_piece import LogPiece
 class AttemptLogs(Protocol):
     """Ships what programs print while a session stands; `edge_agent.logs` has the rules."""
 
-    def follow(self, ref: AttemptRef, folder: Path) -> None:
-        """Ship what an attempt prints, now and later."""
+    def follow(
+        self, ref: AttemptRef, folder: Path, mask: SecretMask = NO_MASK, *, ended: bool = False
+    ) -> None:
+        """Ship what an attempt prints, now and later, with its secrets hidden; or printed until it `ended`."""
         ...
 
     def unfollow(self, ref: AttemptRef) -> None:
         """Ship nothing more of an attempt."""
         ...
 
-    def last_words(self, folder: Path) -> str:
-        """The end of what an attempt complained about."""
+    def last_words(self, folder: Path, mask: SecretMask = NO_MASK) -> str:
+        """The end of what an attempt complained about, with its secrets hidden."""
         ...
 
     def session_opened(self) -> None:

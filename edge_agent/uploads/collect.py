@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.long_work import Steps
+from edge_agent.secrets.masked_file import mask_file
+from edge_agent.secrets.secret_mask import NO_MASK, SecretMask
 from edge_agent.tree import Descent, NoPlainFileError, open_plain
 from services.archive.artifact_key import LOG_PATHS, artifact_key
 from services.archive.key import InvalidKeyError
@@ -92,6 +94,7 @@ def collect(
     logs: Path,
     ref: AttemptRef,
     before: Collection[str] | None = None,
+    mask: SecretMask = NO_MASK,
 ) -> Steps[Collected]:
     """Find, measure and hash what is archived.
 
@@ -101,6 +104,7 @@ def collect(
         logs: the folder with `stdout` and `stderr`; empty ones are left out.
         ref: the attempt, under whose prefix the files are to be stored.
         before: names in the job's folder when its program started; None if they are not known.
+        mask: hides the job's secrets in its logs, where they lie: they are kept for people, too.
     """
     collection = _Collection(folder, tuple(map(PathPattern.parse, patterns)), ref, before)
     yield from collection.walk()
@@ -109,13 +113,13 @@ def collect(
         collection.refuse_many()
     collection.say_notes(logs / "stderr")
     for name in LOG_PATHS:
-        yield from collection.take_log(logs, name)
+        yield from collection.take_log(logs, name, mask)
     collection.flush()
     yield
     artifacts = tuple(sorted(collection.artifacts, key=lambda artifact: artifact.path))
     kept = {artifact.path for artifact in artifacts}
     parts = tuple(one for path, one in sorted(collection.parts.items()) if path in kept)
-    return Collected(artifacts, collection.problems.words(len(artifacts)), parts)
+    return Collected(artifacts, mask.text(collection.problems.words(len(artifacts))), parts)
 
 
 def locate(folder: Path, logs: Path, artifact: Artifact) -> Path:
@@ -300,8 +304,8 @@ class _Collection:
             "them into one (tar -cf results.tar results), or name fewer in `archive`",
         )
 
-    def take_log(self, logs: Path, name: str) -> Steps[None]:
-        """Take what the program printed."""
+    def take_log(self, logs: Path, name: str, mask: SecretMask) -> Steps[None]:
+        """Take what the program printed, without its secrets."""
         if any(artifact.path == name for artifact in self.artifacts):
             self.artifacts = [one for one in self.artifacts if one.path != name]
             self.problems.add(
@@ -317,6 +321,12 @@ class _Collection:
             return
         except OSError as error:
             self.problems.add(name, f"(the job's log) cannot be read: {error.strerror}")
+            return
+        try:
+            yield from mask_file(path, mask)
+        except OSError as error:
+            why = f"(the job's log) may hold secrets, which cannot be hidden: {error.strerror}"
+            self.problems.add(name, why)
             return
         yield from self._measure(name, str(path), None, "(the job's log) ")
 

@@ -33,6 +33,7 @@ from edge_agent.keeper.client import StartRequest
 from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.session import SessionCall
 from edge_agent.links.stream_worker import HELPER, StreamWorkerStub
+from edge_agent.secrets.secret_mask import NO_MASK, SecretMask
 from services.runtime.process import StartRefusedError
 from shoal.cause import causes
 from shoal.model import Capacity
@@ -370,14 +371,16 @@ class _NoLogs:
     def __init__(self, _say: object) -> None:
         pass
 
-    def follow(self, ref: AttemptRef, folder: Path) -> None:
+    def follow(
+        self, ref: AttemptRef, folder: Path, mask: SecretMask = NO_MASK, *, ended: bool = False
+    ) -> None:
         pass
 
     def unfollow(self, ref: AttemptRef) -> None:
         pass
 
-    def last_words(self, folder: Path) -> str:
-        del folder
+    def last_words(self, folder: Path, mask: SecretMask = NO_MASK) -> str:
+        del folder, mask
         return ""
 
     def session_opened(self) -> None:

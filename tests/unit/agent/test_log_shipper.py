@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from edge_agent.logs import LogShipper, tail
+from edge_agent.secrets.secret_mask import SecretMask
 from shoal.names import AttemptRef
 from shoal.session.log_piece import LogPiece
 from shoal.view import LIVE_LOG_BYTES_MAX, LogStream
@@ -141,3 +142,63 @@ def test_last_words_begin_with_a_line(tmp_path: Path) -> None:
     path.write_bytes(b"\xff" * 100)
     assert len(tail(path, 10)) == 10
     assert tail(tmp_path / "absent") == ""
+
+
+async def test_secrets_are_hidden_across_the_borders_of_pieces_and_offsets_stay(
+    tmp_path: Path,
+) -> None:
+    value = b"correct horse battery staple"
+    mask = SecretMask([value])
+    path = tmp_path / "stdout"
+    listener = Listener()
+    listener.shipper.follow(REF, tmp_path, mask)
+    shown = b""
+
+    async def shipped(size: int) -> None:
+        nonlocal shown
+        await until(lambda: sum(len(one.data) for one in listener.pieces) >= size, 5, "pieces")
+        for piece in listener.pieces:
+            assert piece.offset == len(shown)
+            shown += piece.data
+        listener.confirm_all()
+
+    async with running(listener):
+        # The border of the first piece is within a value.
+        filler = b"x" * ((64 << 10) - 10)
+        path.write_bytes(filler + value + b"\n")
+        listener.shipper.session_opened()
+        await shipped(len(filler) + len(value) + 1)
+        assert shown == filler + b"*" * len(value) + b"\n"
+
+        # What may begin a value waits for what is behind it.
+        with path.open("ab") as log:
+            log.write(b"a" + value[:9])
+        await shipped(1)
+        assert shown.endswith(b"\na")
+        with path.open("ab") as log:
+            log.write(value[9:] + b"b" + value[:7])
+        await shipped(len(value) + 1)
+        assert shown.endswith(b"a" + b"*" * len(value) + b"b")
+
+        # At the end nothing is behind it.
+        finishing = asyncio.create_task(listener.shipper.finish(REF, 30))
+        await shipped(7)
+        assert await finishing
+        assert shown.endswith(b"b*******")
+        assert len(shown) == path.stat().st_size
+
+
+async def test_what_had_ended_before_is_shipped_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "stdout").write_bytes(b"see cor")
+    listener = Listener()
+    listener.shipper.follow(REF, tmp_path, SecretMask([b"correct"]), ended=True)
+    async with running(listener):
+        listener.shipper.session_opened()
+        await until(lambda: listener.pieces, 5, "a piece")
+        assert [one.data for one in listener.pieces] == [b"see cor"]
+
+
+def test_last_words_have_no_secret_that_begins_before_them(tmp_path: Path) -> None:
+    path = tmp_path / "stderr"
+    path.write_bytes(b"x" * 50 + b"correct horse" + b"yyy")
+    assert tail(path, 10, SecretMask([b"correct horse"])) == "*******yyy"
