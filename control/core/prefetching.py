@@ -22,6 +22,7 @@ from control.core.scheduler.filters import (
     memory,
     objection,
     quarantined,
+    sandbox,
 )
 from control.core.scheduler.room import NodeRoom
 from control.core.scheduler.snapshot import Pending
@@ -30,7 +31,16 @@ from shoal.session.bundles import BUNDLES_WANTED_MAX
 from shoal.session.feature import Feature
 from shoal.view import PrefetchView
 
-_FILTERS: tuple[Filter, ...] = (quarantined, drained, features, labels, cpus, memory, devices)
+_FILTERS: tuple[Filter, ...] = (
+    quarantined,
+    drained,
+    features,
+    sandbox,
+    labels,
+    cpus,
+    memory,
+    devices,
+)
 
 
 class Prefetching(MachinePart):

@@ -84,6 +84,7 @@ class Scales(MachinePart):
                 place=one.job.place,
                 bundle_digest=pipeline.spec.bundle_digest,
                 features=needed_features(pipeline.spec, one.job),
+                sandbox=one.job.sandbox,
             )
             for one in new
         ]

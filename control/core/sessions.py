@@ -206,6 +206,7 @@ class Sessions(MachinePart):
         node.condition = hello.condition
         node.says_holds = hello.says_holds
         node.features = hello.features
+        node.sandbox = hello.sandbox
         node.session_id = event.session_id
         node.last_seen_time = self._situation.wall_time
         node.heard_at = self._situation.now

@@ -20,6 +20,7 @@ from control.core.scheduler.snapshot import NodeSnapshot, Pending, Resident
 from control.core.topology import LaneEnd, Replica, Topology, topology
 from shoal import model
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.sandbox import NodeSandbox
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.feature import Feature, needed_features
 from shoal.session.lane import LanePeer
@@ -266,6 +267,7 @@ class PipelineRecord:
                 pinned_node=job.pinned_node,
                 avoid=frozenset(job.avoid),
                 features=needed_features(self.spec, job.spec),
+                sandbox=job.spec.sandbox,
             )
         return job.pending
 
@@ -342,6 +344,8 @@ class NodeRecord:
     """Whether its agent says how far ports are that stand still; one of before does not."""
     features: frozenset[str] = frozenset()
     """What its agent can do; see `shoal.session.feature`."""
+    sandbox: NodeSandbox | None = None
+    """What it can do to keep jobs apart; not written down, since each Hello says it."""
     prefetch: tuple[str, ...] = ()
     """Digests of the bundles that it shall have before they are needed."""
     revision: int = 0
@@ -448,6 +452,7 @@ class Cluster:
                 suspected=node.member_state in _DOUBTED,
                 quarantine=node.quarantine,
                 features=node.features,
+                sandbox=node.sandbox,
             )
         return node.snapshot
 

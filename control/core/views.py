@@ -59,6 +59,7 @@ def node_view(cluster: Cluster, node: NodeRecord) -> NodeView:
         revision=node.revision,
         quarantine=node.quarantine,
         conflict=node.conflict,
+        sandbox=node.sandbox,
     )
 
 

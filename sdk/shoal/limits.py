@@ -19,6 +19,9 @@ MOMENT_SECONDS_MAX = 253_370_764_800
 CPUS_MAX = 1_000_000.0
 """Most cores of a node, or for a replica."""
 
+PROCESSES_MAX = 4_194_304
+"""Most processes and threads that a replica may claim: the most that the kernel numbers (proc(5), pid_max)."""
+
 RETRY_ATTEMPTS_MAX = 1_000_000
 """Most attempts that a specification may grant a job."""
 

@@ -8,6 +8,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 
 class SandboxLevel(enum.Enum):
@@ -55,6 +56,10 @@ class Sandbox:
     enforce: frozenset[Claim] = frozenset()
 
 
+ASKS_NOTHING: Final = Sandbox()
+"""What a job asks for that says nothing of it."""
+
+
 def _no_claims() -> Mapping[Claim, str]:
     return MappingProxyType({})
 
@@ -80,3 +85,13 @@ class NodeSandbox:
     enforces: Mapping[Claim, str] = field(default_factory=_no_claims)
     filters: tuple[str, ...] = ()
     refused: Mapping[SandboxLevel, str] = field(default_factory=_no_refusals)
+
+    def level_for(self, wanted: SandboxLevel) -> SandboxLevel | None:
+        """Return the level at which a job that asks for `wanted` runs; None where it cannot run.
+
+        That is the lowest of `levels` that covers both what it asks for and the node's default.
+        """
+        fit = (
+            level for level in SandboxLevel if level in self.levels and level.covers(self.default)
+        )
+        return next((level for level in fit if level.covers(wanted)), None)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from shoal.compat import Compat
 from shoal.model import no_strings
 from shoal.parameter import ParameterValue, no_values
+from shoal.sandbox import ASKS_NOTHING, Sandbox
 from shoal.secret import SecretUse
 
 
@@ -272,11 +273,17 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one replica needs of a node: cores, bytes, device classes."""
+    """What one replica needs of a node: cores, bytes of memory, device classes.
+
+    `processes` and `disk_bytes` only bound it, where its node can do that: so many processes and threads
+    at once, so many bytes of files in its folder. 0 is no claim.
+    """
 
     cpus: float = 1.0
     memory_bytes: int = 0
     devices: tuple[str, ...] = ()
+    processes: int = 0
+    disk_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +330,7 @@ class Job:
     archive_on: ArchiveOn = ArchiveOn.SUCCESS
     local: bool = False
     secrets: tuple[SecretUse, ...] = ()
+    sandbox: Sandbox = ASKS_NOTHING
 
     def replica_id(self, replica: int) -> str:
         """Id of one replica: the job's own name when there is just one, else `{name}-{replica}`."""

@@ -11,6 +11,7 @@ from datetime import datetime
 from shoal import model
 from shoal.kept_folder import KeptFolder
 from shoal.node_facts import NodeFacts
+from shoal.sandbox import NodeSandbox
 from shoal.spec import Pipeline
 
 
@@ -151,7 +152,7 @@ class NodeView:
     keeper and its stream worker are not what its agent would start, and until when. `facts` are known of a
     single node, and in a watch that asks for them; `facts_time` is when the controller was told them, and
     `facts_problem` says why there are none, or no fresh ones. `move_time` is when what still runs on a drained
-    node is moved.
+    node is moved. `sandbox` is what it can do to keep jobs apart, None where that is not known.
     """
 
     name: str
@@ -179,6 +180,7 @@ class NodeView:
     facts_time: datetime | None = None
     facts_problem: str = ""
     move_time: datetime | None = None
+    sandbox: NodeSandbox | None = None
 
 
 @dataclass(frozen=True, slots=True)

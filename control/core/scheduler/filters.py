@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from control.core.scheduler.room import ROUNDING, NodeRoom
 from control.core.scheduler.snapshot import Pending
+from shoal import limits
+from shoal.sandbox import ASKS_NOTHING, Claim, SandboxLevel
 from shoal.spec import Resources
 
 NAME_LABEL = "node"
@@ -17,6 +19,9 @@ NAME_LABEL = "node"
 
 _KEPT_MAX = 2
 """Jobs that a phrase names for which room is kept."""
+
+_WHY_CHARACTERS_MAX = 500
+"""Most of a node's words for why it cannot do a level."""
 
 Filter = Callable[[Pending, NodeRoom], str]
 """One reason that a node may be unfit."""
@@ -123,12 +128,34 @@ def features(job: Pending, room: NodeRoom) -> str:
     )
 
 
+def sandbox(job: Pending, room: NodeRoom) -> str:
+    """It must be able to do what the job asks of its sandbox; what one that is away can do is not known."""
+    asked, can = job.sandbox, room.node.sandbox
+    if asked == ASKS_NOTHING or not room.node.connected:
+        return ""
+    if can is None:
+        return "its agent does not say which sandboxes it can do: update it"
+    said: list[str] = []
+    if can.level_for(asked.level) is None:
+        have = " and ".join(level.value for level in SandboxLevel if level in can.levels)
+        why = can.refused.get(asked.level, "")
+        said.append(
+            f"the job asks for the sandbox level {asked.level.value}, and it has {have or 'none'}"
+            + (f" ({limits.cut(why, _WHY_CHARACTERS_MAX)})" if why else "")
+        )
+    loose = [claim.value for claim in Claim if claim in asked.enforce - can.enforces.keys()]
+    if loose:
+        said.append(f"the job's claims of {' and '.join(loose)} have to bind it, and cannot there")
+    return "; ".join(said)
+
+
 FILTERS: tuple[Filter, ...] = (
     connected,
     quarantined,
     drained,
     refuses,
     features,
+    sandbox,
     pinned,
     labels,
     cpus,
@@ -137,7 +164,7 @@ FILTERS: tuple[Filter, ...] = (
 )
 """All filters, the most telling first."""
 
-EVER: tuple[Filter, ...] = (features, pinned, labels, cpus, memory, devices)
+EVER: tuple[Filter, ...] = (features, sandbox, pinned, labels, cpus, memory, devices)
 """The filters that count when the question is whether a job could ever fit."""
 
 

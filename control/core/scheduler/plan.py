@@ -22,6 +22,7 @@ from control.core.scheduler.room import NodeRoom
 from control.core.scheduler.search import constrained_first, fit
 from control.core.scheduler.snapshot import Kept, Pending, Placed, Plan, Snapshot
 from shoal.names import JobRef, PipelineRef
+from shoal.sandbox import ASKS_NOTHING, Sandbox
 
 Shape = tuple[object, ...]
 
@@ -61,8 +62,15 @@ def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
 def feasibility(job: Pending) -> Shape:
     """Return everything that the filters look at: equal jobs fit in the same places."""
     asked = (job.resources, tuple(sorted(job.place.require.items())), job.pinned_node)
-    # Most need none: theirs is what a version that knew no features has written down.
-    return (*asked, *sorted(job.features))
+    # Most need none of what follows: theirs is the same in all versions.
+    return (*asked, *sorted(job.features), *_of_sandbox(job.sandbox))
+
+
+def _of_sandbox(asked: Sandbox) -> Shape:
+    """Words, since they are written down and those of a set come in another order in each process."""
+    if asked == ASKS_NOTHING:
+        return ()
+    return (asked.level.value, asked.network.value, *sorted(one.value for one in asked.enforce))
 
 
 def _shape(job: Pending) -> Shape:

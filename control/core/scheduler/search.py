@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from control.core.scheduler.filters import Filter, objection
 from control.core.scheduler.room import ROUNDING, NodeRoom
 from control.core.scheduler.snapshot import Pending
+from shoal.sandbox import NodeSandbox
 
 LOOKS_MAX = 5_000
 """Most looks at a node for a job, about 5 ms."""
@@ -24,7 +25,13 @@ def constrained_first(
     options: dict[object, int] = {}
 
     def rank(job: Pending) -> tuple[int, int, float, int]:
-        kind = (job.resources, tuple(job.place.require.items()), job.pinned_node)
+        kind = (
+            job.resources,
+            tuple(job.place.require.items()),
+            job.pinned_node,
+            job.features,
+            job.sandbox,
+        )
         if kind not in options:
             options[kind] = sum(not objection(job, room, filters) for room in rooms.values())
         resources = job.resources
@@ -77,6 +84,10 @@ def fit(
             rooms[name].give_back(job.resources)
 
 
+def _doing(can: NodeSandbox | None) -> object:
+    return None if can is None else (can.default, can.levels, frozenset(can.enforces))
+
+
 def _ways(
     job: Pending, rooms: Mapping[str, NodeRoom], filters: tuple[Filter, ...]
 ) -> Iterator[str]:
@@ -94,6 +105,8 @@ def _ways(
             tuple(sorted(room.devices.items())),
             tuple(sorted(node.labels.items())),
             job.pinned_node == name,
+            node.features,
+            _doing(node.sandbox),
         )
         if alike not in seen:
             seen.add(alike)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from shoal.model import NO_CAPACITY, Capacity, no_strings
 from shoal.names import JobRef, PipelineRef
 from shoal.node_facts import Heat
+from shoal.sandbox import ASKS_NOTHING, NodeSandbox, Sandbox
 from shoal.spec import Place, Resources
 
 
@@ -18,7 +19,8 @@ class NodeSnapshot:
 
     `suspected` means that gossip doubts it although its session lives; `refuses` is why its agent
     takes no new work, or nothing. `heat` is how much thermal headroom it has, and `features` what its
-    agent can do beyond the first version.
+    agent can do beyond the first version. `sandbox` is what it can do to keep jobs apart, None where it does
+    not tell.
     """
 
     name: str
@@ -33,6 +35,7 @@ class NodeSnapshot:
     refuses: str = ""
     heat: Heat = Heat.UNKNOWN
     features: frozenset[str] = frozenset()
+    sandbox: NodeSandbox | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Pending:
 
     Jobs of a pipeline with the same `gang` stream to each other, so they are placed together or
     not at all. `pinned_node` is where it has to go, if anywhere; nodes in `avoid` lost it before.
-    `features` is what its agent has to be able to do.
+    `features` is what its agent has to be able to do, and `sandbox` what its node has to be able to do.
     """
 
     ref: JobRef
@@ -61,6 +64,7 @@ class Pending:
     pinned_node: str = ""
     avoid: frozenset[str] = frozenset()
     features: frozenset[str] = frozenset()
+    sandbox: Sandbox = ASKS_NOTHING
 
 
 def _nobody() -> Mapping[PipelineRef, tuple[Resident, ...]]:

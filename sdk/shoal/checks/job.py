@@ -19,6 +19,7 @@ from shoal.checks.program_file import program_file
 from shoal.limits import COMMAND_BYTES_MAX
 from shoal.recipe import BundleFiles, ingredients
 from shoal.redaction import HIDDEN, redacted
+from shoal.sandbox import Claim, SandboxLevel, SandboxNetwork
 from shoal.secret import JOB_SECRETS_MAX
 from shoal.suggestion import did_you_mean
 from shoal.wire.fields import json_problem, relative_path_problem
@@ -38,8 +39,10 @@ _OF_BOARDS = (
     "archive_on",
     "layout",
     "secrets",
+    "sandbox",
 )
 """Fields of a job that say how it is run on a board."""
+_CLAIM_EXAMPLES = {Claim.MEMORY: "512MiB", Claim.PROCESSES: "64", Claim.DISK: "1GiB"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -51,6 +54,7 @@ def job_problems(
     yield from _program(job, at)
     yield from _secrets(job, at)
     yield from _numbers(job, at)
+    yield from _sandbox(job, at)
     yield from _files(job, at)
     yield from folder_problems(job, at)
     yield from _bundle(job, at, files)
@@ -162,6 +166,10 @@ def _numbers(job: spec.Job, at: Path) -> Iterator[Problem]:
     yield from number_problems(
         (*at, "resources", "memory"), resources.memory_bytes, limits.INTEGER_MAX
     )
+    yield from number_problems(
+        (*at, "resources", "processes"), resources.processes, limits.PROCESSES_MAX
+    )
+    yield from number_problems((*at, "resources", "disk"), resources.disk_bytes, limits.INTEGER_MAX)
     if len(resources.devices) > limits.DEVICES_MAX:
         yield Problem(
             (*at, "resources", "devices"),
@@ -185,6 +193,28 @@ def _numbers(job: spec.Job, at: Path) -> Iterator[Problem]:
                 yield Problem(
                     (*path, "default"), f"{stream.optional.default_json[:40]!r} {problem}"
                 )
+
+
+def _sandbox(job: spec.Job, at: Path) -> Iterator[Problem]:
+    asked = job.sandbox
+    if asked.network is SandboxNetwork.NONE and asked.level is not SandboxLevel.CONFINED:
+        yield Problem(
+            (*at, "sandbox", "network"),
+            "a network of its own needs namespaces of its own; write "
+            "`sandbox: {level: confined, network: none}`",
+        )
+    claimed = {
+        Claim.CPUS: True,  # one core, where nothing is said
+        Claim.MEMORY: job.resources.memory_bytes,
+        Claim.PROCESSES: job.resources.processes,
+        Claim.DISK: job.resources.disk_bytes,
+    }
+    for claim in (one for one in Claim if one in asked.enforce and not claimed[one]):
+        yield Problem(
+            (*at, "sandbox", "enforce"),
+            f"the job claims no {claim.value}, so nothing can bind it; add it to `resources`, such as "
+            f"`resources: {{{claim.value}: {_CLAIM_EXAMPLES[claim]}}}`, or leave it out",
+        )
 
 
 def _files(job: spec.Job, at: Path) -> Iterator[Problem]:

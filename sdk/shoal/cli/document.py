@@ -15,7 +15,7 @@ from shoal.spec import Pipeline
 
 
 def to_document(value: Any) -> Any:
-    """Turn a value into what JSON knows: states by name, times in ISO 8601, empty fields kept."""
+    """Turn a value into what JSON knows: states by name, times in ISO 8601, empty fields kept, sets sorted."""
     if isinstance(value, enum.IntEnum):
         return value.name
     if isinstance(value, enum.Enum):
@@ -29,9 +29,11 @@ def to_document(value: Any) -> Any:
         return {"name": name, **document} if isinstance(name, str) else document
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
-        return {str(key): to_document(item) for key, item in items}
+        return {str(to_document(key)): to_document(item) for key, item in items}
     if isinstance(value, list | tuple):
         return [to_document(item) for item in cast("tuple[Any, ...]", value)]
+    if isinstance(value, frozenset):
+        return sorted(map(to_document, cast("frozenset[object]", value)))
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, Path):

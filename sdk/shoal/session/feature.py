@@ -2,6 +2,7 @@
 
 import enum
 
+from shoal.sandbox import ASKS_NOTHING
 from shoal.spec import Job, Pipeline
 
 
@@ -16,6 +17,8 @@ class Feature(enum.StrEnum):
     """It fetches folder inputs (`Job.folders`)."""
     SECRETS = "secrets"
     """It hands secrets to jobs (`Job.secrets`, `Assignment.secrets`), and keeps their values sealed."""
+    SANDBOX = "sandbox"
+    """It starts a job in no less than the sandbox that the job asks for (`Job.sandbox`)."""
 
 
 def needed_features(pipeline: Pipeline, job: Job) -> frozenset[Feature]:
@@ -27,4 +30,6 @@ def needed_features(pipeline: Pipeline, job: Job) -> frozenset[Feature]:
         found.add(Feature.FOLDERS)
     if job.secrets:
         found.add(Feature.SECRETS)
+    if job.sandbox != ASKS_NOTHING:
+        found.add(Feature.SANDBOX)
     return frozenset(found)

@@ -9,6 +9,7 @@ from shoal.model import Capacity, Followed, no_strings
 from shoal.names import AttemptRef
 from shoal.node_facts import Heat, NodeFacts
 from shoal.protocol_version import SESSION_SPOKEN, Protocols
+from shoal.sandbox import NodeSandbox
 from shoal.session.assignment import Assignment
 from shoal.session.attempt_lanes import AttemptLanes
 from shoal.session.bundles import BundlesHeld, BundlesWanted
@@ -50,7 +51,8 @@ class Hello:
     digests in its cache, and `followed` is what it followed last. `protocols` are those of sessions, None
     from a build that does not say. An agent of before neither `says_holds` (`Observation.holds`) nor
     `takes_lanes` (`Desired.lanes`), and has no `facts`: it is not asked for any (`FactsWanted`).
-    `features` are words of `Feature`, and those of later versions.
+    `features` are words of `Feature`, and those of later versions. `sandbox` is what the node can do to keep
+    jobs apart, None from an agent that does not tell.
     """
 
     node: str
@@ -71,6 +73,7 @@ class Hello:
     protocols: Protocols | None = SESSION_SPOKEN
     facts: NodeFacts | None = None
     features: frozenset[str] = frozenset()
+    sandbox: NodeSandbox | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from shoal.compat import Compat
 from shoal.limits import BUFFER_MAX
 from shoal.model import no_strings
 from shoal.parameter import Parameter
+from shoal.sandbox import Claim, Sandbox, SandboxLevel, SandboxNetwork
 from shoal.secret import SecretForm, SecretUse
 from shoal.specfile.command_reader import read_command
 from shoal.specfile.declarations import read_declarations
@@ -186,6 +187,7 @@ class Reader:
             "placement": ("placement", scalars.choice_of(spec.Placement)),
             "layout": ("layout", scalars.choice_of(spec.Layout)),
             "local": ("local", scalars.boolean),
+            "sandbox": ("sandbox", self._sandbox),
             "stdin": ("stdin", scalars.text),
         }
         fields = scalars.fields(node, at, ("inputs", *readers), "a mapping with `run` at least")
@@ -257,9 +259,34 @@ class Reader:
             "cpus": ("cpus", self._scalars.number),
             "memory": ("memory_bytes", self._scalars.size),
             "devices": ("devices", self._devices),
+            "processes": ("processes", self._scalars.integer),
+            "disk": ("disk_bytes", self._scalars.size),
         }
         wanted = "a mapping such as {cpus: 0.5, memory: 512MiB}"
         return self._scalars.mapping(spec.Resources(), node, path, readers, wanted)
+
+    def _sandbox(self, node: yaml.Node, path: Path) -> Sandbox:
+        scalars = self._scalars
+        level = scalars.choice_of(SandboxLevel)
+        if isinstance(node, yaml.ScalarNode) and not is_null(node):
+            return Sandbox(level(node, path) or SandboxLevel.NONE)
+        readers: Readers = {
+            "level": ("level", level),
+            "network": ("network", scalars.choice_of(SandboxNetwork)),
+            "enforce": ("enforce", self._claims),
+        }
+        wanted = (
+            "a level (none, user, confined), or a mapping such as {level: confined, network: none}"
+        )
+        return scalars.mapping(Sandbox(), node, path, readers, wanted)
+
+    def _claims(self, node: yaml.Node, path: Path) -> frozenset[Claim] | None:
+        items = self._scalars.items(node, path, "a list of claims such as [memory, cpus]")
+        if items is None:
+            return None
+        claim = self._scalars.choice_of(Claim)
+        read = [claim(item, path) for item in items]
+        return frozenset(one for one in read if one is not None)
 
     def _place(self, node: yaml.Node, path: Path) -> spec.Place:
         readers: Readers = {

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from shoal.v1 import node_facts_pb2 as _node_facts_pb2
+from shoal.v1 import sandbox_pb2 as _sandbox_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -104,6 +105,7 @@ class Node(_message.Message):
     FACTS_TIME_FIELD_NUMBER: _builtins.int
     FACTS_PROBLEM_FIELD_NUMBER: _builtins.int
     MOVE_TIME_FIELD_NUMBER: _builtins.int
+    SANDBOX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the cluster."""
     connected: _builtins.bool
@@ -172,6 +174,10 @@ class Node(_message.Message):
     def move_time(self) -> _timestamp_pb2.Timestamp:
         """Of a node that is drained: when what still runs there is moved; unset where it goes on to its end."""
 
+    @_builtins.property
+    def sandbox(self) -> _sandbox_pb2.NodeSandbox:
+        """What it can do to keep jobs apart, as its agent told last; unset where none told it since the controller started."""
+
     def __init__(
         self,
         *,
@@ -200,10 +206,11 @@ class Node(_message.Message):
         facts_time: _timestamp_pb2.Timestamp | None = ...,
         facts_problem: _builtins.str = ...,
         move_time: _timestamp_pb2.Timestamp | None = ...,
+        sandbox: _sandbox_pb2.NodeSandbox | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "claimed", b"claimed", "facts", b"facts", "facts_time", b"facts_time", "last_seen_time", b"last_seen_time", "move_time", b"move_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "claimed", b"claimed", "facts", b"facts", "facts_time", b"facts_time", "last_seen_time", b"last_seen_time", "move_time", b"move_time", "sandbox", b"sandbox"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "facts", b"facts", "facts_problem", b"facts_problem", "facts_time", b"facts_time", "forgotten", b"forgotten", "keeper_version", b"keeper_version", "kept", b"kept", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "move_time", b"move_time", "name", b"name", "outdated", b"outdated", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "stream_address", b"stream_address", "stream_worker_version", b"stream_worker_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "facts", b"facts", "facts_problem", b"facts_problem", "facts_time", b"facts_time", "forgotten", b"forgotten", "keeper_version", b"keeper_version", "kept", b"kept", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "move_time", b"move_time", "name", b"name", "outdated", b"outdated", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "sandbox", b"sandbox", "stream_address", b"stream_address", "stream_worker_version", b"stream_worker_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,6 +14,7 @@ from shoal.v1 import nodes_service_pb2 as _nodes_service_pb2
 from shoal.v1 import pipeline_pb2 as _pipeline_pb2
 from shoal.v1 import pipelines_service_pb2 as _pipelines_service_pb2
 from shoal.v1 import protocols_pb2 as _protocols_pb2
+from shoal.v1 import sandbox_pb2 as _sandbox_pb2
 from shoal.v1 import spec_pb2 as _spec_pb2
 import builtins as _builtins
 import sys
@@ -354,6 +355,7 @@ class Hello(_message.Message):
     PROTOCOLS_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
+    SANDBOX_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     agent_id: _builtins.str
@@ -408,6 +410,10 @@ class Hello(_message.Message):
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it can do that the first version could not: `stages`. A job that needs more is not placed there."""
 
+    @_builtins.property
+    def sandbox(self) -> _sandbox_pb2.NodeSandbox:
+        """What it can do to keep jobs apart; unset from an agent that does not tell."""
+
     def __init__(
         self,
         *,
@@ -429,10 +435,11 @@ class Hello(_message.Message):
         protocols: _protocols_pb2.Protocols | None = ...,
         facts: _node_facts_pb2.NodeFacts | None = ...,
         features: _abc.Iterable[_builtins.str] | None = ...,
+        sandbox: _sandbox_pb2.NodeSandbox | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "condition", b"condition", "facts", b"facts", "followed", b"followed", "protocols", b"protocols"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "condition", b"condition", "facts", b"facts", "followed", b"followed", "protocols", b"protocols", "sandbox", b"sandbox"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "condition", b"condition", "facts", b"facts", "features", b"features", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "protocols", b"protocols", "says_holds", b"says_holds", "stream_address", b"stream_address", "takes_lanes", b"takes_lanes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "condition", b"condition", "facts", b"facts", "features", b"features", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "protocols", b"protocols", "sandbox", b"sandbox", "says_holds", b"says_holds", "stream_address", b"stream_address", "takes_lanes", b"takes_lanes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

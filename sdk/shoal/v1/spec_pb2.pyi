@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shoal.v1 import sandbox_pb2 as _sandbox_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -535,6 +536,7 @@ class JobSpec(_message.Message):
     ARCHIVE_ON_FIELD_NUMBER: _builtins.int
     FOLDERS_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
+    SANDBOX_FIELD_NUMBER: _builtins.int
     LOCAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the job, unique in its pipeline, `[a-z][a-z0-9-]{0,62}`."""
@@ -600,6 +602,10 @@ class JobSpec(_message.Message):
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SecretUse]:
         """Secrets of its namespace that it gets; no two have the same variable, and none that of one of `variables`."""
 
+    @_builtins.property
+    def sandbox(self) -> _sandbox_pb2.SandboxSpec:
+        """What it asks of its node; unset: nothing."""
+
     def __init__(
         self,
         *,
@@ -623,11 +629,12 @@ class JobSpec(_message.Message):
         archive_on: Global___ArchiveOn.ValueType = ...,
         folders: _abc.Iterable[Global___FolderSpec] | None = ...,
         secrets: _abc.Iterable[Global___SecretUse] | None = ...,
+        sandbox: _sandbox_pb2.SandboxSpec | None = ...,
         local: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "place", b"place", "resources", b"resources", "retry", b"retry"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "place", b"place", "resources", b"resources", "retry", b"retry", "sandbox", b"sandbox"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "archive_on", b"archive_on", "environment", b"environment", "folders", b"folders", "grace_seconds", b"grace_seconds", "inputs", b"inputs", "layout", b"layout", "local", b"local", "name", b"name", "outputs", b"outputs", "place", b"place", "placement", b"placement", "recovery", b"recovery", "replicas", b"replicas", "resources", b"resources", "retry", b"retry", "run", b"run", "secrets", b"secrets", "stdin", b"stdin", "timeout_seconds", b"timeout_seconds", "variables", b"variables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "archive_on", b"archive_on", "environment", b"environment", "folders", b"folders", "grace_seconds", b"grace_seconds", "inputs", b"inputs", "layout", b"layout", "local", b"local", "name", b"name", "outputs", b"outputs", "place", b"place", "placement", b"placement", "recovery", b"recovery", "replicas", b"replicas", "resources", b"resources", "retry", b"retry", "run", b"run", "sandbox", b"sandbox", "secrets", b"secrets", "stdin", b"stdin", "timeout_seconds", b"timeout_seconds", "variables", b"variables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1068,10 +1075,16 @@ class ResourcesSpec(_message.Message):
     CPUS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
     """Cores; 0 means 1."""
     memory_bytes: _builtins.int
     """Bytes of memory; 0 means no claim."""
+    processes: _builtins.int
+    """Most processes and threads that it has at once; 0 means no claim."""
+    disk_bytes: _builtins.int
+    """Most bytes that its files in the job's folder have together; 0 means no claim."""
     @_builtins.property
     def devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Devices by class, such as `video`."""
@@ -1082,10 +1095,12 @@ class ResourcesSpec(_message.Message):
         cpus: _builtins.float = ...,
         memory_bytes: _builtins.int = ...,
         devices: _abc.Iterable[_builtins.str] | None = ...,
+        processes: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "devices", b"devices", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "devices", b"devices", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "processes", b"processes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,6 +47,7 @@ from shoal.wire.kept_folder import KEPT_FOLDER
 from shoal.wire.lane import ATTEMPT_LANES
 from shoal.wire.node_facts import HEAT, NODE_FACTS
 from shoal.wire.protocols import PROTOCOLS
+from shoal.wire.sandbox import NODE_SANDBOX
 from shoal.wire.state import decode_capacity, encode_capacity
 from shoal.wire.trust import CERTIFICATE_ISSUED, CERTIFICATE_WANTED, TRUST
 
@@ -222,6 +223,7 @@ _HELLO = codec(
     protocols=maybe(PROTOCOLS),
     facts=maybe(NODE_FACTS),
     features=checked(_features, sorted),
+    sandbox=maybe(NODE_SANDBOX),
 )
 
 

@@ -26,6 +26,7 @@ from shoal.wire.codec import (
     one,
 )
 from shoal.wire.fields import WireError
+from shoal.wire.sandbox import SANDBOX
 
 DISTRIBUTE = enumeration(spec.Distribute, spec_pb2.Distribute, "distribute", "way to distribute")
 LAYOUT = enumeration(spec.Layout, spec_pb2.Layout, "layout")
@@ -241,6 +242,8 @@ _RESOURCES = codec(
     cpus=number(limits.CPUS_MAX, 1.0),
     memory_bytes=count(limits.INTEGER_MAX),
     devices=checked(fields.words),
+    processes=count(limits.PROCESSES_MAX),
+    disk_bytes=count(limits.INTEGER_MAX),
 )
 _PLACE = codec(
     spec.Place,
@@ -296,6 +299,7 @@ _JOB = codec(
         enumeration(spec.ArchiveOn, spec_pb2.ArchiveOn, "archive_on", "time to archive")
     ),
     secrets=checked(_decode_secrets, lambda uses: [_SECRET_USE.encode(use) for use in uses]),
+    sandbox=one(SANDBOX),
 )
 
 

@@ -10,6 +10,7 @@ from shoal.wire.codec import checked, codec, count, each, elsewhere, identifier,
 from shoal.wire.fields import WireError
 from shoal.wire.kept_folder import KEPT_FOLDER
 from shoal.wire.node_facts import NODE_FACTS
+from shoal.wire.sandbox import NODE_SANDBOX
 from shoal.wire.spec import PIPELINE_SPEC
 
 
@@ -100,6 +101,7 @@ encode_node, decode_node = codec(
     claimed=one(state.CAPACITY),
     kept=each(KEPT_FOLDER),
     facts=maybe(NODE_FACTS),
+    sandbox=maybe(NODE_SANDBOX),
 )
 # The name of a member is the gossip's, and follows no pattern of ours.
 encode_member, decode_member = codec(

@@ -147,6 +147,7 @@ FROM_AGENT = st.one_of(
         protocols=st.none() | PROTOCOLS,
         facts=st.none() | specs.FACTS,
         features=st.frozensets(SHOWN, max_size=3),
+        sandbox=st.none() | specs.NODE_SANDBOXES,
     ),
     st.just(Heartbeat()),
     specs.FACTS,

@@ -19,6 +19,7 @@ from shoal.model import (
     StreamCounters,
 )
 from shoal.names import AttemptRef
+from shoal.sandbox import Claim, NodeSandbox, Sandbox, SandboxLevel, SandboxNetwork
 from shoal.secret import SecretForm, SecretUse
 from shoal.session.port_hold import PortHold
 
@@ -122,7 +123,14 @@ JOBS = st.builds(
     ),
     outputs=tuples(st.builds(spec.Output, IDS, BINDINGS, st.sampled_from(spec.Distribute))),
     replicas=COUNTS,
-    resources=st.builds(spec.Resources, st.floats(0.01, 1e4), NUMBERS_63, tuples(WORDS)),
+    resources=st.builds(
+        spec.Resources,
+        st.floats(0.01, 1e4),
+        NUMBERS_63,
+        tuples(WORDS),
+        st.integers(0, limits.PROCESSES_MAX),
+        NUMBERS_63,
+    ),
     place=st.builds(spec.Place, MAPPINGS, tuples(WORDS), st.sampled_from(spec.Strategy)),
     archive=tuples(PATHS, min_size=1),
     retry=st.builds(spec.Retry, MILLIONS, SECONDS, SECONDS),
@@ -135,6 +143,12 @@ JOBS = st.builds(
     layout=st.sampled_from(spec.Layout),
     archive_on=st.sampled_from(spec.ArchiveOn),
     secrets=tuples(st.builds(SecretUse, VARIABLE_NAMES, IDS, st.sampled_from(SecretForm))),
+    sandbox=st.builds(
+        Sandbox,
+        st.sampled_from(SandboxLevel),
+        st.sampled_from(SandboxNetwork),
+        st.frozensets(st.sampled_from(Claim)),
+    ),
 )
 PARAMETERS = st.dictionaries(
     st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,8}", fullmatch=True),
@@ -168,6 +182,14 @@ ARTIFACTS = st.builds(Artifact, PATHS, NUMBERS_63, HASHES, TEXT)
 _DEVICES = tuples(WORDS.filter(str.isprintable))
 CAPACITIES = st.builds(Capacity, st.floats(0, 1e4), NUMBERS_63, _DEVICES)
 HOLDS = st.builds(PortHold, IDS, COUNTS, st.integers(0, limits.RECORDS_MAX), st.booleans())
+NODE_SANDBOXES = st.builds(
+    NodeSandbox,
+    st.sampled_from(SandboxLevel),
+    st.frozensets(st.sampled_from(SandboxLevel)),
+    st.dictionaries(st.sampled_from(Claim), TEXT),
+    tuples(TEXT),
+    st.dictionaries(st.sampled_from(SandboxLevel), TEXT),
+)
 KEPT_FOLDERS = st.builds(
     KeptFolder,
     st.builds(AttemptRef, IDS, IDS, IDS, COUNTS, NUMBERS_63),
@@ -287,6 +309,7 @@ NODES = st.builds(
     facts_time=TIMES,
     facts_problem=TEXT,
     move_time=TIMES,
+    sandbox=st.none() | NODE_SANDBOXES,
 )
 MEMBERS = st.builds(
     view.MemberView,

@@ -12,7 +12,10 @@ from control.core.scheduler.snapshot import NodeSnapshot, Pending, Resident, Sna
 from shoal.model import Capacity
 from shoal.names import JobRef, PipelineRef
 from shoal.node_facts import Heat
+from shoal.sandbox import Claim, NodeSandbox, Sandbox, SandboxLevel
 from shoal.spec import Place, Resources, Strategy
+
+NONE, USER, CONFINED = SandboxLevel
 
 
 def node(name: str, cpus: float = 4.0, **changes: object) -> NodeSnapshot:
@@ -98,6 +101,19 @@ def test_a_node_can_be_required_by_its_name_unless_a_label_says_otherwise() -> N
             job(resources=Resources(1.0, 0, ("video",))),
             "no free device of class video",
         ),
+        (node("n1"), job(sandbox=Sandbox(USER)), "does not say which sandboxes it can do: update"),
+        (
+            node(
+                "n1", sandbox=NodeSandbox(NONE, frozenset({NONE}), refused={USER: "it is not root"})
+            ),
+            job(sandbox=Sandbox(USER)),
+            "the job asks for the sandbox level user, and it has none (it is not root)",
+        ),
+        (
+            node("n1", sandbox=NodeSandbox(USER, frozenset({USER}), {Claim.CPUS: "cgroup v1"})),
+            job(sandbox=Sandbox(CONFINED, enforce=frozenset({Claim.CPUS, Claim.DISK}))),
+            "and it has user; the job's claims of disk have to bind it, and cannot there",
+        ),
     ],
 )
 def test_every_filter_explains_itself(state: NodeSnapshot, wanted: Pending, words: str) -> None:
@@ -105,6 +121,33 @@ def test_every_filter_explains_itself(state: NodeSnapshot, wanted: Pending, word
     (verdict,) = explain(Snapshot((state,)), wanted)
     assert not verdict.feasible
     assert verdict.sentence.startswith("Node n1 is unfit: ")
+
+
+def test_a_job_goes_where_its_sandbox_can_be_had() -> None:
+    nodes = [
+        node("n1"),
+        node("n2", sandbox=NodeSandbox(NONE, frozenset({NONE}))),
+        node("n3", sandbox=NodeSandbox(USER, frozenset({USER}), {Claim.MEMORY: "rlimit"})),
+        node("n4", sandbox=NodeSandbox(NONE, frozenset({NONE, CONFINED}))),
+    ]
+    memory = frozenset({Claim.MEMORY})
+    assert where(nodes, job(sandbox=Sandbox(enforce=memory))) == {"main": "n3"}
+    assert where(nodes, job(sandbox=Sandbox(CONFINED))) == {"main": "n4"}
+    assert where(nodes, *(job(f"a-{n}", sandbox=Sandbox(USER)) for n in range(2))) == {
+        "a-0": "n3",
+        "a-1": "n4",
+    }
+    never = plan(Snapshot(tuple(nodes)), [job(sandbox=Sandbox(CONFINED, enforce=memory))]).never
+    assert len(never) == 1, "it would find no node if nothing else ran"
+
+
+def test_a_gang_finds_the_nodes_of_its_sandboxes_by_search() -> None:
+    """Nodes with equal room are not alike where they can do other sandboxes."""
+    one = NodeSandbox(NONE, frozenset({NONE}))
+    both = NodeSandbox(NONE, frozenset({NONE, CONFINED}))
+    nodes = [node("n1", 1, sandbox=both), node("n2", 1, sandbox=one)]
+    gang = [job("a", gang="g"), job("b", gang="g", sandbox=Sandbox(CONFINED))]
+    assert where(nodes, *gang) == {"a": "n2", "b": "n1"}
 
 
 def test_devices_are_counted_by_class() -> None:
