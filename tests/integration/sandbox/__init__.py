@@ -1,0 +1,1 @@
+"""What a sandbox keeps a job from, with real processes."""
