@@ -27,8 +27,9 @@ from typing import Final
 from edge_agent.sandbox.plan import SECCOMP_WORD, STATUS_WORD
 from shoal.sandbox import SandboxNetwork
 
-_SCRATCH: Final = ("/tmp", "/var/tmp")  # noqa: S108 - a job's own, made for it
-HIDDEN: Final = ("/etc/shoal", "/home", "/root", "/run", *_SCRATCH)
+SCRATCH: Final = ("/tmp", "/var/tmp")  # noqa: S108 - a job's own, made for it
+"""Where any program may put temporary files; behind bubblewrap they are its own."""
+HIDDEN: Final = ("/etc/shoal", "/home", "/root", "/run", *SCRATCH)
 """What no job sees of any node: people's and services' folders, sockets, and temporary files of others."""
 _OWN: Final = (
     "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
@@ -91,7 +92,7 @@ def _words(asked: Confinement) -> Iterator[str]:
     for path in sorted(bound, key=_depth):
         yield from ("--bind" if path in writable else "--ro-bind", path, path)
     for folder in empty:
-        if folder not in _SCRATCH:
+        if folder not in SCRATCH:
             yield from ("--remount-ro", folder)
     yield from ("--chdir", asked.folder, "--")
 

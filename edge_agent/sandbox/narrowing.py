@@ -1,0 +1,155 @@
+"""From what a program needs of its node to the part of its plan that lets it see no more.
+
+Rules:
+
+1. **Level `none` narrows nothing.**
+2. **Level `user`** hides nothing by itself: rights of files do that. Where the kernel has Landlock, the same folders
+   are hidden as by bubblewrap, except those for temporary files, and only what the program may write can be written.
+3. **Level `confined`** is bubblewrap, around a process that is scoped by Landlock already (`landlock`, rule 3).
+4. **root is never confined as root**: its files are its own in each namespace, those below `/proc/sys`, too. Such a
+   plan is refused, and a node where root cannot give its jobs users of their own has no level `confined`.
+"""
+
+import base64
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from edge_agent.sandbox import bubblewrap, landlock, seccomp
+from edge_agent.sandbox.plan import FilesRule, SandboxPlan
+from shoal.sandbox import SandboxLevel, SandboxNetwork
+
+SECCOMP: Final = "seccomp"
+LANDLOCK: Final = "landlock"
+"""What `NodeSandbox.filters` calls them."""
+
+_READ: Final = ("/run/udev",)
+"""What says which device is which: programs that look for cameras read it."""
+_WRITTEN: Final = ("/dev", "/proc", *bubblewrap.SCRATCH)
+"""What every program of level `user` may write below, as far as rights of files let it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What one program needs of its node. Paths are absolute and exist.
+
+    Attributes:
+        folder: where it begins.
+        reads: what it reads, wherever that is: environment, interpreter, the SDK's copy, FIFOs' folder, secrets.
+        writes: what it writes: its folder, its home, its folder for temporary files.
+        devices: device files that it asked for.
+        network: which network it has.
+    """
+
+    folder: str
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    network: SandboxNetwork = SandboxNetwork.NODE
+
+
+class NarrowingError(Exception):
+    """What is asked for cannot be had as it is asked for; the message says why."""
+
+
+class Narrowing:
+    """What one node uses to narrow what its programs see; looks at the node when it is made.
+
+    Args:
+        hidden: folders that no program sees beside `bubblewrap.HIDDEN`: the agent's state and home.
+        filters: those of SECCOMP and LANDLOCK that were found to work.
+        machine: `platform.machine()`.
+        wrapper: path of bubblewrap; empty where there is none.
+    """
+
+    def __init__(
+        self, hidden: Iterable[str], filters: Iterable[str], machine: str, wrapper: str
+    ) -> None:
+        found = {
+            os.path.realpath(path) for path in (*bubblewrap.HIDDEN, *hidden) if Path(path).is_dir()
+        }
+        self._hidden = tuple(sorted(found))
+        self._wrapper = wrapper
+        known = landlock.abi() if LANDLOCK in set(filters) else 0
+        self._files = known >= landlock.FILES_ABI
+        self._scoped = known >= landlock.SCOPES_ABI
+        calls = seccomp.program(machine) if SECCOMP in set(filters) else b""
+        self._calls = base64.b64encode(calls).decode()
+        resolver = os.path.realpath("/etc/resolv.conf")
+        self._reads = tuple(
+            path for path in (*_READ, str(Path(resolver).parent)) if Path(path).is_dir()
+        )
+
+    def plan(self, plan: SandboxPlan, level: SandboxLevel, needs: Needs) -> SandboxPlan:
+        """Return `plan` with what narrows it to `needs` at a level.
+
+        Raises:
+            NarrowingError: there is no bubblewrap, root would be confined as itself, or the network is asked for to be
+                none below level `confined`.
+        """
+        if needs.network is SandboxNetwork.NONE and level is not SandboxLevel.CONFINED:
+            raise NarrowingError(
+                f"a program without a network needs the level confined, and this one has {level.value}"
+            )
+        match level:
+            case SandboxLevel.NONE:
+                return plan
+            case SandboxLevel.USER:
+                return replace(
+                    plan,
+                    no_new_privileges=True,
+                    files=self._rules(needs) if self._files else (),
+                    scoped=self._scoped,
+                    seccomp=self._calls,
+                )
+            case SandboxLevel.CONFINED:
+                return replace(
+                    plan,
+                    no_new_privileges=True,
+                    scoped=self._scoped,
+                    seccomp=self._calls,
+                    wrap=self._words(plan, needs),
+                )
+
+    def _rules(self, needs: Needs) -> tuple[FilesRule, ...]:
+        scratch = {os.path.realpath(path) for path in bubblewrap.SCRATCH}
+        hidden = [path for path in self._hidden if path not in scratch]
+        reads = (*self._reads, *needs.reads)
+        return landlock.all_but(
+            hidden, _real(reads), _real((*_WRITTEN, *needs.writes, *needs.devices)), _names
+        )
+
+    def _words(self, plan: SandboxPlan, needs: Needs) -> tuple[str, ...]:
+        if not self._wrapper:
+            raise NarrowingError(
+                "there is no bubblewrap on this node: install the package bubblewrap"
+            )
+        if plan.uid <= 0 and os.geteuid() == 0:
+            raise NarrowingError(
+                "root cannot be confined as root, and this plan has no user of its own"
+            )
+        return bubblewrap.words(
+            bubblewrap.Confinement(
+                program=self._wrapper,
+                folder=os.path.realpath(needs.folder),
+                hidden=self._hidden,
+                visible=_real((*self._reads, *needs.reads)),
+                writable=_real(needs.writes),
+                devices=needs.devices,
+                network=needs.network,
+                filtered=bool(self._calls),
+            )
+        )
+
+
+def _real(paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(os.path.realpath(path) for path in paths))
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return [entry.name for entry in Path(folder).iterdir()]
+    except OSError:
+        return []

@@ -1,0 +1,84 @@
+"""From what a program needs to its plan, at each level."""
+
+import base64
+import os
+import platform
+from pathlib import Path
+
+import pytest
+
+from edge_agent.sandbox import landlock, seccomp
+from edge_agent.sandbox.narrowing import LANDLOCK, SECCOMP, Narrowing, NarrowingError, Needs
+from edge_agent.sandbox.plan import SECCOMP_WORD, FilesRule, SandboxPlan
+from shoal.sandbox import SandboxLevel, SandboxNetwork
+
+PLAN = SandboxPlan(uid=231_000, gid=231_000, oom_score=500)
+needs_landlock = pytest.mark.skipif(
+    landlock.abi() < landlock.SCOPES_ABI, reason="the kernel has no Landlock of today"
+)
+
+
+def _narrowing(state: Path, *filters: str, wrapper: str = "/usr/bin/bwrap") -> Narrowing:
+    return Narrowing([str(state)], filters, platform.machine(), wrapper)
+
+
+def test_level_none_leaves_the_plan_as_it_is(tmp_path: Path) -> None:
+    narrowing = _narrowing(tmp_path, SECCOMP, LANDLOCK)
+    assert narrowing.plan(PLAN, SandboxLevel.NONE, Needs(str(tmp_path))) == PLAN
+
+
+def test_level_user_without_filters_takes_rights_alone(tmp_path: Path) -> None:
+    plan = _narrowing(tmp_path).plan(PLAN, SandboxLevel.USER, Needs(str(tmp_path)))
+    assert plan.no_new_privileges
+    assert (plan.files, plan.scoped, plan.seccomp, plan.wrap) == ((), False, "", ())
+    assert (plan.uid, plan.oom_score) == (PLAN.uid, PLAN.oom_score)
+
+
+@needs_landlock
+def test_level_user_hides_what_bubblewrap_would(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    narrowing = _narrowing(tmp_path, SECCOMP, LANDLOCK)
+    plan = narrowing.plan(PLAN, SandboxLevel.USER, Needs(str(work), writes=(str(work),)))
+    rules = {rule.path: rule.write for rule in plan.files}
+    assert plan.scoped
+    assert base64.b64decode(plan.seccomp) == seccomp.program(platform.machine())
+    assert FilesRule(str(work), write=True) in plan.files
+    assert rules["/usr"] is False
+    assert rules["/tmp"] is True
+    assert "/root" not in rules
+    assert "/" not in rules
+
+
+def test_level_confined_wraps_the_program(tmp_path: Path) -> None:
+    work, link = tmp_path / "work", tmp_path / "link"
+    work.mkdir()
+    link.symlink_to(work)
+    narrowing = _narrowing(tmp_path, SECCOMP)
+    needs = Needs(str(link), writes=(str(link),), network=SandboxNetwork.NONE)
+    plan = narrowing.plan(PLAN, SandboxLevel.CONFINED, needs)
+    assert plan.no_new_privileges
+    assert plan.files == (), "a process with such rules could not mount"
+    assert SECCOMP_WORD in plan.wrap
+    assert "--unshare-net" in plan.wrap
+    # Real paths: what a link names is not there behind a folder that is hidden.
+    assert str(link) not in plan.wrap
+    assert plan.wrap[-3:] == ("--chdir", str(work), "--")
+
+
+def test_no_network_needs_level_confined(tmp_path: Path) -> None:
+    needs = Needs(str(tmp_path), network=SandboxNetwork.NONE)
+    with pytest.raises(NarrowingError, match="needs the level confined, and this one has user"):
+        _narrowing(tmp_path).plan(PLAN, SandboxLevel.USER, needs)
+
+
+def test_without_bubblewrap_nothing_is_confined(tmp_path: Path) -> None:
+    narrowing = _narrowing(tmp_path, wrapper="")
+    with pytest.raises(NarrowingError, match="install the package bubblewrap"):
+        narrowing.plan(PLAN, SandboxLevel.CONFINED, Needs(str(tmp_path)))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to be refused as root")
+def test_root_is_not_confined_as_root(tmp_path: Path) -> None:
+    with pytest.raises(NarrowingError, match="root cannot be confined as root"):
+        _narrowing(tmp_path).plan(SandboxPlan(), SandboxLevel.CONFINED, Needs(str(tmp_path)))
