@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self, cast
@@ -17,7 +17,8 @@ from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.request import MAX_PACKET_BYTES
-from shoal.protocol_version import KEEPER, Protocols
+from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
+from shoal.protocol_version import KEEPER, SANDBOXES, Protocols
 
 _ANSWER_SECONDS: Final = 10.0
 _EXITS_KEPT: Final = 4096
@@ -40,7 +41,7 @@ class StartRequest:
 
     attempt: str
     argv: Sequence[str]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     cwd: Path
     stdout: Path
     stderr: Path
@@ -53,6 +54,7 @@ class StartRequest:
     memory_bytes: int = 0
     open_files: int = 0
     made: str = ""
+    sandbox: SandboxPlan = NO_PLAN
 
 
 @dataclass(slots=True)
@@ -156,6 +158,8 @@ class KeeperClient:
         await self._ask({"op": "shutdown"})
 
     async def _launch(self, op: str, request: StartRequest) -> int:
+        if request.sandbox != NO_PLAN:
+            await self._need_sandboxes()
         said = {one.name: getattr(request, one.name) for one in fields(request)}
         limits = {name: said.pop(name) for name in ("memory_bytes", "open_files")}
         answer = await self._ask(
@@ -163,6 +167,7 @@ class KeeperClient:
                 **said,
                 "op": op,
                 "env": dict(request.env),
+                "sandbox": asdict(request.sandbox),
                 "stdin": str(request.stdin or ""),
                 "ports": [_port(port) for port in request.ports],
                 "lease_seconds": _as_seconds(request.lease_until),
@@ -170,6 +175,16 @@ class KeeperClient:
             }
         )
         return cast("int", answer["pid"])
+
+    async def _need_sandboxes(self) -> None:
+        """Refuse a keeper of before, which would start the program and leave out what is to be done before it."""
+        if self.protocols is None:
+            await self.watch()
+        if self.protocols is None or self.protocols.highest < SANDBOXES:
+            raise KeeperError(
+                f"the keeper at {self._path} is of version {self.version or 'unknown'} and knows no sandbox: it is "
+                "replaced once it keeps no program; to have that sooner, `shoal drain` the node"
+            )
 
     async def _ask(self, message: Mapping[str, object]) -> Mapping[str, object]:
         if self._socket is None:

@@ -24,7 +24,6 @@ The program's leader is not reaped before its guard ends, so that its number can
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import select
@@ -40,18 +39,16 @@ from typing import Final
 
 from edge_agent.keeper import strays
 from edge_agent.keeper.boottime import boottime
-from edge_agent.keeper.execution import Execution, become
+from edge_agent.keeper.execution import Execution, SpawnError, spawn
 
 LOOK_SECONDS: Final = 0.1
 GRACE_SECONDS: Final = 0.5
 """Between SIGTERM and SIGKILL when the keeper is gone, if the lease lasts that long."""
 
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-_START_SECONDS: Final = 5.0
+_START_SECONDS: Final = 6.0  # the program has five of them
 _LEFT_SECONDS: Final = 2.0
 _MOMENT: Final = struct.Struct("=d")
 _PACKET_BYTES: Final = 4096
-_FIRST_HIGH_DESCRIPTOR: Final = 512  # above the descriptors of a program
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +142,7 @@ class _Watch:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         keep = {0, 1, 2, control.fileno(), *(ours for ours, _ in execution.descriptors)}
+        keep.add(execution.status)
         _close_all_but(keep)
         _call_this_process(f"shoal-guard {execution.attempt}")
         self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -158,8 +156,8 @@ class _Watch:
 
     def run(self) -> None:
         try:
-            self._program = _fork_program(self._execution)
-        except (OSError, ValueError) as error:
+            self._program = spawn(self._execution, guarded=True)
+        except SpawnError as error:
             self._say({"error": str(error)})
             return
         for ours, _ in self._execution.descriptors:
@@ -237,34 +235,6 @@ class _Watch:
     def _say(self, message: Mapping[str, object]) -> None:
         with contextlib.suppress(OSError):  # a keeper that is gone does not listen
             self._control.send(json.dumps(message).encode())
-
-
-def _fork_program(execution: Execution) -> int:
-    """Start the program as a child that dies with this process; raises what kept it from being executed."""
-    guard = os.getpid()
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    high = fcntl.fcntl(writing, fcntl.F_DUPFD_CLOEXEC, _FIRST_HIGH_DESCRIPTOR)
-    os.close(writing)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() == guard:  # or it died before it was asked for
-                become(execution)
-        except BaseException as error:  # noqa: BLE001 - it has to end here, whatever it is
-            words = str(error.strerror) if isinstance(error, OSError) else str(error)
-            os.write(
-                high, f"cannot start {execution.argv[0]!r} in {execution.cwd!r}: {words}".encode()
-            )
-        finally:
-            os._exit(127)
-    os.close(high)
-    with os.fdopen(reading, "rb") as answer:
-        problem = answer.read()
-    if problem:
-        os.waitpid(pid, 0)
-        raise OSError(problem.decode())
-    return pid
 
 
 def _close_all_but(kept: set[int]) -> None:

@@ -5,14 +5,14 @@ import fcntl
 import os
 import resource
 import socket
-import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from edge_agent.keeper.boottime import boottime
-from edge_agent.keeper.execution import Execution, spawn
+from edge_agent.keeper.execution import Execution, SpawnError, open_plain, said, spawn
 from edge_agent.keeper.guard import Guard, GuardError, start_guard
 from edge_agent.keeper.relay import Relay, RelayError, start_relay
+from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
 
 _FIRST_HIGH_DESCRIPTOR = 512  # above every number that a job's port may be given
 
@@ -36,12 +36,13 @@ class Port:
 class Launch:
     """What is to be started. Paths are absolute; `stdin` of "" means none.
 
-    `memory_bytes` and `open_files` are hard limits of each process; 0 means no limit of ours.
+    `memory_bytes` and `open_files` are hard limits of each process, as far as the keeper's own allow; 0 means no limit
+    of ours. `sandbox` is done before the program is executed.
     """
 
     attempt: str
     argv: tuple[str, ...]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     cwd: str
     stdin: str
     stdout: str
@@ -49,21 +50,20 @@ class Launch:
     ports: tuple[Port, ...] = ()
     memory_bytes: int = 0
     open_files: int = 0
+    sandbox: SandboxPlan = NO_PLAN
 
 
 @dataclass(frozen=True, slots=True)
 class Launched:
     """A running program: its process id, the agent's ends of its ports, its FIFOs' relays.
 
-    `guard` is there if it was started with a lease. `execution` is what was executed; its limits are still
-    to be set where there is no guard.
+    `guard` is there if it was started with a lease.
     """
 
     pid: int
     ports: Mapping[Port, int]
     relays: Sequence[Relay]
     guard: Guard | None
-    execution: Execution
 
 
 class LaunchError(Exception):
@@ -87,16 +87,10 @@ def launch(program: Launch, mark: int, until: float = 0.0) -> Launched:
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as after:
         try:
             return _launch(program, mark, until, undo, after)
-        except GuardError as error:
+        except (GuardError, SpawnError) as error:
             raise LaunchError(str(error)) from error
         except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            named = error.filename if isinstance(error, OSError) else None
-            where = f" in {program.cwd!r}" if named is None else ""
-            raise LaunchError(
-                f"cannot start {program.argv[0]!r}{where}: {why}"
-                f"{'' if named is None else f' ({named})'}"
-            ) from error
+            raise LaunchError(f"cannot start {program.argv[0]!r}: {said(error)}") from error
 
 
 def _launch(
@@ -109,15 +103,13 @@ def _launch(
     """Start it; `after` closes what only the program needs, `undo` what is kept unless this fails."""
     ours: dict[Port, int] = {}
     relays: list[Relay] = []
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    files = (
-        (program.stdin or os.devnull, os.O_RDONLY),
-        (program.stdout, flags),
-        (program.stderr, flags),
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    files = ((os.devnull, os.O_RDONLY), (program.stdout, flags), (program.stderr, flags))
     descriptors: list[tuple[int, int]] = []
     for number, (path, how) in enumerate(files):
-        descriptor = _open(path, how)
+        if number == 0 and program.stdin:
+            continue  # which the program opens with its own rights
+        descriptor = open_plain(path, how)
         after.callback(os.close, descriptor)
         descriptors.append((descriptor, number))
     # After the files, so that a port may be standard input or output.
@@ -139,25 +131,15 @@ def _launch(
         _with_places(program.argv, program.ports),
         program.env,
         program.cwd,
+        program.stdin,
         descriptors,
-        _limits(program),
         mark,
+        _plan(program),
     )
     guard = start_guard(execution, until) if until else None
     pid = spawn(execution) if guard is None else guard.program
     undo.pop_all()  # nothing can fail from here on: what was started is known
-    return Launched(pid, ours, relays, guard, execution)
-
-
-def _open(path: str, flags: int) -> int:
-    """Open what becomes a standard stream, without waiting: a FIFO in its place would stop the keeper."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISCHR(mode):
-        os.close(descriptor)
-        raise OSError(0, "it is not a file, something else was put in its place", path)
-    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & os.O_APPEND)
-    return descriptor
+    return Launched(pid, ours, relays, guard)
 
 
 def _relay(port: Port, job_end: socket.socket, env: Mapping[str, str]) -> Relay:
@@ -179,10 +161,14 @@ def _with_places(argv: Sequence[str], ports: Sequence[Port]) -> list[str]:
     return done
 
 
-def _limits(program: Launch) -> list[tuple[int, int]]:
-    limits = [(resource.RLIMIT_CORE, 0)]
-    if program.open_files:
-        limits.append((resource.RLIMIT_NOFILE, program.open_files))
-    if program.memory_bytes:
-        limits.append((resource.RLIMIT_DATA, program.memory_bytes))
-    return limits
+def _plan(program: Launch) -> SandboxPlan:
+    """What is done before it, with the limits that its starter gives beside a plan."""
+    limits = list(program.sandbox.limits)
+    for which, amount in (
+        (resource.RLIMIT_NOFILE, program.open_files),
+        (resource.RLIMIT_DATA, program.memory_bytes),
+    ):
+        _, hard = resource.getrlimit(which)
+        if amount:
+            limits.append((which, amount if hard == resource.RLIM_INFINITY else min(amount, hard)))
+    return replace(program.sandbox, limits=tuple(limits))

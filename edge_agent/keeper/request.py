@@ -1,11 +1,14 @@
 """What an agent may ask of the keeper: one JSON object a packet, read strictly."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
 from edge_agent.keeper.launch import Launch, Port
+from edge_agent.sandbox.plan import SandboxPlan
+from edge_agent.sandbox.plan_json import plan_from_json
 
 MAX_PACKET_BYTES: Final = 128 * 1024
 """Longest packet in either direction; a sequenced-packet socket carries it whole."""
@@ -163,6 +166,7 @@ def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) 
         ports=ports,
         memory_bytes=_as(int, limits.get("memory_bytes", 0)),
         open_files=_as(int, limits.get("open_files", 0)),
+        sandbox=_plan(fields.get("sandbox", {})),
     )
     return Start(
         request_id,
@@ -174,6 +178,16 @@ def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) 
         helper,
         _as(str, fields.get("made", "")),
     )
+
+
+def _plan(value: object) -> SandboxPlan:
+    plan = plan_from_json(value)
+    # What bears a user of its own is ended by that user at its end.
+    if plan.uid in {0, os.geteuid()}:
+        raise ValueError(f"user {plan.uid} is no user of a job: give it one of its own")
+    if plan.wrap and not plan.wrap[0].startswith("/"):
+        raise ValueError(f"the words {list(plan.wrap)!r} do not begin with an absolute path")
+    return plan
 
 
 def _environment(value: object) -> dict[str, str]:

@@ -14,7 +14,6 @@ from typing import Final
 
 from edge_agent.keeper import effects, events, machine, strays
 from edge_agent.keeper import request as requests
-from edge_agent.keeper.execution import limit
 from edge_agent.keeper.guard import Guard, Outcome
 from edge_agent.keeper.launch import LaunchError, Port, launch
 from edge_agent.keeper.memory_kills import MemoryKills
@@ -276,8 +275,6 @@ class KeeperShell:
             frozenset(relay.port for relay in launched.relays),
         )
         self._handle(started)
-        if guard is None:
-            limit(launched.pid, launched.execution, self.log)
         return launched.pid
 
     def _send_records(self, client: _Client, request_id: int) -> None:

@@ -6,9 +6,10 @@ less than what its plan says.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 STATUS_WORD = "{status}"
-"""Word of `wrap` that stands for the number of the descriptor on which bubblewrap says the child's process id."""
+"""Word of `wrap` that stands for the number of the descriptor of bubblewrap's `--json-status-fd`."""
 SECCOMP_WORD = "{seccomp}"
 """Word of `wrap` that stands for the number of a descriptor from which bubblewrap reads `seccomp`."""
 
@@ -28,12 +29,12 @@ class SandboxPlan:
     Attributes:
         join: files (`cgroup.procs`, `tasks`) that the process writes its number into, while it is the keeper's user.
         oom_score: what its `oom_score_adj` is raised to, -1000 to 1000.
-        limits: resource limits, as (number of the limit, soft and hard value).
+        limits: resource limits, as (number of the limit, soft and hard value); -1 for none.
         uid: user that it becomes; -1 for the keeper's.
         gid: group that it becomes; -1 for the keeper's.
         groups: its further groups, those of devices that it may use; with `uid` -1 they are left as they are.
-        no_new_privileges: no program that it executes gains rights (prctl(2), PR_SET_NO_NEW_PRIVS), and it has no
-            capabilities.
+        no_new_privileges: no program that it executes gains rights (prctl(2), PR_SET_NO_NEW_PRIVS), it has no
+            capabilities, and it ends with its starter.
         files: what Landlock allows; empty for no such rule. Such a process may not mount, so bubblewrap fails.
         scoped: it reaches no abstract socket and signals no process but its own and those that it starts (Landlock).
         seccomp: classic BPF of seccomp(2), base64; empty for none. Where `wrap` holds SECCOMP_WORD, bubblewrap sets it.
@@ -53,3 +54,7 @@ class SandboxPlan:
     seccomp: str = ""
     wrap: tuple[str, ...] = ()
     kill: tuple[str, ...] = ()
+
+
+NO_PLAN: Final = SandboxPlan()
+"""Nothing is done."""

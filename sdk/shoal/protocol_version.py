@@ -64,8 +64,17 @@ SESSION: Final = LinkKind(
 """Agent and controller: `SessionService` of the contract."""
 SESSION_SPOKEN: Final = SESSION.said_by("")
 """What this build speaks there, where its version is said elsewhere."""
+SANDBOXES: Final = 2
+"""The protocol of keepers since which a start has a `sandbox`; an earlier keeper would leave it out."""
 KEEPER: Final = LinkKind(
-    "keepers", 1, MappingProxyType({1: "0.1.0: the answer to `watch` says protocols"})
+    "keepers",
+    1,
+    MappingProxyType(
+        {
+            1: "0.1.0: the answer to `watch` says protocols",
+            SANDBOXES: "0.2.0: `start` takes `sandbox`",
+        }
+    ),
 )
 """Agent and keeper: the packets of `edge_agent.keeper.request`."""
 STREAM_WORKER: Final = LinkKind(

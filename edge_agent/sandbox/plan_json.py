@@ -1,0 +1,102 @@
+"""A plan as it crosses a socket or a pipe, read strictly: what is not understood whole starts nothing.
+
+It is written by `dataclasses.asdict`.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Final, TypeVar, cast
+
+from edge_agent.sandbox.plan import FilesRule, SandboxPlan
+
+_NUMBER_MAX: Final = 1 << 63
+"""What no number of a plan reaches: the kernel's are of 64 bits."""
+
+T = TypeVar("T")
+
+
+def plan_from_json(value: object) -> SandboxPlan:
+    """Read a plan; fields that are left out have their defaults.
+
+    Raises:
+        ValueError: a field is unknown, or its value is not of its kind.
+    """
+    given = _object(value, "plan")
+    unknown = given.keys() - {one.name for one in fields(SandboxPlan)}
+    if unknown:
+        raise ValueError(
+            f"a plan of a sandbox has no field {min(unknown)!r}: it is of another version"
+        )
+    return SandboxPlan(
+        **{name: _READERS[name](found, f"plan's {name}") for name, found in given.items()}  # type: ignore[arg-type]
+    )
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"the {what} is {value!r} and not a text without NUL")
+    return value
+
+
+def _flag(value: object, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"the {what} is {value!r} and not true or false")  # noqa: TRY004 - as all that is wrong
+    return value
+
+
+def _number(value: object, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -1 <= value < _NUMBER_MAX:
+        raise ValueError(f"the {what} is {value!r} and not a number from -1")
+    return value
+
+
+def _score(value: object, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -1000 <= value <= 1000:
+        raise ValueError(f"the {what} is {value!r} and not from -1000 to 1000")
+    return value
+
+
+def _rule(value: object, what: str) -> FilesRule:
+    given = _object(value, what)
+    if given.keys() != {"path", "write"}:
+        raise ValueError(f"the {what} has the fields {sorted(given)} and not path and write")
+    return FilesRule(_text(given["path"], what), _flag(given["write"], what))
+
+
+def _limit(value: object, what: str) -> tuple[int, int]:
+    pair = _list(value, what)
+    if len(pair) != len(("which", "amount")):
+        raise ValueError(f"the {what} has {value!r}, which is not a limit and its value")
+    return _number(pair[0], what), _number(pair[1], what)
+
+
+def _all(read: Callable[[object, str], T]) -> Callable[[object, str], tuple[T, ...]]:
+    return lambda value, what: tuple(read(one, what) for one in _list(value, what))
+
+
+def _list(value: object, what: str) -> list[object]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"the {what} is {value!r} and not a list")  # noqa: TRY004 - as all that is wrong
+    return list(cast("list[object]", value))
+
+
+def _object(value: object, what: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError(f"the {what} is {value!r} and not an object")  # noqa: TRY004 - as all that is wrong
+    return cast("dict[str, object]", value)
+
+
+_READERS: Final[dict[str, Callable[[object, str], object]]] = {
+    "join": _all(_text),
+    "oom_score": _score,
+    "limits": _all(_limit),
+    "uid": _number,
+    "gid": _number,
+    "groups": _all(_number),
+    "no_new_privileges": _flag,
+    "files": _all(_rule),
+    "scoped": _flag,
+    "seccomp": _text,
+    "wrap": _all(_text),
+    "kill": _all(_text),
+}

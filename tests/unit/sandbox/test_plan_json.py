@@ -1,0 +1,58 @@
+"""A plan of a sandbox is read as it was written, or not at all."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.sandbox.plan import FilesRule, SandboxPlan
+from edge_agent.sandbox.plan_json import plan_from_json
+
+_TEXTS = st.lists(st.text(max_size=4).filter(lambda text: "\0" not in text), max_size=3).map(tuple)
+_NUMBERS = st.integers(-1, (1 << 63) - 1)
+PLANS = st.builds(
+    SandboxPlan,
+    join=_TEXTS,
+    oom_score=st.integers(-1000, 1000),
+    limits=st.lists(st.tuples(_NUMBERS, _NUMBERS), max_size=3).map(tuple),
+    uid=_NUMBERS,
+    gid=_NUMBERS,
+    groups=st.lists(_NUMBERS, max_size=3).map(tuple),
+    no_new_privileges=st.booleans(),
+    files=st.lists(st.builds(FilesRule, st.just("/srv"), st.booleans()), max_size=2).map(tuple),
+    scoped=st.booleans(),
+    seccomp=st.just("AAAA"),
+    wrap=_TEXTS,
+    kill=_TEXTS,
+)
+
+
+@given(PLANS)
+def test_a_plan_is_read_as_it_was_written(plan: SandboxPlan) -> None:
+    assert plan_from_json(json.loads(json.dumps(asdict(plan)))) == plan
+    assert plan_from_json({}) == SandboxPlan()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([], r"the plan is \[\] and not an object"),
+        ({"later": 1}, "has no field 'later': it is of another version"),
+        ({"uid": "0"}, "the plan's uid is '0' and not a number"),
+        ({"uid": True}, "the plan's uid is True"),
+        ({"uid": -2}, "the plan's uid is -2"),
+        ({"gid": 1 << 63}, "the plan's gid is"),
+        ({"oom_score": 1001}, "the plan's oom_score is 1001 and not from -1000 to 1000"),
+        ({"limits": [[1]]}, "is not a limit and its value"),
+        ({"limits": {}}, "the plan's limits is {} and not a list"),
+        ({"no_new_privileges": 1}, "is 1 and not true or false"),
+        ({"files": [{"path": "/"}]}, "has the fields .'path'. and not path and write"),
+        ({"join": ["a\0b"]}, "not a text without NUL"),
+        ({"wrap": "bwrap"}, "the plan's wrap is 'bwrap' and not a list"),
+    ],
+)
+def test_what_is_no_plan_is_refused_with_words(value: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        plan_from_json(value)
