@@ -62,7 +62,7 @@ def execute(
         env: all its variables.
         parent: process whose end it does not outlive; 0 for none.
         prepare: called when the process has its user and before it can open less: working folder, descriptors.
-        status: descriptor that bubblewrap writes to, where `plan.wrap` has STATUS_WORD; -1 for one that nobody reads.
+        status: descriptor that bubblewrap writes to, where `plan.wrap` has STATUS_WORD; -1 for one that is not read.
 
     Raises:
         EntryError: a step failed.

@@ -1,7 +1,9 @@
 """What a plan says is done before the program begins, or nothing begins. Real keepers, of root and of a service."""
 
+import base64
 import json
 import os
+import platform
 import resource
 import shutil
 import signal
@@ -17,7 +19,8 @@ import pytest
 
 from edge_agent.keeper import strays
 from edge_agent.keeper.client import KeeperClient, KeeperError, ensure_keeper
-from edge_agent.sandbox.plan import SandboxPlan
+from edge_agent.sandbox import landlock, seccomp
+from edge_agent.sandbox.plan import FilesRule, SandboxPlan
 from tests.integration.keeper.programs import ended, keeper_of, program
 from tests.kit.until import until
 
@@ -176,7 +179,14 @@ async def test_a_step_that_fails_starts_nothing(
 
 
 async def test_a_plan_of_another_version_starts_nothing(board: Path) -> None:
-    asked = {"id": 1, "op": "start", "attempt": "x", "argv": ["/bin/true"], "env": {}, "cwd": "/"}
+    asked: dict[str, object] = {
+        "id": 1,
+        "op": "start",
+        "attempt": "x",
+        "argv": ["/bin/true"],
+        "env": {},
+        "cwd": "/",
+    }
     asked |= {"stdout": str(board / "o"), "stderr": str(board / "e"), "sandbox": {"magic": True}}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
         link.connect(str(board / "keeper.sock"))
@@ -191,3 +201,26 @@ async def test_a_program_with_a_plan_ends_with_its_keeper(board: Path) -> None:
         os.kill(keeper_of(board), signal.SIGKILL)
         await until(lambda: not strays.alive(pid), what="its end")
     await ensure_keeper(board / "keeper.sock", board / "keeper.log")
+
+
+@LEASES
+async def test_a_program_is_kept_from_files_and_system_calls(board: Path, lease: float) -> None:
+    if landlock.abi() < landlock.SCOPES_ABI:
+        pytest.skip("the kernel's Landlock has no scopes")
+    (board / "open").write_text("for everybody")
+    read = (FilesRule("/usr"), FilesRule("/lib"), FilesRule("/lib64"), FilesRule("/bin"))
+    plan = replace(
+        PLAN,
+        files=(*read, FilesRule("/etc"), FilesRule(str(board / "work"), write=True)),
+        scoped=True,
+        seccomp=base64.b64encode(seccomp.program(platform.machine())).decode(),
+    )
+    script = (
+        f"echo mine > {board}/work/x && cat {board}/work/x; cat {board}/open || echo no file; "
+        f"unshare --user true || echo no namespace; kill -0 {os.getpid()} || echo no signal"
+    )
+    async with KeeperClient(board / "keeper.sock") as client:
+        await client.start(program(board, "/bin/sh", "-c", script, lease=lease, sandbox=plan))
+        await ended(client)
+    said = (board / "a.out").read_text().splitlines()
+    assert said == ["mine", "no file", "no namespace", "no signal"]
