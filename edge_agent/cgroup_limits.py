@@ -44,6 +44,23 @@ class CgroupLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnGroup:
+    """The group of this process in one hierarchy.
+
+    Attributes:
+        folder: its folder.
+        mount: where the hierarchy is mounted; no folder above it is a group.
+        controllers: what may be limited in it.
+        unified: whether the hierarchy is that of version 2.
+    """
+
+    folder: Path
+    mount: Path
+    controllers: frozenset[str]
+    unified: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Mount:
     top: PurePosixPath
     point: PurePosixPath
@@ -80,6 +97,24 @@ def memory_groups(root: Path = Path("/")) -> tuple[Path, ...]:
         if "memory" in mount.controllers and path is not None:
             found += islice(_groups(root, mount, path), 1)
     return tuple(found)
+
+
+def own_groups(root: Path = Path("/")) -> tuple[OwnGroup, ...]:
+    """Return the group of this process in each hierarchy that is mounted and has controllers."""
+    paths = _paths(root)
+    found: dict[frozenset[str], OwnGroup] = {}
+    for mount in _mounts(root):
+        names = {""} if mount.unified else mount.controllers & paths.keys()
+        path = next((paths[name] for name in sorted(names) if name in paths), None)
+        folder = None if path is None else next(_groups(root, mount, path), None)
+        if folder is None:
+            continue
+        controllers = mount.controllers & names
+        if mount.unified:
+            controllers = frozenset(_words(folder / "cgroup.controllers"))
+        top = root / mount.point.relative_to("/")
+        found.setdefault(controllers, OwnGroup(folder, top, controllers, mount.unified))
+    return tuple(found.values())
 
 
 def _paths(root: Path) -> dict[str, PurePosixPath]:

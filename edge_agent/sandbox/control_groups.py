@@ -1,0 +1,462 @@
+"""The control groups of a node's attempts: made, limited and removed, in version 1 and version 2.
+
+Rule. Each attempt has a group of its own below `shoal-NAME`, which is below the agent's own group, so that the limits
+of the agent's container or unit hold for its jobs, too.
+- Version 1: one folder in each of the hierarchies `memory`, `cpu`, `pids` and `devices` that can be written to.
+- Version 2: one folder. A group that has controllers for the groups below it may have no processes of its own, so
+  the agent first moves what is in its group into a leaf `agent` beside `shoal-NAME`. It does not do so in the group
+  of a unit of systemd itself: before version 254, systemd could not start the unit again while jobs live there.
+  With `DelegateSubgroup=agent` systemd puts the agent into that leaf itself.
+- What can be limited is found by doing it as the agent starts: a group is made and limited, and a process moved
+  into it. What fails there is not promised.
+- A limit that a group was to have and does not get is an error: a job never runs with less than that.
+
+Leftovers. Groups outlive the agent, as its jobs do. The next agent of that name removes what it does not know. An
+agent holds a lock (flock(2)) on its `shoal-NAME`, so one that starts tells groups of agents that are gone, which are
+empty and not locked, from those of its neighbours, and removes them.
+
+Invariant. No group with a process of an attempt that is known is ever removed: the kernel refuses it.
+
+Example, version 1, `resources: {memory: 64Mi, cpus: 0.5, processes: 32}`: `memory.limit_in_bytes` and, where the
+kernel counts swap, `memory.memsw.limit_in_bytes` are 67108864, `cpu.cfs_quota_us` is 50000 of 100000, `pids.max` 32.
+Version 2: `memory.max` 67108864, `memory.swap.max` 0, `memory.oom.group` 1, `cpu.max` `50000 100000`, `pids.max` 32.
+
+Not done: the devices of version 2, which are programs of eBPF that this agent would have to load.
+
+Sources: Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst of Linux; CGROUP_DELEGATION of systemd.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import subprocess
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from edge_agent.cgroup_limits import OwnGroup, own_groups
+from edge_agent.sandbox.group_folder import kill_group, processes_of
+from shoal.sandbox import Claim
+
+_PREFIX: Final = "shoal-"
+_LEAF: Final = "agent"
+_PROBE: Final = "probe"
+_UNITS: Final = (".service", ".scope", ".slice")
+_PLAIN: Final = re.compile(r"[a-zA-Z0-9._-]{1,200}")
+_NAME: Final = re.compile(r"[a-z0-9-]{1,100}")
+_PERIOD_MICROSECONDS: Final = 100_000
+_QUOTA_MICROSECONDS_MIN: Final = 1_000
+_SHARES_A_CORE: Final = 1024
+_WEIGHT_A_CORE: Final = 100
+_WEIGHT_MAX: Final = 10_000
+_PROBE_SECONDS: Final = 5.0
+
+_CONTROLLERS: Final[Mapping[Claim, str]] = {
+    Claim.MEMORY: "memory",
+    Claim.CPUS: "cpu",
+    Claim.PROCESSES: "pids",
+}
+_DEVICES: Final = "devices"
+
+HARMLESS_DEVICES: Final = (
+    *(
+        "c 1:3 rw",
+        "c 1:5 rw",
+        "c 1:7 rw",
+        "c 1:8 rw",
+        "c 1:9 rw",
+    ),  # null, zero, full, random, urandom
+    *("c 5:0 rw", "c 5:1 rw", "c 5:2 rw", "c 136:* rw"),  # tty, console, ptmx, pseudo terminals
+)
+"""What a program may always use, in the words of the `devices` controller."""
+
+
+class GroupError(Exception):
+    """A group cannot be had as it was asked for; the message says which limit, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimits:
+    """What all processes of a group may take together; 0 for as much as there is.
+
+    Attributes:
+        memory_bytes: memory and swap.
+        cpus: cores.
+        processes: processes and threads.
+        devices: devices beside the harmless ones, as words of the `devices` controller (`c 81:0 rw`); None for all.
+    """
+
+    memory_bytes: int = 0
+    cpus: float = 0.0
+    processes: int = 0
+    devices: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlaces:
+    """A group as a `SandboxPlan` names it.
+
+    Attributes:
+        join: files that a process writes its number into.
+        kill: folders of the group.
+    """
+
+    join: tuple[str, ...] = ()
+    kill: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class ControlGroups:
+    """The groups of one agent; `open` finds out what can be had.
+
+    Attributes:
+        enforces: what binds by a group, and by which version: `cgroup v1` or `cgroup v2`.
+        devices: whether devices can be kept from a job by its group.
+        refused: why what is missing cannot be had, for people; empty where nothing is missing.
+    """
+
+    enforces: Mapping[Claim, str] = field(default_factory=dict[Claim, str])
+    devices: bool = False
+    refused: str = ""
+    _bases: dict[Path, frozenset[str]] = field(default_factory=dict[Path, frozenset[str]])
+    """The folders `shoal-NAME`, with what can be limited below each."""
+    _locks: list[int] = field(default_factory=list[int])
+
+    @classmethod
+    def open(cls, name: str, root: Path = Path("/")) -> Self:
+        """Find out what can be limited here; never raises for what the machine refuses.
+
+        Args:
+            name: stable for one state folder: lower-case letters, digits and hyphens, 1 to 100 of them.
+            root: the folder that stands for `/`.
+
+        Raises:
+            ValueError: the name is another.
+        """
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of groups: use lower-case letters, digits and -")
+        groups = cls()
+        refused: dict[str, str] = {}
+        wanted = {*_CONTROLLERS.values(), _DEVICES}
+        enforces: dict[Claim, str] = {}
+        for own in own_groups(root):
+            controllers = own.controllers & wanted
+            if not controllers:
+                continue
+            try:
+                base, had = _base(own, name, controllers)
+                groups._hold(base)
+                had = groups._tried(base, had, refused)
+            except OSError as error:
+                refused |= dict.fromkeys(controllers, _words(error))
+                continue
+            if had:
+                groups._bases[base] = had
+            version = "cgroup v2" if own.unified else "cgroup v1"
+            enforces |= {claim: version for claim, one in _CONTROLLERS.items() if one in had}
+            groups.devices |= _DEVICES in had
+        groups.enforces = enforces
+        for controller in _CONTROLLERS.values():
+            if not any(controller in had for had in groups._bases.values()):
+                refused.setdefault(controller, "no hierarchy with it is mounted here")
+                groups.refused += (
+                    f"{'; ' if groups.refused else ''}{controller}: {refused[controller]}"
+                )
+        return groups
+
+    def close(self) -> None:
+        """Let go of the locks; the groups stay, as the jobs in them do."""
+        while self._locks:
+            os.close(self._locks.pop())
+
+    def discard(self) -> None:
+        """Remove the folders that the groups of attempts were made in, if no group is left there."""
+        for base in self._bases:
+            with contextlib.suppress(OSError):
+                base.rmdir()
+
+    def make(self, attempt: str, limits: GroupLimits) -> GroupPlaces:
+        """Make the group of an attempt, or give it these limits if it is there.
+
+        Raises:
+            GroupError: it cannot be had with all of them. What was made of it stays until `remove`.
+        """
+        places: list[Path] = []
+        for base, controllers in self._bases.items():
+            folder = base / _folder_name(attempt)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                _limit(folder, controllers, limits)
+            except OSError as error:
+                raise GroupError(
+                    f"the control group of the job cannot be had: {_words(error)}"
+                ) from error
+            places.append(folder)
+        return GroupPlaces(
+            tuple(str(place / "cgroup.procs") for place in places),
+            tuple(str(place) for place in places),
+        )
+
+    def remove(self, attempt: str) -> bool:
+        """Kill what is left in the group of an attempt, and remove it; say whether nothing of it is there any more."""
+        gone = [_removed(base / _folder_name(attempt)) for base in self._bases]
+        return all(gone)
+
+    def sweep(self, known: Collection[str]) -> None:
+        """Remove what earlier agents left: of this name what is not known, and of agents that are gone all."""
+        names = {_folder_name(attempt) for attempt in known}
+        for base in self._bases:
+            for folder in _groups_in(base):
+                if folder.name not in names:
+                    _removed(folder)
+            for other in _groups_in(base.parent):
+                if other != base and other.name.startswith(_PREFIX):
+                    _remove_abandoned(other)
+
+    def _hold(self, base: Path) -> None:
+        descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._locks.append(descriptor)
+        with contextlib.suppress(
+            OSError
+        ):  # a process that holds the whole lock keeps the folder, too
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    @staticmethod
+    def _tried(base: Path, controllers: frozenset[str], refused: dict[str, str]) -> frozenset[str]:
+        """Return what works of these, by limiting a group and moving a process into it."""
+        folder = base / _PROBE
+        folder.mkdir(exist_ok=True)
+        try:
+            works: set[str] = set()
+            for controller in controllers:
+                try:
+                    _limit(folder, frozenset({controller}), _PROBED)
+                except OSError as error:
+                    refused[controller] = _words(error)
+                else:
+                    works.add(controller)
+            _move_one(folder)
+            return frozenset(works)
+        finally:
+            _removed(folder)
+
+
+_PROBED: Final = GroupLimits(memory_bytes=64 << 20, cpus=0.5, processes=8, devices=())
+
+
+def device_word(path: Path) -> str:
+    """Return what the `devices` controller calls a device node; empty if it is none, or not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    kind = {0o020000: "c", 0o060000: "b"}.get(status.st_mode & 0o170000)
+    return (
+        "" if kind is None else f"{kind} {os.major(status.st_rdev)}:{os.minor(status.st_rdev)} rw"
+    )
+
+
+def _base(own: OwnGroup, name: str, controllers: frozenset[str]) -> tuple[Path, frozenset[str]]:
+    """Make `shoal-NAME`; return it, and what the groups below it have.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not own.unified:
+        base = own.folder / f"{_PREFIX}{name}"
+        base.mkdir(exist_ok=True)
+        with contextlib.suppress(OSError):  # before Linux 5.11 limits of groups above held only so
+            _set(base / "memory.use_hierarchy", "1")
+        _weigh(base, controllers, float(os.cpu_count() or 1))
+        return base, controllers
+    top = _emptied(own)
+    _enable(top, controllers)
+    base = top / f"{_PREFIX}{name}"
+    base.mkdir(exist_ok=True)
+    _enable(base, controllers)
+    had = (base / "cgroup.subtree_control").read_text().split()
+    _weigh(base, controllers, float(os.cpu_count() or 1))
+    return base, controllers & frozenset(had)
+
+
+def _emptied(own: OwnGroup) -> Path:
+    """Return the group of version 2 below which groups can be made, with no processes of its own any more."""
+    folder = own.folder
+    if folder.name == _LEAF and folder != own.mount:
+        return folder.parent
+    if folder == own.mount and not (folder / "cgroup.type").exists():
+        return folder  # the root of all, which may have processes
+    if folder != own.mount and folder.suffix in _UNITS:
+        raise OSError(
+            errno.EPERM,
+            "it is the group of a unit of systemd itself; say Delegate=memory cpu pids and "
+            "DelegateSubgroup=agent in the unit (systemd 254 or later)",
+            str(folder),
+        )
+    leaf = folder / _LEAF
+    leaf.mkdir(exist_ok=True)
+    for pid in processes_of(folder):
+        with contextlib.suppress(ProcessLookupError):
+            _set(leaf / "cgroup.procs", str(pid))
+    return folder
+
+
+def _enable(folder: Path, controllers: Collection[str]) -> None:
+    for controller in sorted(controllers):
+        with contextlib.suppress(OSError):  # what is not there then is not promised
+            _set(folder / "cgroup.subtree_control", f"+{controller}")
+
+
+def _limit(folder: Path, controllers: Collection[str], limits: GroupLimits) -> None:
+    """Give a group all limits that are asked for and that its controllers have.
+
+    Raises:
+        OSError: one of them is refused.
+    """
+    unified = (folder / "cgroup.controllers").exists()
+    if "memory" in controllers and limits.memory_bytes:
+        (_limit_memory_v2 if unified else _limit_memory_v1)(folder, limits.memory_bytes)
+    if "cpu" in controllers and limits.cpus:
+        _limit_cpus(folder, limits.cpus, unified=unified)
+    if "pids" in controllers and limits.processes:
+        _set(folder / "pids.max", str(limits.processes))
+    if _DEVICES in controllers and limits.devices is not None:
+        _set(folder / "devices.deny", "a")
+        for word in (*HARMLESS_DEVICES, *limits.devices):
+            _set(folder / "devices.allow", word)
+
+
+def _limit_memory_v1(folder: Path, size_bytes: int) -> None:
+    with contextlib.suppress(OSError):
+        _set(folder / "memory.use_hierarchy", "1")
+    try:
+        _set(folder / "memory.limit_in_bytes", str(size_bytes))
+    except OSError:
+        # More than a limit of both that it has already, which may never be the lower one.
+        _set(folder / "memory.memsw.limit_in_bytes", str(size_bytes))
+        _set(folder / "memory.limit_in_bytes", str(size_bytes))
+    try:
+        _set(folder / "memory.memsw.limit_in_bytes", str(size_bytes))
+    except FileNotFoundError:  # the kernel does not count swap by groups: none of it then
+        _set(folder / "memory.swappiness", "0")
+
+
+def _limit_memory_v2(folder: Path, size_bytes: int) -> None:
+    _set(folder / "memory.max", str(size_bytes))
+    with contextlib.suppress(FileNotFoundError):  # a kernel without swap
+        _set(folder / "memory.swap.max", "0")
+    with contextlib.suppress(FileNotFoundError):  # before Linux 4.19
+        _set(folder / "memory.oom.group", "1")
+
+
+def _limit_cpus(folder: Path, cpus: float, *, unified: bool) -> None:
+    _weigh(folder, {"cpu"}, cpus)
+    quota = max(_QUOTA_MICROSECONDS_MIN, round(cpus * _PERIOD_MICROSECONDS))
+    if unified:
+        _set(folder / "cpu.max", f"{quota} {_PERIOD_MICROSECONDS}")
+        return
+    _set(folder / "cpu.cfs_period_us", str(_PERIOD_MICROSECONDS))
+    try:
+        _set(folder / "cpu.cfs_quota_us", str(quota))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # More than a group above has, which then binds it more closely.
+
+
+def _weigh(folder: Path, controllers: Collection[str], cpus: float) -> None:
+    """Let a group have its share where there is too little for all."""
+    if "cpu" not in controllers:
+        return
+    with contextlib.suppress(OSError):
+        if (folder / "cpu.shares").exists():
+            _set(folder / "cpu.shares", str(max(2, round(cpus * _SHARES_A_CORE))))
+        else:
+            weight = min(_WEIGHT_MAX, max(1, round(cpus * _WEIGHT_A_CORE)))
+            _set(folder / "cpu.weight", str(weight))
+
+
+def _move_one(folder: Path) -> None:
+    """Move a process into a group, to see whether that may be done."""
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as one:
+        try:
+            _set(folder / "cgroup.procs", str(one.pid))
+        finally:
+            one.kill()
+            one.wait(_PROBE_SECONDS)
+
+
+def _removed(folder: Path) -> bool:
+    """Remove a group and all groups below it; say whether it is gone."""
+    for below in [*reversed(list(_below(folder))), folder]:
+        try:
+            below.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            kill_group([str(below)])
+            with contextlib.suppress(OSError):
+                below.rmdir()
+    return not folder.exists()
+
+
+def _remove_abandoned(base: Path) -> None:
+    """Remove the groups of an agent that is gone, unless its jobs live there."""
+    try:
+        descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folders = [*reversed(list(_below(base))), base]
+        if not any(processes_of(folder) for folder in folders):
+            for folder in folders:
+                folder.rmdir()
+    except OSError:
+        return  # its agent lives, or it is not ours to remove
+    finally:
+        os.close(descriptor)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Return all groups below one, those above before those below."""
+    for one in _groups_in(folder):
+        yield one
+        yield from _below(one)
+
+
+def _groups_in(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(one) for one in entries if one.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def _folder_name(attempt: str) -> str:
+    if _PLAIN.fullmatch(attempt):
+        return f"a-{attempt}"  # no file of the kernel begins like that
+    return f"a-{hashlib.sha256(attempt.encode()).hexdigest()}"
+
+
+def _set(path: Path, text: str) -> None:
+    """Write to a file of the kernel; none is made.
+
+    Raises:
+        OSError: it is not there, or the kernel refuses it; the path is in the error.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror} for {text!r}", str(path)) from None
+    finally:
+        os.close(descriptor)
+
+
+def _words(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
