@@ -245,7 +245,7 @@ async def _idle_agent(folder: Path) -> Figures:
                 sys.executable, "-m", "shoal.cli", "agent", "--state", str(state), "--name", name,
                 "--controller", controller.grpc, "--newcomers", controller.addresses["newcomers"],
                 "--join", controller.gossip, "--gossip", "127.0.0.1:0",
-                "--streams", f"127.0.0.1:{free_port()}", "--stop-jobs",
+                "--streams", f"127.0.0.1:{free_port()}", "--stop-jobs", "--sandbox", "none",
             ],
             {**os.environ, "SHOAL_TOKEN": word},
         )  # fmt: skip

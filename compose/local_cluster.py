@@ -19,6 +19,7 @@ from compose.processes import running
 from services.runtime.process import StartRefusedError
 from services.runtime.state_folder import PRIVATE_FILE, prepare_state_folder
 from shoal.identity import Role
+from shoal.sandbox import SandboxLevel
 
 if TYPE_CHECKING:
     from shoal.client import Client
@@ -46,6 +47,7 @@ class LocalClusterConfig:
     and lets the agents join.
     `stop_jobs`: agents end their jobs when they are asked to end, which is also when this process
     ends, however it does.
+    `sandbox`: the level of the agents' jobs, as `shoal agent --sandbox` takes it.
     """
 
     state: Path
@@ -60,6 +62,7 @@ class LocalClusterConfig:
     insecure: bool = False
     controller_environ: Mapping[str, str] | None = None
     node_prefix: str = "node-"
+    sandbox: SandboxLevel = SandboxLevel.NONE
 
 
 class LocalCluster:
@@ -323,6 +326,7 @@ class LocalCluster:
             *("--gossip", "127.0.0.1:0"),
             *("--streams", "127.0.0.1:0"),
             *("--cpus", f"{self.config.cpus or max(2, os.cpu_count() or 1):g}"),
+            *("--sandbox", self.config.sandbox.value),
             *(("--stop-jobs",) if self.config.stop_jobs else ()),
             *(word for key, value in labels.items() for word in ("--label", f"{key}={value}")),
         )

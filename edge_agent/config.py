@@ -12,6 +12,7 @@ from services.runtime.address import AddressError, host_port
 from services.runtime.outward import pinned
 from shoal.model import Capacity, no_strings
 from shoal.names import InvalidNameError, check_id
+from shoal.sandbox import SandboxLevel
 from shoal.specfile.units import parse_duration
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", re.IGNORECASE)
@@ -26,6 +27,10 @@ RATE_MIN: Final = 1_000
 """Slowest rate of uploads in bytes a second."""
 
 STREAMS_SECURITY: Final = ("mutual", "ticket")
+
+AUTO: Final = "auto"
+SANDBOXES: Final = (AUTO, *(level.value for level in SandboxLevel))
+"""What `--sandbox` takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,7 @@ class AgentConfig(GossipSettings):
         stop_jobs: end all jobs when the agent ends, instead of leaving them to the keeper.
         health_file: file that is written every few seconds while all is well; None for none.
         facts_root: folder that stands for `/` where the facts of the machine and its devices are looked up.
+        sandbox: level at which jobs run that ask for no more; None for `user` where it can be had, or `confined`.
     """
 
     name: str
@@ -90,6 +96,7 @@ class AgentConfig(GossipSettings):
     stop_jobs: bool = False
     health_file: Path | None = None
     facts_root: Path = Path("/")
+    sandbox: SandboxLevel | None = None
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -158,6 +165,11 @@ def parse_span(text: str) -> float:
         return parse_duration(text.strip())
     except ValueError as error:
         raise ConfigError(f"{text!r} {error}") from None
+
+
+def parse_sandbox(word: str) -> SandboxLevel | None:
+    """Read a word of SANDBOXES; None is `auto`."""
+    return None if word == AUTO else SandboxLevel(word)
 
 
 def parse_labels(words: tuple[str, ...]) -> Mapping[str, str]:

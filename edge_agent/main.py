@@ -18,10 +18,13 @@ from click.core import ParameterSource
 
 from edge_agent import fingerprint
 from edge_agent.config import (
+    AUTO,
+    SANDBOXES,
     STREAMS_SECURITY,
     AgentConfig,
     parse_labels,
     parse_rate,
+    parse_sandbox,
     parse_size,
     parse_span,
 )
@@ -120,6 +123,14 @@ def _use_file(context: click.Context, path: Path) -> None:
     multiple=True,
     metavar="CLASS",
     help="Device class that jobs may ask for, such as video; may be repeated.  [default: found]",
+)
+@click.option(
+    "--sandbox",
+    type=click.Choice(SANDBOXES),
+    default=AUTO,
+    help="How far jobs are kept from this node, and from each other, that ask for no more: each as a user of "
+    "its own (user), in namespaces of its own too (confined), or as the user of the agent (none).  auto: user "
+    "where it can be had, else confined; where neither can, the agent does not start.",
 )
 @click.option(
     "--facts-root",
@@ -257,6 +268,7 @@ def agent_config(given: dict[str, Any]) -> AgentConfig:
             stop_jobs=given["stop_jobs"],
             health_file=given["health_file"],
             facts_root=given["facts_root"],
+            sandbox=parse_sandbox(given["sandbox"]),
         )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error

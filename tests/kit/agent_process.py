@@ -62,7 +62,7 @@ class AgentProcess(ChildProcess):
             "--name", self.name, "--state", str(self.state),
             *(("--controller", self._controller) if self._controller else ()),
             "--gossip", "off", "--streams", "127.0.0.1:0", "--cpus", "4", "--log-level", "DEBUG",
-            "--insecure",
+            "--insecure", "--sandbox", "none",
         ]  # fmt: skip
 
     def kill(self) -> None:

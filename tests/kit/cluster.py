@@ -9,6 +9,7 @@ from compose.local_cluster import LocalCluster, LocalClusterConfig
 from shoal.bundle import pack
 from shoal.client import Client, Submitted
 from shoal.model import Artifact
+from shoal.sandbox import SandboxLevel
 from shoal.specfile.load import load
 from shoal.view import Event, JobView, LogStream, PipelineView
 
@@ -21,8 +22,12 @@ async def running_cluster(
     mqtt: str = "none",
     archive: str = "",
     lease_seconds: float = 4.0,
+    sandbox: SandboxLevel = SandboxLevel.NONE,
 ) -> AsyncIterator[tuple[LocalCluster, Client]]:
-    """Start a cluster whose files go to `state`, and connect to it."""
+    """Start a cluster whose files go to `state`, and connect to it.
+
+    Jobs of most tests touch files of their test, and run as its user: `sandbox` is none.
+    """
     config = LocalClusterConfig(
         state=state,
         agents=agents,
@@ -30,6 +35,7 @@ async def running_cluster(
         archive=archive,
         lease_seconds=lease_seconds,
         insecure=True,
+        sandbox=sandbox,
     )
     async with LocalCluster(config) as cluster, Client(cluster.controller_address) as client:
         yield cluster, client

@@ -16,6 +16,7 @@ from compose.local_cluster import LocalCluster, LocalClusterConfig
 from services.archive.s3_server import S3Server
 from services.archive.s3_store import s3_client
 from shoal.client import Client
+from shoal.sandbox import SandboxLevel
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.s3_servers import BucketServer, make_bucket
 
@@ -145,6 +146,7 @@ async def running_edge(
             archive=f"s3://{archive}/archive?endpoint={ministack.endpoint}&region={REGION}",
             lease_seconds=lease_seconds,
             insecure=insecure,
+            sandbox=SandboxLevel.NONE,
             node_prefix=node_prefix,
             controller_environ={
                 "SHOAL_CONTROLLER_SOURCE_BUCKETS": uploads,

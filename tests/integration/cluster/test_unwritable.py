@@ -13,7 +13,7 @@ from tests.kit.small_disk import SmallDisk, small_disk
 SHOAL = str(Path(sys.executable).parent / "shoal")
 COMMANDS = {
     "controller": "controller --grpc 127.0.0.1:0 --gossip off --objects 127.0.0.1:0",
-    "agent": "agent --gossip off --streams 127.0.0.1:0 --controller 127.0.0.1:1",
+    "agent": "agent --sandbox none --gossip off --streams 127.0.0.1:0 --controller 127.0.0.1:1",
     "up": "up --agents 1 --port 0 --mqtt none",
     "detached": "up --detach --agents 1 --port 0 --mqtt none",
 }

@@ -73,6 +73,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
             *("agent", "init", "--yes", "--config", str(home.file), "--insecure", "--name", "home"),
             *("--state", str(home.state), "--controller", controller.grpc, "--cpus", "4"),
             *("--gossip", "off", "--streams", "127.0.0.1:0", "--label", "place=home"),
+            *("--sandbox", "none"),
         )
         assert status == 0, said
         try:

@@ -32,6 +32,7 @@ async def test_an_agent_that_is_killed_is_started_again_until_the_script_is_aske
         [
             "sh", str(ROOT / "edge_agent" / "supervise.sh"), "agent", "--name", "node-1", "--state", str(state),
             "--controller", "127.0.0.1:1", "--gossip", "off", "--streams", "127.0.0.1:0", "--insecure",
+            "--sandbox", "none",
         ],
         {**os.environ, "PATH": path},
     )  # fmt: skip
