@@ -1,13 +1,17 @@
 """Looks at the disk of a state folder, in a thread of its own: a disk that hangs stalls nothing."""
 
 import asyncio
+import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from edge_agent.disk_watch import DiskReading, FolderUse
+from edge_agent.tree import Descent
 from shoal.names import AttemptRef
 
 _LOOK_SECONDS: Final = 5.0
@@ -75,24 +79,50 @@ class DiskGauge:
         return tuple(FolderUse(ref, *self._use(path, until)) for ref, path in asked)
 
     def _use(self, folder: Path, until: float) -> tuple[int, int]:
-        """Bytes and files beneath a folder, on its own disk alone, whatever a job has made there."""
-        size = files = 0
-        folders = [str(folder)]
+        """Bytes and files beneath a folder, on its own disk alone, whatever a job makes there meanwhile."""
         try:
-            device = os.lstat(folder).st_dev
+            descent = Descent(folder)
         except OSError:
             return 0, 0
-        while folders and self._clock() < until:
-            try:
-                with os.scandir(folders.pop()) as entries:
-                    for entry in entries:
-                        status = entry.stat(follow_symlinks=False)
-                        if status.st_dev != device:
-                            continue
-                        size += status.st_blocks * 512 // max(status.st_nlink, 1)
-                        files += 1
-                        if entry.is_dir(follow_symlinks=False):
-                            folders.append(entry.path)
-            except OSError:
-                continue  # it went, or may not be looked into
-        return size, files
+        use = _Use(os.fstat(descent.descriptor).st_dev)
+        try:
+            trail = [use.look(descent.descriptor)]
+            while trail and self._clock() < until:
+                if trail[-1]:
+                    # It went, or may not be looked into: a link in its place is not gone through.
+                    with contextlib.suppress(OSError):
+                        descent.enter(trail[-1].pop())
+                        trail.append(use.look(descent.descriptor))
+                    continue
+                trail.pop()
+                if trail:
+                    descent.leave()
+        except OSError:
+            pass  # it was moved meanwhile: what was seen until then counts
+        finally:
+            descent.close()
+        return use.size_bytes, use.files
+
+
+@dataclass(slots=True)
+class _Use:
+    """What was found so far on one disk."""
+
+    device: int
+    size_bytes: int = 0
+    files: int = 0
+
+    def look(self, descriptor: int) -> list[str]:
+        """Count what lies in a folder, and return the folders among it; one that cannot be read is empty."""
+        folders: list[str] = []
+        with contextlib.suppress(OSError), os.scandir(descriptor) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    if status.st_dev != self.device:
+                        continue
+                    self.size_bytes += status.st_blocks * 512 // max(status.st_nlink, 1)
+                    self.files += 1
+                    if stat.S_ISDIR(status.st_mode):
+                        folders.append(entry.name)
+        return folders

@@ -8,13 +8,14 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.keeper.client import StartRequest
 from edge_agent.keeper.launch import Port
+from edge_agent.sandbox.reach import EXECUTE, barrier
 from edge_agent.variables import job_variables
 from shoal.program_ports import described
 from shoal.session.assignment import Assignment
@@ -33,14 +34,15 @@ class ProgramPlan:
     """What it takes to start the program of an attempt.
 
     `environment` is the folder of its environment, `sdk` the folder that holds `shoal/job`, and
-    `environ` the agent's own variables.
+    `environ` the agent's own variables. `user` is the user that it runs as, -1 for the agent's own.
     """
 
     assignment: Assignment
     folder: AttemptFolder
     environment: Path
     sdk: Path
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
+    user: int = -1
 
     def request(self) -> StartRequest:
         """Return what the keeper is asked for, without a lease.
@@ -100,6 +102,7 @@ class ProgramPlan:
         own_path = own.pop("PATH", path)
         return {
             **job_variables(self.environ),
+            **self._own_places(),
             "PYTHONUNBUFFERED": "1",
             "VIRTUAL_ENV": str(self.environment),
             **own,
@@ -116,6 +119,19 @@ class ProgramPlan:
             "SHOAL_RECOVERY": job.recovery.value,
             "SHOAL_RESULTS": str(self.folder.work / "results"),
             "SHOAL_PORTS": json.dumps(ports, separators=(",", ":")),
+        }
+
+    def _own_places(self) -> Mapping[str, str]:
+        """Where a program with a user of its own is at home; the agent's home is closed to it."""
+        if self.user < 0:
+            return {}
+        name = f"job-{self.user}"
+        return {
+            "HOME": str(self.folder.home),
+            "TMPDIR": str(self.folder.tmp),
+            "USER": name,
+            "LOGNAME": name,
+            "SHELL": "/bin/sh",
         }
 
     def _peers(self, direction: str, port: str) -> set[PortFormat]:
@@ -140,14 +156,44 @@ class ProgramPlan:
                     f"{name!r} may not be executed: set its mode (chmod +x) and bundle it again, "
                     f"or run it by its interpreter, as in [python, {name}]"
                 )
+            self._check_reach(program)
             return str(program)
-        found = shutil.which(name, path=path)
+        found = self._found(name, path)
         if found is None:
             raise ProgramError(
                 f"the program {name!r} is neither in the job's environment nor on this node "
                 f"(PATH={path}): install it, or write ./{name} for a file of the bundle"
             )
+        self._check_reach(Path(found))
         return found
+
+    def _found(self, name: str, path: str) -> str | None:
+        """The first program of a name that the job's user can reach, else the first one."""
+        if self.user < 0:
+            return shutil.which(name, path=path)
+        here = [shutil.which(name, path=folder) for folder in path.split(os.pathsep) if folder]
+        found = [one for one in here if one is not None]
+        reached = (one for one in found if self._barrier(Path(one)) is None)
+        return next(reached, found[0] if found else None)
+
+    def _check_reach(self, program: Path) -> None:
+        """Refuse what the job's user would not be let at, in words that say where and what helps.
+
+        Raises:
+            ProgramError: something is closed to it.
+        """
+        closed = None if self.user < 0 else self._barrier(program)
+        if closed is not None:
+            raise ProgramError(
+                f"the job runs as user {self.user}, to whom {closed} is closed on the way to {program}: let others "
+                f"pass there (chmod o+x), or take an interpreter that all may use (`python: system`)"
+            )
+
+    def _barrier(self, program: Path) -> Path | None:
+        # What is in the job's own folder is given to it before it starts.
+        if program.is_relative_to(self.folder.path):
+            return None
+        return barrier(program, self.user, EXECUTE)
 
     def _stdin(self) -> Path | None:
         name = self.assignment.job.stdin

@@ -16,13 +16,17 @@ The patterns are carried along the walk, so that a folder in which nothing can m
 **What is said to be there is on the disk**: the results are made durable before the agent records their
 hashes. A board whose power fails after that has what it promised, and runs the job not again. Logs are left
 to the system: they may end where the power did.
+
+**The job named what is read here**, and where it has a user of its own the agent may read more than it. So
+nothing is read that is not that user's, and nothing outside of the job's folder is even looked at; see
+`edge_agent.tree`.
 """
 
 import ctypes
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -30,7 +34,14 @@ from typing import Final
 from edge_agent.long_work import Steps
 from edge_agent.secrets.masked_file import mask_file
 from edge_agent.secrets.secret_mask import NO_MASK, SecretMask
-from edge_agent.tree import Descent, NoPlainFileError, open_plain
+from edge_agent.tree import (
+    Descent,
+    LeadsOutError,
+    NoPlainFileError,
+    PlainFile,
+    open_plain,
+    resolve_beneath,
+)
 from services.archive.artifact_key import LOG_PATHS, artifact_key
 from services.archive.key import InvalidKeyError
 from services.archive.parts import PARTED_BYTES_MIN, part_bytes
@@ -95,6 +106,7 @@ def collect(
     ref: AttemptRef,
     before: Collection[str] | None = None,
     mask: SecretMask = NO_MASK,
+    owner: int = -1,
 ) -> Steps[Collected]:
     """Find, measure and hash what is archived.
 
@@ -105,8 +117,9 @@ def collect(
         ref: the attempt, under whose prefix the files are to be stored.
         before: names in the job's folder when its program started; None if they are not known.
         mask: hides the job's secrets in its logs, where they lie: they are kept for people, too.
+        owner: the user that results have to belong to; -1 where it is the agent's own.
     """
-    collection = _Collection(folder, tuple(map(PathPattern.parse, patterns)), ref, before)
+    collection = _Collection(folder, tuple(map(PathPattern.parse, patterns)), ref, before, owner)
     yield from collection.walk()
     collection.note_left(patterns)
     if collection.many:
@@ -122,19 +135,16 @@ def collect(
     return Collected(artifacts, mask.text(collection.problems.words(len(artifacts))), parts)
 
 
-def locate(folder: Path, logs: Path, artifact: Artifact) -> Path:
+def locate(folder: Path, logs: Path, artifact: Artifact, owner: int = -1) -> PlainFile:
     """Where the file of an artifact lies; for a link that is the file that it leads to.
 
     Raises:
-        NoPlainFileError: it leads out of the job's folder by now.
+        OSError: it leads out of the job's folder by now, or is gone.
     """
     if artifact.path in LOG_PATHS:
-        return logs / artifact.path
-    root = os.path.realpath(folder)
-    real = os.path.realpath(folder / artifact.path)
-    if not real.startswith(root + os.sep):
-        raise NoPlainFileError(0, "it leads out of the job's folder")
-    return Path(real)
+        return PlainFile(logs, artifact.path)
+    root = Path(os.path.realpath(folder))
+    return PlainFile(root, resolve_beneath(str(root), artifact.path), owner)
 
 
 @dataclass(slots=True)
@@ -154,6 +164,7 @@ class _Collection:
     patterns: tuple[PathPattern, ...]
     ref: AttemptRef
     before: Collection[str] | None
+    owner: int
 
     def __post_init__(self) -> None:
         self.artifacts: list[Artifact] = []
@@ -249,43 +260,60 @@ class _Collection:
         elif entry.is_dir(follow_symlinks=False):
             folder.below.append((entry.name, places))
         elif self._matched(places):
-            yield from self._measure(path, entry.name, descriptor)
+            name = entry.name
+            yield from self._measure(path, lambda: open_plain(name, descriptor, self.owner))
         elif path == _RESULTS:
             self.problems.add(path, "is no folder any more: write files into it")
 
     def _take_link(self, path: str, places: tuple[Places, ...]) -> Steps[None]:
         matched = self._matched(places)
-        real = os.path.realpath(os.path.join(self._root, path))  # noqa: PTH118 - often
         try:
-            mode = os.stat(real).st_mode  # noqa: PTH116 - often
+            inside = resolve_beneath(self._root, path)
+            mode = os.lstat(os.path.join(self._root, inside)).st_mode  # noqa: PTH118 - often
+        except LeadsOutError as error:
+            self._take_link_out(path, error.target, matched=matched)
+            return
         except OSError:
             if matched:
                 self._note(f"{shown(path)} is a link to nothing that could be archived")
             return
-        inside = real == self._root or real.startswith(self._root + os.sep)
-        target = shown(os.path.relpath(real, self._root) if inside else real)
-        if not inside and matched:
-            self.problems.add(
-                path, f"is a link to {target}, which is not in the job's folder: copy it instead"
-            )
-        elif stat.S_ISDIR(mode):
-            if inside and self._covered(real, places):
+        if stat.S_ISDIR(mode):
+            if self._covered(inside, places):
                 return
-            where = f"is a link to the folder {target}"
+            where = f"is a link to the folder {shown(inside or '.')}"
             if matched or path == _RESULTS:
                 self.problems.add(path, f"{where}: archive that folder, or copy it")
             else:
                 self._note(f"{shown(path)} {where}, and nothing in it is archived as {path!r}")
         elif matched:
-            yield from self._measure(path, real, None)
+            yield from self._measure(path, PlainFile(Path(self._root), inside, self.owner).open)
 
-    def _covered(self, real: str, places: tuple[Places, ...]) -> bool:
+    def _take_link_out(self, path: str, target: str, *, matched: bool) -> None:
+        """Tell of a link out of the job's folder; what is there is not looked at for a job of another user."""
+        ours = self.owner < 0
+        real = os.path.realpath(os.path.join(self._root, path)) if ours else target  # noqa: PTH118
+        there = not ours or os.path.exists(real)  # noqa: PTH110 - often
+        if matched and there:
+            self.problems.add(
+                path,
+                f"is a link to {shown(real)}, which is not in the job's folder: copy it instead",
+            )
+        elif matched:
+            self._note(f"{shown(path)} is a link to nothing that could be archived")
+        elif path == _RESULTS or (ours and os.path.isdir(real)):  # noqa: PTH112 - often
+            where = f"is a link to the folder {shown(real)}"
+            if path == _RESULTS:
+                self.problems.add(path, f"{where}: archive that folder, or copy it")
+            else:
+                self._note(f"{shown(path)} {where}, and nothing in it is archived as {path!r}")
+
+    def _covered(self, inside: str, places: tuple[Places, ...]) -> bool:
         """Whether all that a link would add is archived under its own name.
 
         That is so if at the link no pattern stands where it does not stand at the folder itself.
         """
         there = tuple(pattern.begin() for pattern in self.patterns)
-        for name in Path(real[len(self._root) + 1 :]).parts:
+        for name in Path(inside).parts:
             there = self._step(there, name)
         return self._matched(there) or all(at <= its for at, its in zip(places, there, strict=True))
 
@@ -328,9 +356,9 @@ class _Collection:
             why = f"(the job's log) may hold secrets, which cannot be hidden: {error.strerror}"
             self.problems.add(name, why)
             return
-        yield from self._measure(name, str(path), None, "(the job's log) ")
+        yield from self._measure(name, PlainFile(logs, name).open, "(the job's log) ")
 
-    def _measure(self, path: str, name: str, descriptor: int | None, what: str = "") -> Steps[None]:
+    def _measure(self, path: str, opening: Callable[[], int], what: str = "") -> Steps[None]:
         try:
             artifact_key(self.ref, path)
         except InvalidKeyError as error:
@@ -342,7 +370,7 @@ class _Collection:
             return  # only counted, so that the reason says how many there are
         size = 0
         try:
-            opened = open_plain(name, descriptor)
+            opened = opening()
         except NoPlainFileError as error:
             if what:
                 self.problems.add(path, f"{what}cannot be read: {error.strerror}")
@@ -391,7 +419,7 @@ class _Collection:
             return
         made = name not in self.before
         if name == _RESULTS:  # Shoal made it, and what is in it is the program's
-            made = not entry.is_dir() or _has_files(descriptor, name)
+            made = not entry.is_dir(follow_symlinks=False) or _has_files(descriptor, name)
         if not made or name.startswith((".", "__")):
             return
         if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
@@ -473,7 +501,8 @@ class _Digest:
 
 def _has_files(descriptor: int, name: str) -> bool:
     try:
-        opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        opened = os.open(name, flags, dir_fd=descriptor)
     except OSError:
         return True
     try:

@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from io import RawIOBase
-from pathlib import Path
 from typing import Final
 
-from edge_agent.tree import open_plain
+from edge_agent.tree import PlainFile
 from edge_agent.uploads.upload_queue import UploadQueue, WaitingUpload
 from edge_agent.uploads.upload_rate import UploadRate
 from edge_agent.web_sessions import WebSessions
@@ -73,7 +72,7 @@ class Uploader:
 
     async def store(
         self,
-        path: Path,
+        file: PlainFile,
         artifact: Artifact,
         grant: UploadGrant,
         waiting: Callable[[str], None] = lambda _: None,
@@ -83,7 +82,7 @@ class Uploader:
         """Store one file and return the artifact with its key.
 
         Args:
-            path: the file.
+            file: what is stored.
             artifact: what it is called, its size and its hash.
             grant: where it may be put.
             waiting: is told why it has to be tried again.
@@ -103,12 +102,12 @@ class Uploader:
             part=False,
             salvaged=salvaged,
         )
-        await self._put_until_stored(path, put, waiting)
+        await self._put_until_stored(file, put, waiting)
         return replace(artifact, key=grant.key)
 
     async def store_parts(
         self,
-        path: Path,
+        file: PlainFile,
         artifact: Artifact,
         parts: ArtifactParts,
         grant: UploadGrant,
@@ -128,15 +127,15 @@ class Uploader:
             if size_bytes <= 0:
                 raise GrantRefusedError(f"{grant.key}: the file has no part {part.number}")
             put = _part(artifact, grant, part, offset, size_bytes, salvaged=salvaged)
-            await self._put_until_stored(path, put, waiting)
+            await self._put_until_stored(file, put, waiting)
 
     async def _put_until_stored(
-        self, path: Path, put: _Put, waiting: Callable[[str], None]
+        self, plain: PlainFile, put: _Put, waiting: Callable[[str], None]
     ) -> None:
         failures = 0
         while True:
             async with self._turn(put):
-                descriptor = await asyncio.to_thread(open_plain, path)
+                descriptor = await asyncio.to_thread(plain.open)
                 with os.fdopen(descriptor, "rb", buffering=0) as file:
                     file.seek(put.offset)
                     trouble = await self._put(file, put)

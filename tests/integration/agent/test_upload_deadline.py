@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from edge_agent.tree import PlainFile
 from edge_agent.uploads.uploader import Uploader
 from edge_agent.web_sessions import WebSessions
 from shoal.backoff import Backoff
@@ -74,7 +75,8 @@ async def test_a_store_that_stalls_is_given_up_and_tried_anew(tmp_path: Path, fi
         )
         grant = UploadGrant("file", "key", f"http://127.0.0.1:{port}/a%0Ab")
         begin = time.monotonic()
-        stored = await asyncio.wait_for(uploader.store(path, artifact, grant, said.append), 60)
+        file = PlainFile(path.parent, path.name)
+        stored = await asyncio.wait_for(uploader.store(file, artifact, grant, said.append), 60)
     assert stored.key == "key"
     assert bodies == [data]
     [words] = said

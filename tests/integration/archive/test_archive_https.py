@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from edge_agent.download import Downloader, FetchError
+from edge_agent.tree import PlainFile
 from edge_agent.uploads.uploader import Uploader
 from edge_agent.web_sessions import WebSessions
 from services.archive.opening import OpenArchive
@@ -55,7 +56,7 @@ async def test_an_agent_stores_and_fetches_with_the_authorities_of_its_cluster(
     async with aiohttp.ClientSession(trust_env=True) as client:
         uploader = Uploader(WebSessions(client, client), chance=lambda: 0.5, tls=tls)
         grant = UploadGrant("a/b", url=put.url, headers=put.headers, key="a/b")
-        await uploader.store(tmp_path / "x", Artifact("x", len(DATA), SHA256), grant)
+        await uploader.store(PlainFile(tmp_path, "x"), Artifact("x", len(DATA), SHA256), grant)
         url = await archive.store.presign_get("a/b", expires_seconds=60)
         downloader = Downloader(WebSessions(client, client), chance=lambda: 0.5, tls=tls)
         fetched = await downloader.fetch(url, tmp_path / "y", sha256=SHA256)

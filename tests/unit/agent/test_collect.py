@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.removal import remove_tree
+from edge_agent.tree import PlainFile
 from edge_agent.uploads.collect import Collected, collect, locate
 from shoal.names import AttemptRef
 from tests.kit.nasty_tree import deep_folder
@@ -79,8 +80,8 @@ def test_sizes_and_hashes_and_logs(tmp_path: Path) -> None:
         ("stdout", 5),
     ]
     assert found.artifacts[1].sha256 == hashlib.sha256(b"hello").hexdigest()
-    assert locate(work, tmp_path, found.artifacts[0]) == work / "results/x"
-    assert locate(work, tmp_path, found.artifacts[1]) == tmp_path / "stdout"
+    assert locate(work, tmp_path, found.artifacts[0]) == PlainFile(work, "results/x")
+    assert locate(work, tmp_path, found.artifacts[1]) == PlainFile(tmp_path, "stdout")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""The owners and rights in a state folder, where jobs have users of their own.
+
+**Rule.** A job can pass the state folder and the folder of attempts, and look into neither. Beneath them it can
+read environments and the SDK, and everything of its own attempt that is its own: its folder, its home, its place
+for temporary files, what it prints; it can open the FIFOs of its ports and not replace them. All else is closed:
+to other attempts, and what the agent keeps.
+
+**When.** While an attempt is prepared its folder is the agent's alone, so no program can race with what is
+laid out, fetched and built. Then everything is given to its user, the job's folder itself last: its owner
+says that all of it was given, and it is not gone through again, when a hostile program may be in it. Then the
+folder of the attempt is opened for passing. It is closed once the program has ended, with everything of its user.
+
+What the agent reads afterwards it reads as root perhaps: see `edge_agent.tree`.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from edge_agent.attempt_folder import AttemptFolder
+from edge_agent.long_work import Steps
+from edge_agent.tree import Descent, children
+
+_PASS: Final = 0o711
+_READ: Final = 0o755
+_CLOSED: Final = 0o700
+_FILE: Final = 0o600
+_OTHERS: Final = 0o077
+_OPEN_PARTS: Final = (("attempts", _PASS), ("environments", _READ), ("sdk", _READ))
+_CLOSED_PARTS: Final = ("bundles", "inputs", "packages", "trash", "kept", "installer")
+
+
+def open_state(state: Path) -> None:
+    """Let jobs pass a state folder that they are not to look into, one of an earlier version included.
+
+    Raises:
+        OSError: its rights cannot be set.
+    """
+    for name in _CLOSED_PARTS:
+        (state / name).mkdir(mode=_CLOSED, exist_ok=True)
+        _close(state / name)
+    for folder in children(state / "attempts"):
+        # One of before, or of a job without a user of its own; what is in it was kept by the state folder.
+        if folder.is_dir() and owner_of(folder) < 0:
+            _close(folder)
+    for name, mode in _OPEN_PARTS:
+        (state / name).mkdir(mode=mode, exist_ok=True)
+        (state / name).chmod(mode)
+    mode = stat.S_IMODE(state.stat().st_mode)
+    if (
+        not mode & 1
+    ):  # one that others may pass already is shared, such as /tmp, and is used as it is
+        state.chmod(mode | _PASS)
+
+
+def owner_of(attempt: Path) -> int:
+    """Return the user that the folder of an attempt was given to; -1 where it is the agent's own."""
+    try:
+        owner = (attempt / "work").lstat().st_uid
+    except OSError:
+        return -1
+    return -1 if owner == os.geteuid() else owner
+
+
+def hand_over(folder: AttemptFolder, uid: int) -> Steps[None]:
+    """Give an attempt to its user, whose group has the same number, right before its program starts.
+
+    Raises:
+        OSError: it cannot be given away, or was given to another user.
+    """
+    owner = owner_of(folder.path)
+    if owner not in {-1, uid}:
+        raise PermissionError(0, f"it was given to user {owner} before", str(folder.work))
+    for path in (folder.home, folder.tmp):
+        path.mkdir(mode=_CLOSED, exist_ok=True)
+        os.chown(path, uid, uid, follow_symlinks=False)
+    folder.ports.mkdir(mode=_PASS, exist_ok=True)
+    folder.ports.chmod(_PASS)
+    for path in (folder.stdout, folder.stderr):
+        _make_file(path, uid)
+    for path in (folder.spool, folder.fetched):
+        if path.exists():
+            _close(path)
+    if owner < 0:
+        yield from _give(folder.work, uid)
+    folder.path.chmod(_PASS)
+
+
+def close_attempt(attempt: Path) -> None:
+    """Let the agent alone into the folder of an attempt whose program has ended."""
+    attempt.chmod(_CLOSED)
+
+
+def _make_file(path: Path, uid: int) -> None:
+    """Make what a program prints to its own, so that it can open /dev/stdout."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, _FILE)
+    try:
+        os.fchown(descriptor, uid, uid)
+        os.fchmod(descriptor, _FILE)
+    finally:
+        os.close(descriptor)
+
+
+def _give(work: Path, uid: int) -> Steps[None]:
+    """Give a folder with all that is in it, itself last."""
+    descent = Descent(work)
+    try:
+        trail = [_give_entries(descent.descriptor, uid)]
+        while trail:
+            yield
+            if trail[-1]:
+                descent.enter(trail[-1].pop())
+                trail.append(_give_entries(descent.descriptor, uid))
+                continue
+            trail.pop()
+            if trail:
+                descent.leave()
+        os.fchown(descent.descriptor, uid, uid)
+        os.fchmod(descent.descriptor, _CLOSED)
+    finally:
+        descent.close()
+
+
+def _give_entries(descriptor: int, uid: int) -> list[str]:
+    """Give what lies in a folder, and return the folders among it."""
+    folders: list[str] = []
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            os.chown(entry.name, uid, uid, dir_fd=descriptor, follow_symlinks=False)
+    return folders
+
+
+def _close(path: Path) -> None:
+    mode = stat.S_IMODE(path.lstat().st_mode)
+    if mode & _OTHERS:
+        path.chmod(mode & ~_OTHERS)

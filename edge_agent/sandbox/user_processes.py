@@ -1,0 +1,63 @@
+"""The processes of one user, which at a level with a user per attempt are those of one attempt.
+
+A process leaves its group, its session and its parent as it likes, and it cannot leave its user: it has no
+capability and gains none. So what runs as that user is what is left of the attempt, whatever it did.
+"""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+_ROUNDS: Final = 100
+"""How often what is there is killed: a process that forks as fast as it can is bound by its limits."""
+
+
+def processes_of(uid: int) -> list[int]:
+    """Return the processes that run as a user, or could become it again; zombies are none."""
+    found = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+    return [pid for pid in found if _is_of(pid, uid)]
+
+
+def end_processes_of(uid: int) -> list[int]:
+    """Kill every process of a user, and return those that are still there; none of another user is hit."""
+    for _ in range(_ROUNDS):
+        found = processes_of(uid)
+        if not found:
+            return []
+        for pid in found:
+            _end(pid, uid)
+    return processes_of(uid)
+
+
+def _end(pid: int, uid: int) -> None:
+    with contextlib.suppress(OSError):
+        if not hasattr(os, "pidfd_open"):
+            os.kill(pid, signal.SIGKILL)
+            return
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:
+            os.kill(
+                pid, signal.SIGKILL
+            )  # a kernel before 5.3; or it has gone, and this says so, too
+            return
+        try:
+            # Looked at again: the number may be another process's by now, and then the descriptor is, too.
+            if _is_of(pid, uid):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)
+
+
+def _is_of(pid: int, uid: int) -> bool:
+    """Whether any of the four users of a live process is this one (proc(5), `Uid`)."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return False
+    said = dict(line.split(":", 1) for line in lines if ":" in line)
+    if said.get("State", "").strip()[:1] in {"Z", "X"}:
+        return False
+    return str(uid) in said.get("Uid", "").split()

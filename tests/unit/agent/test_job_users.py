@@ -1,0 +1,153 @@
+"""A user for each attempt of a machine: no two have the same, whoever dies in between."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edge_agent.sandbox.job_users import JobUsers, NoUserError
+from edge_agent.sandbox.user_processes import end_processes_of, processes_of
+from edge_agent.sandbox.user_range import UserRange
+from tests.kit.until import until
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users")
+RANGE = UserRange(3_100_000, 4)
+
+
+def users(root: Path, state: str = "state", chance: float = 0.0) -> JobUsers:
+    folder = root / state
+    (folder / "attempts").mkdir(parents=True, exist_ok=True)
+    found = JobUsers(RANGE, root / "registry", folder, lambda: chance)
+    found.open(folder / "attempts")
+    return found
+
+
+def attempt(root: Path, name: str, uid: int, state: str = "state") -> None:
+    """The folder of an attempt that was given to a user."""
+    work = root / state / "attempts" / name / "work"
+    work.mkdir(parents=True)
+    os.chown(work, uid, uid)
+
+
+@contextmanager
+def process_of(uid: int) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["/bin/sleep", "600"], user=uid, group=uid, extra_groups=[]) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "200000", "200000:0", "0:10", "999:10", "4294967290:10", "-1:5", "a:b", "1e5:3", "٣٠٠٠:5"],
+)
+def test_a_range_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"FIRST:COUNT|range of users"):
+        UserRange.parse(text)
+
+
+def test_a_range_reads_as_it_is_written() -> None:
+    assert UserRange.parse(" 200000:65536 ") == UserRange()
+    assert str(UserRange(5000, 10)) == "5000:10"
+    assert [uid in UserRange(5000, 10) for uid in (4999, 5000, 5009, 5010)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_two_agents_of_a_machine_share_no_user(tmp_path: Path) -> None:
+    one, other = users(tmp_path, "a"), users(tmp_path, "b")
+    taken = [one.take("p.1"), other.take("p.1"), one.take("p.2"), other.take("p.2")]
+    assert sorted(taken) == [3_100_000, 3_100_001, 3_100_002, 3_100_003]
+    assert one.take("p.1") == taken[0]
+    with pytest.raises(NoUserError, match=r"none of the users 3100000:4 is free.*--job-users"):
+        one.take("p.3")
+    other.free("p.1")
+    assert one.take("p.3") == taken[1]
+
+
+def test_numbers_go_round_from_one_that_is_drawn(tmp_path: Path) -> None:
+    drawn = users(tmp_path, chance=0.5)
+    assert drawn.take("p.1") == 3_100_002
+    drawn.free("p.1")
+    assert drawn.take("p.2") == 3_100_003
+    assert drawn.take("p.3") == 3_100_000
+
+
+@ROOT
+def test_an_agent_that_starts_again_knows_whose_user_is_whose(tmp_path: Path) -> None:
+    before = users(tmp_path)
+    kept, gone = before.take("p.kept"), before.take("p.gone")
+    attempt(tmp_path, "p.kept", kept)
+    again = users(tmp_path)
+    assert again.take("p.kept") == kept
+    assert sorted(path.name for path in (tmp_path / "registry").iterdir()) == [str(kept)]
+    assert gone != kept
+    assert again.take("p.next") != kept
+
+
+@ROOT
+def test_after_a_reboot_the_folders_say_it(tmp_path: Path) -> None:
+    attempt(tmp_path, "p.kept", 3_100_002)
+    after = users(tmp_path)
+    assert after.take("p.kept") == 3_100_002
+    assert 3_100_002 not in {after.take(f"p.{number}") for number in range(3)}
+
+
+def test_what_an_agent_took_that_is_no_more_is_free(tmp_path: Path) -> None:
+    gone = users(tmp_path, "gone")
+    for number in range(4):
+        gone.take(f"p.{number}")
+    shutil.rmtree(tmp_path / "gone")
+    assert users(tmp_path).take("p.1") == 3_100_000
+
+
+def test_words_that_are_none_in_the_registry_take_a_user_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "3100000").write_bytes(b"\xff\xfe")
+    (tmp_path / "registry" / "3100001").write_text("")
+    (tmp_path / "registry" / "other").mkdir()
+    assert users(tmp_path).take("p.1") == 3_100_002
+
+
+def test_a_registry_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "registry").touch()
+    with pytest.raises(NoUserError, match=r"the registry of users .* cannot be used"):
+        users(tmp_path)
+
+
+@ROOT
+def test_a_user_with_processes_is_nobodys_and_one_that_is_given_back_has_none(
+    tmp_path: Path,
+) -> None:
+    with process_of(3_100_000) as stranger:
+        ours = users(tmp_path)
+        assert ours.take("p.1") == 3_100_001
+        assert stranger.poll() is None
+        with process_of(3_100_001) as left:
+            assert processes_of(3_100_001) == [left.pid]
+            ours.free("p.1")
+            assert left.wait(30) == -9
+        assert stranger.poll() is None
+
+
+@ROOT
+async def test_many_processes_end_with_their_user() -> None:
+    """Sessions of their own, no parent: nothing but the user says whose they are."""
+    bomb = 3_100_003
+    each = "setsid sh -c 'while :; do sleep 600 & wait; done' &"
+    program = f"i=0; while [ $i -lt 40 ]; do {each} i=$((i+1)); done; wait"
+    with subprocess.Popen(
+        ["prlimit", "--nproc=200", "/bin/sh", "-c", program], user=bomb, group=bomb, extra_groups=[]
+    ) as process:
+        await until(lambda: len(processes_of(bomb)) > 40, 60, "many processes")
+        assert end_processes_of(bomb) == []
+        process.wait(30)
+    assert processes_of(bomb) == []
