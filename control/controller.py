@@ -30,6 +30,7 @@ from control.front.api.node_streams import NodeStreams
 from control.front.api.nodes_service import NodesService
 from control.front.api.pipelines_service import PipelinesService
 from control.front.api.records_service import RecordsService
+from control.front.api.secrets_service import SecretsService
 from control.front.api.server import ApiServer
 from control.front.bundles.known_pieces import KnownPieces
 from control.front.bundles.piece_uploads import PieceUploads
@@ -42,6 +43,8 @@ from control.front.members import GossipMembers
 from control.front.newcomers import Newcomers
 from control.front.registrar import Registrar
 from control.front.ring_renewal import RingRenewal
+from control.front.secret_office import INSECURE, SecretOffice
+from control.front.secret_vault import SecretVault, VaultError
 from control.front.sessions.addresses import Addresses
 from control.front.sessions.service import SessionService
 from control.front.sessions.session_server import SessionServer, SessionSettings
@@ -74,7 +77,7 @@ from services.membership.gossip_member import (
 )
 from services.runtime.address import host_port, joined
 from services.runtime.health_file import HealthFile
-from services.runtime.log import fields
+from services.runtime.log import CountedLog, fields
 from services.runtime.outward import outward_host
 from services.runtime.process import OtherVersionError, StartRefusedError, SupersededError
 from services.runtime.state_folder import prepare_state_folder
@@ -101,6 +104,8 @@ PIECES_NAME = "pieces.db"
 """File in the state folder that remembers which pieces of bundles the archive has."""
 SENT_NAME = "sent"
 """Folder in the state folder of pieces of bundles that are not whole yet."""
+VAULT_NAME = "secrets.keys"
+"""File in the state folder of the keys that secrets are sealed under."""
 IDENTITY_NAME = "identity"
 """Folder in the state folder of what the cluster is known by."""
 _SECRET_BYTES = 32
@@ -181,7 +186,8 @@ class Controller:
                 sources = await stack.enter_async_context(
                     S3Sources(self._source_server(), self._reached_source_server())
                 )
-                plane = await stack.enter_async_context(self._plane(store))
+                vault = await asyncio.to_thread(self._open_vault)
+                plane = await stack.enter_async_context(self._plane(store, vault))
                 identity = self._identity = await asyncio.to_thread(
                     self._open_identity, plane.cluster_id()
                 )
@@ -205,9 +211,22 @@ class Controller:
                 )
             except StoreVersionError as error:
                 raise OtherVersionError(f"the controller cannot start: {error}") from error
-            except (OSError, StoreFailedError, ArchiveError, AuthorityError) as error:
+            except (
+                OSError,
+                StoreFailedError,
+                ArchiveError,
+                AuthorityError,
+                VaultError,
+            ) as error:
                 raise StartRefusedError(f"the controller cannot start: {error}") from error
             registrar = self._registrar(plane, identity, member)
+            secrets = SecretOffice(
+                plane,
+                vault,
+                wall=self._now,
+                log=CountedLog(LOG, process.clock),
+                insecure=config.insecure,
+            )
             logs = LogFolder(config.state / "logs", clock=process.clock)
             publishing = self._publishing(store, archive, plane, results)
             garbage = self._garbage(store, archive)
@@ -251,9 +270,12 @@ class Controller:
                         KeysService(gossip, self._ring_renewal(member)),
                         RecordsService(plane, streams),
                         LaneRelay(plane, streams),
-                        self._session_service(plane, archive, sources, logs, workers, registrar),
+                        self._session_service(
+                            plane, archive, sources, logs, workers, registrar, secrets
+                        ),
                         IdentityService(plane.cluster_id, registrar),
                         ArchiveService(garbage),
+                        SecretsService(secrets),
                     )
                     newcomers = ""
                     if registrar is not None:
@@ -408,7 +430,19 @@ class Controller:
             return SourceRule(buckets, address.bucket, address.prefix)
         return SourceRule(buckets)
 
-    def _plane(self, store: SqliteStore) -> ControlPlane:
+    def _open_vault(self) -> SecretVault:
+        """Open the keys of secrets.
+
+        Raises:
+            VaultError: their file cannot be used.
+        """
+
+        def random(count: int) -> bytes:
+            return bytes.fromhex(self._process.token(2 * count))
+
+        return SecretVault(self._config.state / VAULT_NAME, random)
+
+    def _plane(self, store: SqliteStore, vault: SecretVault) -> ControlPlane:
         return ControlPlane(
             store=store,
             config=PlaneConfig(
@@ -419,6 +453,8 @@ class Controller:
                 caller_pipelines_max=self._config.caller_pipelines,
                 dead_letters_max=self._config.dead_letters,
                 dead_letter_seconds=self._config.dead_letter_days * 86_400,
+                secret_keys=vault.ids,
+                secrets_refused=INSECURE if self._config.insecure else "",
             ),
             clock=self._process.clock,
             wall=self._now,
@@ -487,6 +523,7 @@ class Controller:
         logs: LogFolder,
         workers: WorkerWatch,
         registrar: Registrar | None,
+        secrets: SecretOffice,
     ) -> SessionService:
         config, process = self._config, self._process
         addresses = Addresses(
@@ -511,6 +548,7 @@ class Controller:
                 settings=settings,
                 workers=workers,
                 registrar=registrar,
+                secrets=secrets,
                 clock=process.clock,
             )
         )

@@ -37,6 +37,7 @@ class RefusalCode(enum.IntEnum):
     PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
+    ABORTED = 10
     UNAVAILABLE = 14
 
 

@@ -41,6 +41,7 @@ class ChangeSet:
         self._sessions: list[effects.EndSession | effects.Tell] = []
         self._answers: list[effects.Answer] = []
         self._identities: dict[str, rows.Row] = {}
+        self._secrets: dict[tuple[str, str], rows.SecretRow | rows.SecretForgotten] = {}
         self._trust_changed = False
 
     def added(self, row: rows.PipelineAdded, pipeline: PipelineRecord) -> None:
@@ -115,6 +116,10 @@ class ChangeSet:
         """A certificate was issued, revoked or forgotten."""
         self._identities[row.serial] = row
 
+    def secret(self, row: rows.SecretRow | rows.SecretForgotten) -> None:
+        """A secret was set, sealed anew or removed."""
+        self._secrets[row.namespace, row.name] = row
+
     def trust_changed(self) -> None:
         """Other certificates are revoked than before."""
         self._trust_changed = True
@@ -156,6 +161,7 @@ class ChangeSet:
             *(rows.NodeForgotten(name) for name in self._forgotten_nodes),
             *(rows.PipelineForgotten(ref) for ref in self._forgotten),
             *self._identities.values(),
+            *self._secrets.values(),
         )
         if written:
             self.start = replace(self.start, commits=self.start.commits + 1)

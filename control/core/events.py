@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from control.core.answers import Submission
 from control.core.call_note import CallNote
-from control.core.rows import CertificateRow, Holder, TokenRow
+from control.core.rows import CertificateRow, Holder, SecretRow, TokenRow
 from shoal.model import MemberState
 from shoal.names import PipelineRef
 from shoal.session.messages import Hello, NodeCondition
@@ -233,6 +233,28 @@ class RevokeIdentity(Call):
     revoker: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SetSecret(Call):
+    """A secret is to have another value, sealed already, or its first one."""
+
+    secret: SecretRow
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSecret(Call):
+    """A secret is no longer to be there."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResealSecrets(Call):
+    """The values of secrets are sealed under another key."""
+
+    secrets: tuple[SecretRow, ...]
+
+
 Event = (
     Submit
     | Cancel
@@ -259,5 +281,8 @@ Event = (
     | Join
     | Renew
     | RevokeIdentity
+    | SetSecret
+    | RemoveSecret
+    | ResealSecrets
 )
 """The closed union of what happens."""

@@ -46,6 +46,7 @@ from control.core.errors import ControlError
 from control.core.gossip import GossipVerdicts
 from control.core.identities import Identities
 from control.core.job_news import JobNews
+from control.core.job_secrets import JobSecrets
 from control.core.letter_office import LetterOffice
 from control.core.loading import Loading
 from control.core.machine_config import MachineConfig
@@ -80,6 +81,8 @@ _Asked: TypeAlias = (
     | events.Adopt
     | events.ForgetNode
     | events.CallMade
+    | events.SetSecret
+    | events.RemoveSecret
 )
 
 
@@ -113,7 +116,8 @@ class ControlMachine:
         memory = self.memory = Memory(situation)
         sources = Sources(situation, start.term)
         job_news = self._job_news = JobNews(situation)
-        placement = self._placement = Placer(situation, sources, job_news)
+        secrets = self.secrets = JobSecrets(situation)
+        placement = self._placement = Placer(situation, sources, job_news, secrets)
         scales = self._scales = Scales(situation, placement)
         dashboard = Dashboard(situation)
         outcomes = self._outcomes = Outcomes(situation, placement, scales, job_news, dashboard)
@@ -136,11 +140,12 @@ class ControlMachine:
             prefetching,
         )
         self._submissions = Submissions(
-            situation, sources, scales, outcomes, memory, loaded.next_position
+            situation, sources, scales, outcomes, memory, secrets, loaded.next_position
         )
         self._letters = LetterOffice(situation, self._submissions.revive)
         self.identities = Identities(situation)
         self.identities.load(loaded)
+        secrets.load(loaded)
         Loading(situation, sources, placement, scales, outcomes, self._nodes, gossip, memory).load(
             loaded
         )
@@ -193,6 +198,13 @@ class ControlMachine:
                 self._answer(event, self._sessions.forget(event))
             case events.CallMade():
                 self._answer(event, None)
+            case events.SetSecret():
+                self._answer(event, self.secrets.set(event))
+            case events.RemoveSecret():
+                self._answer(event, self.secrets.remove(event))
+            case events.ResealSecrets():
+                self.secrets.reseal(event)
+                change.answer(event.call, None)
             case events.CallsRefused():
                 change.outbox(
                     outbox_rows.caller_refused(
@@ -361,3 +373,7 @@ def _changed(event: _Asked, value: AnswerValue) -> tuple[str, str]:
             return "", f"nodes/{node}"
         case events.CallMade(name=name):
             return "", name
+        case events.SetSecret(secret=secret):
+            return secret.namespace, f"secrets/{secret.name}"
+        case events.RemoveSecret(namespace=namespace, name=name):
+            return namespace, f"secrets/{name}"

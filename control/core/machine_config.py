@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shoal.backoff import Backoff
@@ -41,6 +42,8 @@ class MachineConfig:
         dead_letter_seconds: for how long.
         ended_in_memory: how many of all these are in memory too, since agents may still speak of them.
         nodes_max: most nodes.
+        secret_keys: returns the ids of the keys that secrets can be read with.
+        secrets_refused: why no job can be given secrets here; empty where it can.
     """
 
     lease_seconds: float = 6.0
@@ -65,3 +68,5 @@ class MachineConfig:
     dead_letter_seconds: float = 90 * 86_400.0
     ended_in_memory: int = 256
     nodes_max: int = 20_000
+    secret_keys: Callable[[], frozenset[str]] = frozenset[str]
+    secrets_refused: str = ""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from control.core.errors import UnknownJobError, unknown_pipeline
 from control.core.job_news import JobNews
+from control.core.job_secrets import JobSecrets
 from control.core.machine_part import MachinePart
 from control.core.scheduler.explain import explain
 from control.core.scheduler.plan import plan
-from control.core.scheduler.snapshot import NodeSnapshot, Snapshot
+from control.core.scheduler.snapshot import NodeSnapshot, Pending, Snapshot
 from control.core.sources import Sources
 from control.core.state import AttemptRecord, JobRecord, PipelineRecord
 from control.core.views import waits_for
@@ -28,6 +29,7 @@ class Placer(MachinePart):
 
     _sources: Sources
     _news: JobNews
+    _secrets: JobSecrets
     _ties: Iterator[int] = field(default_factory=count, init=False)
     _untouched: list[tuple[float, int, AttemptRecord]] = field(
         default_factory=list[tuple[float, int, AttemptRecord]], init=False
@@ -50,6 +52,12 @@ class Placer(MachinePart):
             self._situation.kept_rooms.all(),
         )
 
+    def told(self, job: Pending) -> Pending:
+        """Return what the scheduler has to know of a job, with what it lacks of secrets now."""
+        if not job.secrets:
+            return job
+        return replace(job, lacks=self._secrets.lack(job.ref.namespace, job.secrets))
+
     def place_all(self) -> None:
         """Make one plan for all jobs that may find room now."""
         everything = self._situation.room_grew or len(self._situation.fresh) >= len(
@@ -61,7 +69,7 @@ class Placer(MachinePart):
         if not jobs:
             return
         pipelines = {job.ref.pipeline_ref: self._situation.pipeline_of(job.ref) for job in jobs}
-        pending = [pipelines[job.ref.pipeline_ref].pending(job) for job in jobs]
+        pending = [self.told(pipelines[job.ref.pipeline_ref].pending(job)) for job in jobs]
         made = plan(self.snapshot(*pipelines.values()), pending)
         for placed in made.placed:
             self.place(placed.job, placed.node)
@@ -196,7 +204,7 @@ class Placer(MachinePart):
                 f"pipeline {ref.pipeline} has no job {ref.job!r}: "
                 f"its jobs are {', '.join(pipeline.jobs)}"
             )
-        verdicts = explain(self.snapshot(pipeline), pipeline.pending(job))
+        verdicts = explain(self.snapshot(pipeline), self.told(pipeline.pending(job)))
         return tuple(_as_it_stands(pipeline, job, verdict) for verdict in verdicts)
 
 

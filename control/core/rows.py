@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from control.core.presence import Presence
 from shoal import model
@@ -308,6 +308,47 @@ class CertificateForgotten:
     serial: str
 
 
+SEAL_BYTES: Final = 12 + 16
+"""How much longer a sealed value is: by its nonce and its tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRow:
+    """A secret, sealed.
+
+    `sealed` begins with the nonce, `key_id` names the key that it is sealed under, `version` counts from 1 how
+    often it was set. `text` says whether a variable can hold the value; `creator` is the identity that set it.
+    """
+
+    namespace: str
+    name: str
+    version: int
+    key_id: str
+    sealed: bytes = field(repr=False)
+    text: bool
+    create_time: datetime
+    update_time: datetime
+    creator: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return self.namespace, self.name
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the value is."""
+        return len(self.sealed) - SEAL_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class SecretForgotten:
+    """A secret that is no longer there."""
+
+    namespace: str
+    name: str
+
+
 Row = (
     PipelineAdded
     | PipelineRow
@@ -324,6 +365,8 @@ Row = (
     | TokenForgotten
     | CertificateRow
     | CertificateForgotten
+    | SecretRow
+    | SecretForgotten
 )
 """Anything that one transaction may contain."""
 
@@ -409,3 +452,4 @@ class Loaded:
     nodes: tuple[NodeRow, ...] = ()
     tokens: tuple[TokenRow, ...] = ()
     certificates: tuple[CertificateRow, ...] = ()
+    secrets: tuple[SecretRow, ...] = ()

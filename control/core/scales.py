@@ -76,15 +76,18 @@ class Scales(MachinePart):
         """Where the replicas that a scale adds would go, or why they would go nowhere."""
         new = [one for one in then.replicas.values() if one.id not in pipeline.jobs]
         pending = [
-            Pending(
-                ref=JobRef(pipeline.ref.namespace, pipeline.ref.pipeline, one.id),
-                spec_name=one.job.name,
-                gang=then.gangs[one.id],
-                resources=one.job.resources,
-                place=one.job.place,
-                bundle_digest=pipeline.spec.bundle_digest,
-                features=needed_features(pipeline.spec, one.job),
-                sandbox=one.job.sandbox,
+            self._placement.told(
+                Pending(
+                    ref=JobRef(pipeline.ref.namespace, pipeline.ref.pipeline, one.id),
+                    spec_name=one.job.name,
+                    gang=then.gangs[one.id],
+                    resources=one.job.resources,
+                    place=one.job.place,
+                    bundle_digest=pipeline.spec.bundle_digest,
+                    features=needed_features(pipeline.spec, one.job),
+                    sandbox=one.job.sandbox,
+                    secrets=one.job.secrets,
+                )
             )
             for one in new
         ]

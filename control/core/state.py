@@ -268,6 +268,7 @@ class PipelineRecord:
                 avoid=frozenset(job.avoid),
                 features=needed_features(self.spec, job.spec),
                 sandbox=job.spec.sandbox,
+                secrets=job.spec.secrets,
             )
         return job.pending
 

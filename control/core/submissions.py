@@ -12,6 +12,7 @@ from control.core.answers import Refusal, RefusalCode, Submission
 from control.core.call_note import CallNote
 from control.core.effects import Taken
 from control.core.errors import UnknownPipelineError, unknown_pipeline
+from control.core.job_secrets import JobSecrets
 from control.core.machine_part import MachinePart
 from control.core.memory import Memory
 from control.core.outcomes import Outcomes
@@ -38,6 +39,7 @@ class Submissions(MachinePart):
     _scales: Scales
     _outcomes: Outcomes
     _memory: Memory
+    _secrets: JobSecrets
     _next_position: int
     _shapes: dict[tuple[Hashable, ...], str] = field(
         default_factory=dict[tuple[Hashable, ...], str], init=False
@@ -61,7 +63,7 @@ class Submissions(MachinePart):
             known = self._situation.requests.get((submission.namespace, submission.request_id))
             if known is not None:
                 return _repeated(submission, digest, known)
-        refused = refusal(submission) or submission.refused
+        refused = refusal(submission) or submission.refused or self._secrets.refusal(submission)
         if refused is not None:
             return refused
         if self._situation.open >= self._config.pipelines_open_max:

@@ -15,7 +15,8 @@ from control.core.call_note import CallNote
 from control.core.effects import Admitted, AnswerValue, Issued, Revoked, Taken
 from control.core.errors import ControlError
 from control.core.identities import Identities
-from control.core.rows import CertificateRow, Holder, TokenRow
+from control.core.job_secrets import JobSecrets
+from control.core.rows import CertificateRow, Holder, SecretRow, TokenRow
 from control.front.access.refused_calls import RefusedCalls
 from control.front.desired_feeds import DesiredFeeds
 from control.front.known_facts import KnownFacts
@@ -358,6 +359,38 @@ class ControlPlane:
             return value
         raise TypeError(f"a revocation was answered with {value!r}")
 
+    # --- secrets
+
+    @property
+    def secrets(self) -> JobSecrets:
+        """Secrets, sealed, to be read.
+
+        Raises:
+            ControlError: there is no machine for now.
+        """
+        return self.leader.open_machine().secrets
+
+    async def set_secret(self, row: SecretRow, note: CallNote | None = None) -> Refusal | None:
+        """Record a secret, in the place of its version before."""
+        self.leader.check_recording(grows=True)
+        return _refusal(await self.leader.call(lambda call: events.SetSecret(call, row, note=note)))
+
+    async def remove_secret(
+        self, namespace: str, name: str, note: CallNote | None = None
+    ) -> Refusal | None:
+        """Forget a secret."""
+        self.leader.check_recording()
+        return _refusal(
+            await self.leader.call(
+                lambda call: events.RemoveSecret(call, namespace, name, note=note)
+            )
+        )
+
+    async def reseal_secrets(self, rows: tuple[SecretRow, ...]) -> None:
+        """Record the same values of secrets under another key."""
+        self.leader.check_recording(grows=True)
+        await self.leader.call(lambda call: events.ResealSecrets(call, rows))
+
     # --- callers
 
     def revoked(self, serial: int) -> bool:
@@ -491,7 +524,7 @@ class ControlPlane:
 def _refusal(value: AnswerValue) -> Refusal | None:
     if value is None or isinstance(value, Refusal):
         return value
-    raise TypeError(f"a request about a token was answered with {value!r}")
+    raise TypeError(f"a request about a token or a secret was answered with {value!r}")
 
 
 def _issued(value: AnswerValue) -> CertificateRow | Refusal:

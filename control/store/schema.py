@@ -255,6 +255,21 @@ _MOVES = """
 ALTER TABLE nodes ADD COLUMN move_time INTEGER;
 """
 
+_SECRETS = """
+CREATE TABLE secrets (
+    namespace TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    key_id TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    text INTEGER NOT NULL,
+    create_time INTEGER NOT NULL,
+    update_time INTEGER NOT NULL,
+    creator TEXT NOT NULL,
+    PRIMARY KEY (namespace, name)
+) WITHOUT ROWID;
+"""
+
 STEPS = (
     _FIRST,
     _SCALES,
@@ -273,6 +288,7 @@ STEPS = (
     _DEAD_LETTERS,
     _LISTINGS,
     _MOVES,
+    _SECRETS,
 )
 """The statements that lead from each version to the next one; an empty file has version 0."""
 

@@ -105,6 +105,7 @@ def load(connection: sqlite3.Connection, queue_page: int) -> rows.Loaded:
         nodes=tuple(nodes[name] for name in sorted(nodes)),
         tokens=tuple(map(_TOKENS.row, connection.execute(_TOKENS.select))),
         certificates=tuple(map(_CERTIFICATES.row, connection.execute(_CERTIFICATES.select))),
+        secrets=tuple(map(_SECRETS.row, connection.execute(_SECRETS.select))),
     )
 
 
@@ -506,6 +507,15 @@ _CERTIFICATES = table.Table(
     *table.plain("replaced_by"),
 )
 
+_SECRETS = table.Table(
+    "secrets",
+    rows.SecretRow,
+    *table.plain("namespace", "name", "version", "key_id", "sealed"),
+    table.number("text", bool),
+    *table.moment("create_time", "update_time"),
+    *table.plain("creator"),
+)
+
 _OUTBOX = table.Table(
     "outbox",
     rows.OutboxRow,
@@ -546,6 +556,13 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
             (
                 "DELETE FROM certificates WHERE serial = ?",
                 lambda gone: iter([(row.serial,) for row in gone]),
+            ),
+        ),
+        rows.SecretRow: ((_SECRETS.put, _SECRETS.values),),
+        rows.SecretForgotten: (
+            (
+                "DELETE FROM secrets WHERE namespace = ? AND name = ?",
+                lambda gone: iter([(row.namespace, row.name) for row in gone]),
             ),
         ),
     }

@@ -62,6 +62,7 @@ class SecretView:
         create_time: when it was set first.
         update_time: when it was set last.
         creator: the identity that set it last (`submitter/lab/ann`).
+        unreadable: whether the controller has lost the key that the value is sealed under.
     """
 
     namespace: str
@@ -70,6 +71,7 @@ class SecretView:
     create_time: datetime | None = None
     update_time: datetime | None = None
     creator: str = ""
+    unreadable: bool = False
 
 
 def no_secrets() -> Mapping[str, bytes]:

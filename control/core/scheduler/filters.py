@@ -149,7 +149,13 @@ def sandbox(job: Pending, room: NodeRoom) -> str:
     return "; ".join(said)
 
 
+def secrets(job: Pending, _: NodeRoom) -> str:
+    """All secrets that the job names must be there; without one it begins nowhere."""
+    return job.lacks
+
+
 FILTERS: tuple[Filter, ...] = (
+    secrets,
     connected,
     quarantined,
     drained,

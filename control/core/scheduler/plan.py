@@ -63,7 +63,7 @@ def feasibility(job: Pending) -> Shape:
     """Return everything that the filters look at: equal jobs fit in the same places."""
     asked = (job.resources, tuple(sorted(job.place.require.items())), job.pinned_node)
     # Most need none of what follows: theirs is the same in all versions.
-    return (*asked, *sorted(job.features), *_of_sandbox(job.sandbox))
+    return (*asked, *sorted(job.features), *_of_sandbox(job.sandbox), *_of_secrets(job))
 
 
 def _of_sandbox(asked: Sandbox) -> Shape:
@@ -71,6 +71,16 @@ def _of_sandbox(asked: Sandbox) -> Shape:
     if asked == ASKS_NOTHING:
         return ()
     return (asked.level.value, asked.network.value, *sorted(one.value for one in asked.enforce))
+
+
+def _of_secrets(job: Pending) -> Shape:
+    """A secret is its namespace's; words here, too."""
+    if not job.secrets:
+        return ()
+    return (
+        job.ref.namespace,
+        *((use.variable, use.name, use.form.value) for use in job.secrets),
+    )
 
 
 def _shape(job: Pending) -> Shape:
@@ -216,6 +226,10 @@ def _why(
     """
     if not snapshot.nodes:
         why = "no node has ever connected: start an agent"
+        return why, why
+    lacking = next((job for job in gang if job.lacks), None)
+    if lacking is not None:
+        why = f"{lacking.ref.job}: {lacking.lacks}" if len(gang) > 1 else lacking.lacks
         return why, why
     rooms = board.rooms
     empty = _Board(snapshot, EVER, empty=True)

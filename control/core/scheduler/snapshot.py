@@ -10,6 +10,7 @@ from shoal.model import NO_CAPACITY, Capacity, no_strings
 from shoal.names import JobRef, PipelineRef
 from shoal.node_facts import Heat
 from shoal.sandbox import ASKS_NOTHING, NodeSandbox, Sandbox
+from shoal.secret import SecretUse
 from shoal.spec import Place, Resources
 
 
@@ -52,7 +53,8 @@ class Pending:
 
     Jobs of a pipeline with the same `gang` stream to each other, so they are placed together or
     not at all. `pinned_node` is where it has to go, if anywhere; nodes in `avoid` lost it before.
-    `features` is what its agent has to be able to do, and `sandbox` what its node has to be able to do.
+    `features` is what its agent has to be able to do, and `sandbox` what its node has to be able to do. `secrets`
+    are those that it names, and `lacks` is why it cannot be given them now.
     """
 
     ref: JobRef
@@ -65,6 +67,8 @@ class Pending:
     avoid: frozenset[str] = frozenset()
     features: frozenset[str] = frozenset()
     sandbox: Sandbox = ASKS_NOTHING
+    secrets: tuple[SecretUse, ...] = ()
+    lacks: str = ""
 
 
 def _nobody() -> Mapping[PipelineRef, tuple[Resident, ...]]:

@@ -100,6 +100,12 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "UseAuthority": _OPERATE,
         "RemoveAuthority": _OPERATE,
     },
+    "shoal.v1.SecretsService": {
+        "SetSecret": _STEER,
+        "ListSecrets": _READ,
+        "RemoveSecret": _STEER,
+        "RotateSecretKey": _OPERATE,
+    },
     "grpc.health.v1.Health": {"Check": _KNOW, "List": _KNOW, "Watch": _KNOW},
     "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": _KNOW},
 }

@@ -15,6 +15,7 @@ from control.front.api.lane_relay import LaneRelay
 from control.front.api.nodes_service import NodesService
 from control.front.api.pipelines_service import PipelinesService
 from control.front.api.records_service import RecordsService
+from control.front.api.secrets_service import SecretsService
 from control.front.rpc_status import refusal
 from control.front.sessions.service import SessionService
 from services.runtime.rpc import ErrorInterceptor, bind, server_options
@@ -28,6 +29,7 @@ from shoal.v1 import (
     nodes_service_pb2_grpc,
     pipelines_service_pb2_grpc,
     records_service_pb2_grpc,
+    secrets_service_pb2_grpc,
     session_service_pb2_grpc,
 )
 from shoal.version import VERSION
@@ -50,6 +52,7 @@ SERVICES: Sequence[str] = (
     "shoal.v1.SessionService",
     "shoal.v1.IdentityService",
     "shoal.v1.ArchiveService",
+    "shoal.v1.SecretsService",
 )
 
 
@@ -95,6 +98,7 @@ class ApiServer:
         sessions: SessionService,
         identities: IdentityService,
         archive: ArchiveService,
+        secrets: SecretsService,
     ) -> None:
         """Serve, and say so."""
         pipelines_service_pb2_grpc.add_PipelinesServiceServicer_to_server(pipelines, self._server)
@@ -105,6 +109,7 @@ class ApiServer:
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, self._server)
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(identities, self._server)
         archive_service_pb2_grpc.add_ArchiveServiceServicer_to_server(archive, self._server)
+        secrets_service_pb2_grpc.add_SecretsServiceServicer_to_server(secrets, self._server)
         _HEALTH_GRPC.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, _HEALTH_PB2.DESCRIPTOR.services_by_name["Health"].full_name)
         _REFLECTION.enable_server_reflection((*names, _REFLECTION.SERVICE_NAME), self._server)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from control.front.log_folder import LogFolder
 from control.front.object_key import wrong_key
 from control.front.registrar import Registrar, RegistrarError
 from control.front.rpc_status import invalid
+from control.front.secret_office import SecretOffice
 from control.front.sessions.acknowledgements import Acknowledgements
 from control.front.sessions.addresses import Addresses
 from control.front.sessions.parts import in_parts
@@ -41,7 +42,9 @@ from shoal.protocol_version import (
     Protocols,
     agreed,
 )
+from shoal.secret import no_secrets
 from shoal.session import messages
+from shoal.session.assignment import Assignment
 from shoal.session.bundles import BundlesHeld, BundlesWanted
 from shoal.session.folder_files import FilesWanted
 from shoal.session.log_piece import LogPiece
@@ -114,6 +117,7 @@ class SessionServer:
         workers: looks after stream workers whose session broke.
         clock: seconds on a monotonic clock.
         registrar: renews certificates, and knows what is trusted; None with --insecure.
+        secrets: returns the values of secrets; None for a session that may carry none.
     """
 
     def __init__(
@@ -128,6 +132,7 @@ class SessionServer:
         workers: WorkerWatch,
         clock: Callable[[], float],
         registrar: Registrar | None = None,
+        secrets: SecretOffice | None = None,
     ) -> None:
         self._context = context
         self._id = session_id
@@ -137,6 +142,7 @@ class SessionServer:
         self._settings = settings
         self._workers = workers
         self._registrar = registrar
+        self._secrets = secrets
         # What the agent proves, and after a renewal what it will prove.
         self._peer: Peer | None = None if registrar is None else peer_of(context)
         self._refused = CountedLog(LOG, clock)
@@ -549,11 +555,18 @@ class SessionServer:
                 bundle_url=await self._addresses.bundle_url(assignment.bundle_digest),
                 bundle_pieces_url=await self._addresses.bundle_pieces_url(assignment.bundle_digest),
                 file_urls=await self._addresses.file_urls(assignment),
+                secrets=self._values_of(assignment),
             )
             for assignment in desired.assignments
         ]
         for part in in_parts(replace(desired, assignments=tuple(assignments))):
             await self._outgoing.put(part)
+
+    def _values_of(self, assignment: Assignment) -> Mapping[str, bytes]:
+        """The values of the secrets of a job, for an agent that has proved its identity over TLS."""
+        if self._secrets is None or self._peer is None:
+            return no_secrets()
+        return self._secrets.values_of(assignment)
 
     def _ask_facts(self) -> bool:
         """Ask the agent how its machine stands; False if so much waits for it that it would answer late."""

@@ -21,6 +21,7 @@ from shoal.v1 import (
     nodes_service_pb2_grpc,
     pipelines_service_pb2_grpc,
     records_service_pb2_grpc,
+    secrets_service_pb2_grpc,
 )
 from shoal.view import SnapshotEnd
 
@@ -53,6 +54,7 @@ class _Open:
         self.identity = identity_service_pb2_grpc.IdentityServiceStub(channel)
         self.keys = keys_service_pb2_grpc.KeysServiceStub(channel)
         self.archive = archive_service_pb2_grpc.ArchiveServiceStub(channel)
+        self.secrets = secrets_service_pb2_grpc.SecretsServiceStub(channel)
         self.records = records_service_pb2_grpc.RecordsServiceStub(channel)
         self.lanes = lanes_service_pb2_grpc.LanesServiceStub(channel)
 

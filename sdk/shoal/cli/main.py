@@ -46,6 +46,7 @@ _COMMANDS: Mapping[str, str] = MappingProxyType({
     "revive": "Run dead letters again.",
     "run": "Run a pipeline or a command, and wait for its end.",
     "scale": "Change how many replicas of a job run.",
+    "secret": "Keep values that jobs get and no specification has.",
     "send": "Send records to a job that waits for them.",
     "status": "Show how pipelines stand.",
     "submit": "Submit pipelines, and return at once.",

@@ -99,6 +99,12 @@ async def nodes(client: "Client", _context: click.Context, start: str) -> list[s
     return [node.name for node in await client.nodes() if node.name.startswith(start)]
 
 
+@_asking
+async def secrets(client: "Client", _context: click.Context, start: str) -> list[str]:
+    """Name the secrets of the namespace that begin so."""
+    return [one.name for one in await client.secrets() if one.name.startswith(start)]
+
+
 def clusters(context: click.Context, _parameter: click.Parameter, start: str) -> list[str]:
     """Name the clusters of `shoal up` that run on this machine and begin so."""
     with contextlib.suppress(Exception):

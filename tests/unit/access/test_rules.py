@@ -18,6 +18,7 @@ from shoal.v1 import (
     nodes_service_pb2,
     pipelines_service_pb2,
     records_service_pb2,
+    secrets_service_pb2,
     session_service_pb2,
 )
 
@@ -29,6 +30,7 @@ MODULES: tuple[Any, ...] = (
     nodes_service_pb2,
     pipelines_service_pb2,
     records_service_pb2,
+    secrets_service_pb2,
     session_service_pb2,
     import_module("grpc_health.v1.health_pb2"),
     import_module("grpc_reflection.v1alpha.reflection_pb2"),
