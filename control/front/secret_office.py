@@ -43,8 +43,8 @@ class SecretOfficeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Rotation:
-    """What a rotation of the key did: the new key's id, how many secrets it seals, how many no key opens."""
+class SecretsResealed:
+    """What a new key did: the new key's id, how many secrets it seals, how many no key opens."""
 
     key_id: str
     secrets: int
@@ -132,7 +132,7 @@ class SecretOffice:
         """
         _raise(await self._plane.remove_secret(namespace, name, note))
 
-    async def rotate(self) -> Rotation:
+    async def rotate(self) -> SecretsResealed:
         """Seal all values under a new key, and let the others go once nothing is sealed under them.
 
         Raises:
@@ -151,7 +151,7 @@ class SecretOffice:
                 await asyncio.to_thread(self._vault.keep_keys, frozenset(named))
             except VaultError as error:
                 raise _unwritten(error) from error
-            return Rotation(new, named.count(new), len(named) - named.count(new))
+            return SecretsResealed(new, named.count(new), len(named) - named.count(new))
 
     def values_of(self, assignment: Assignment) -> Mapping[str, bytes]:
         """Return the values of the secrets that the job of an assignment names, by their names.
