@@ -47,6 +47,7 @@ from edge_agent.logs import LogShipper
 from edge_agent.long_work import LongWork
 from edge_agent.node_identity import NodeIdentity, known_identity
 from edge_agent.sdk_copy import SdkCopy
+from edge_agent.secrets.secret_folders import SecretFolders
 from edge_agent.state_lock import LOCK_NAME, hold_state
 from edge_agent.trash import Trash
 from edge_agent.uploads.upload_rate import UploadRate
@@ -258,6 +259,7 @@ class Agent:
             work=work,
             trash=trash,
             kept=kept,
+            secrets=SecretFolders(state),
         )
         return FolderWorkshop(state / "attempts", tools)
 

@@ -12,7 +12,7 @@ for is asked here, so that entries become durable in the order in which they wer
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, assert_never
 
 from edge_agent.address_requests import AddressRequests
@@ -22,7 +22,7 @@ from edge_agent.attempt_services import AttemptServices
 from edge_agent.attempts import effects, events
 from edge_agent.attempts.local_attempt import LocalAttempt, ProgramExit, ProgramStatus
 from edge_agent.attempts.machine import AttemptsMachine
-from edge_agent.attempts.phase import FAILS_FOR_ITS_DISK, PREPARING, Phase
+from edge_agent.attempts.phase import ARCHIVING, FAILS_FOR_ITS_DISK, PREPARING, Phase
 from edge_agent.attempts.shell import AttemptShell, Durable
 from edge_agent.config import AgentConfig
 from edge_agent.disk_watch import DiskWatch
@@ -38,6 +38,7 @@ from edge_agent.lease import NodeLease
 from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.stream_worker import HELPER
 from edge_agent.outdated import Outdated
+from edge_agent.secrets.secret_mask import NO_MASK, SecretMask, mask_of
 from edge_agent.session import effects as session_effects
 from edge_agent.session.events import ControllersKnown, Moved, Recorded, Say, SessionEvent
 from edge_agent.session.machine import SessionConfig, SessionMachine
@@ -159,6 +160,7 @@ class AgentShell:
             say=self._say,
             hint=lambda message: self._session_driver.offer(Say(message)),
             ask=self._addresses.ask,
+            mask=self._mask,
         )
         self._shells: dict[AttemptRef, AttemptShell] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -256,11 +258,15 @@ class AgentShell:
             ref = parse_keeper_id(process.attempt)
             if not process.helper and ref not in known:
                 await self._keeper.forget(process.attempt)
-        await self._links.workshop.sweep({keeper_id(ref) for ref in known})
+        running = {process.attempt for process in processes if process.running}
+        await self._links.workshop.sweep({keeper_id(ref) for ref in known}, running)
+        masks = {record.ref: mask_of(record.assignment) for record in records}
         for record in records:
             if record.phase not in PREPARING and record.phase is not Phase.FORGETTING:
-                self._logs.follow(record.ref, self._services.folder(record.ref).path)
-        found = self._programs(processes)
+                folder = self._services.folder(record.ref).path
+                ended = record.over or record.phase in ARCHIVING
+                self._logs.follow(record.ref, folder, masks[record.ref], ended=ended)
+        found = self._programs(processes, lambda ref: masks.get(ref, NO_MASK))
         restored = events.Restored(records, keeper, found, rebooted, survived)
         for effect in self._attempts.handle(restored, self._process.clock()):
             await self._act_on_attempt(effect)
@@ -325,7 +331,7 @@ class AgentShell:
         else:
             await self._streams.listed(processes)
             await self._attempts_driver.post(
-                events.ProgramsListed(keeper, self._programs(processes))
+                events.ProgramsListed(keeper, self._programs(processes, self._mask))
             )
 
     async def _exited(self, process: ProcessRecord) -> None:
@@ -337,21 +343,35 @@ class AgentShell:
         if ref is not None:
             # Looked at here and now, since it may just have been filled, or have been freed.
             full = self._disk.full_at(await self._links.disk.read()) if process.exit_code else ""
-            ended = self._exit(ref, process, full)
+            ended = self._exit(ref, process, full, self._mask(ref))
+            await self._links.workshop.ended(ref)
             await self._attempts_driver.post(events.ProgramEnded(ref, ended))
 
-    def _exit(self, ref: AttemptRef, process: ProcessRecord, disk_full: str) -> ProgramExit:
+    def _mask(self, ref: AttemptRef) -> SecretMask:
+        """What hides the secrets of an attempt in all that is said of it."""
+        record = self._attempts.records.get(ref)
+        return NO_MASK if record is None else mask_of(record.assignment)
+
+    def _exit(
+        self, ref: AttemptRef, process: ProcessRecord, disk_full: str, mask: SecretMask
+    ) -> ProgramExit:
         """How a program ended, with its last words from its folder."""
         folder = self._services.folder(ref).path
-        said = "" if process.exit_code == 0 else self._logs.last_words(folder)
+        said = "" if process.exit_code == 0 else self._logs.last_words(folder, mask)
         return program_exit(process, said, disk_full)
 
-    def _programs(self, processes: list[ProcessRecord]) -> Mapping[AttemptRef, ProgramStatus]:
+    def _programs(
+        self, processes: list[ProcessRecord], mask: Callable[[AttemptRef], SecretMask]
+    ) -> Mapping[AttemptRef, ProgramStatus]:
         found: dict[AttemptRef, ProgramStatus] = {}
         for process in processes:
             ref = attempt_of(process)
             if ref is not None:
-                ended = None if process.running else self._exit(ref, process, self._disk.full)
+                ended = (
+                    None
+                    if process.running
+                    else self._exit(ref, process, self._disk.full, mask(ref))
+                )
                 found[ref] = ProgramStatus(process.start_time, ended)
         return found
 

@@ -12,6 +12,7 @@ from edge_agent.lease import NodeLease
 from edge_agent.links.journal import AttemptJournal
 from edge_agent.links.logs import AttemptLogs
 from edge_agent.links.workshop import Workshop
+from edge_agent.secrets.secret_mask import SecretMask
 from edge_agent.stream_link import StreamLink
 from shoal.names import AttemptRef
 from shoal.session.messages import FromAgent
@@ -22,7 +23,8 @@ class AttemptServices:
     """The parts that attempts share, and the two ways out: to the machine and to the controller.
 
     `attempts` is the folder that holds theirs, `wall` seconds since the epoch. `say` waits for room
-    on its way to the controller, `hint` drops what finds none, `ask` asks it for addresses.
+    on its way to the controller, `hint` drops what finds none, `ask` asks it for addresses. `mask` hides the
+    secrets of an attempt.
     """
 
     attempts: Path
@@ -37,6 +39,7 @@ class AttemptServices:
     say: Callable[[FromAgent], Awaitable[None]]
     hint: Callable[[FromAgent], bool]
     ask: Ask
+    mask: Callable[[AttemptRef], SecretMask]
 
     def folder(self, ref: AttemptRef) -> AttemptFolder:
         """Where an attempt lives."""

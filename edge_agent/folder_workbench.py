@@ -15,11 +15,13 @@ from edge_agent.environments.used import use_environment, used_environment
 from edge_agent.file_inputs import read_fetched, write_fetched
 from edge_agent.keeper.client import StartRequest
 from edge_agent.program import ProgramPlan
+from edge_agent.secrets.secret_mask import mask_of
 from edge_agent.uploads.collect import Collected, collect, locate
 from edge_agent.workshop_tools import WorkshopTools
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.placed_folder import FolderError, resolved
+from shoal.secret import SecretForm
 from shoal.session.assignment import Assignment
 from shoal.session.uploads import ArtifactParts, UploadGrant
 from shoal.spec import Job, Layout
@@ -116,7 +118,11 @@ class FolderWorkbench:
         sdk = await asyncio.to_thread(self._tools.sdk.path)
         job = await self._resolved(assignment, lambda _: None)
         assignment = replace(assignment, job=job)
-        plan = ProgramPlan(assignment, self._folder, self._environment, sdk, self._tools.environ)
+        secrets = await asyncio.to_thread(self._place_secrets, assignment)
+        plan = ProgramPlan(
+            *(assignment, self._folder, self._environment, sdk, self._tools.environ),
+            secrets=secrets,
+        )
         self._before = frozenset(await asyncio.to_thread(os.listdir, self._folder.work))
         return plan.request()
 
@@ -130,6 +136,7 @@ class FolderWorkbench:
                 self._folder.path,
                 self._ref,
                 self._before if wanted else None,
+                mask=mask_of(assignment),
             )
         )
 
@@ -167,6 +174,16 @@ class FolderWorkbench:
     async def throw(self) -> None:
         """Throw the folder away."""
         await self._tools.trash.throw(self._folder.path)
+
+    def _place_secrets(self, assignment: Assignment) -> Path:
+        """Lay out the secrets that the program is given as files, and return where."""
+        values = assignment.secrets
+        files = {
+            use.variable: values[use.name]
+            for use in assignment.job.secrets
+            if use.form is SecretForm.FILE and use.name in values
+        }
+        return self._tools.secrets.place(self._ref, files) if files else Path()
 
     def _make_folder(self, fetched: Mapping[str, str], environment: Path | None) -> None:
         self._folder.work.mkdir(parents=True)

@@ -1,6 +1,7 @@
 """The work on the attempts of a node, as it is done: in folders, over HTTP, with installers."""
 
 import asyncio
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,12 @@ from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.folder_workbench import FolderWorkbench
 from edge_agent.tree import children
 from edge_agent.workshop_tools import WorkshopTools
+from services.runtime.log import fields
 from shoal.kept_folder import KeptFolder
 from shoal.names import AttemptRef
 from shoal.session.bundles import BundlesWanted
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,21 @@ class FolderWorkshop:
         """Let go what is kept no longer; `short` says that the disk needs room."""
         await self.tools.kept.trim(short=short)
 
-    async def sweep(self, known: Collection[str]) -> None:
-        """Throw folders of attempts away that are not known any more."""
+    async def ended(self, ref: AttemptRef) -> None:
+        """Take away the secrets that its program has as files."""
+        if self.tools.secrets.holds(ref):
+            try:
+                await asyncio.to_thread(self.tools.secrets.remove, ref)
+            except OSError as error:
+                # The next start of the agent tries again.
+                LOG.warning("secrets are left in memory", extra=fields(name=ref.name, error=error))
+
+    async def sweep(self, known: Collection[str], running: Collection[str]) -> None:
+        """Throw folders of attempts away that are not known any more, and secrets of programs that do not run."""
+        try:
+            await asyncio.to_thread(self.tools.secrets.sweep, running)
+        except OSError as error:
+            LOG.warning("secrets are left in memory", extra=fields(error=error))
         for folder in await asyncio.to_thread(children, self.attempts):
             if folder.name not in known:
                 await self.tools.trash.throw_or_leave(folder, "a folder that no attempt owns")

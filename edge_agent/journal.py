@@ -11,6 +11,9 @@ only waited for, the journal has room of its own: pages that are free within the
 write-ahead log that is as long and is written over in place, and beside it a reserve file, which is
 given up for the files that SQLite makes when it opens a database. Where even that room is gone, the
 journal is read as it is, and written once there is room.
+
+Secrets of a job are sealed as they are written (`edge_agent.secrets.secret_seal`), in a column of their own; the
+column of the assignment has none of them.
 """
 
 import asyncio
@@ -20,7 +23,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +32,7 @@ from urllib.parse import quote
 
 from edge_agent.attempts.local_attempt import LocalAttempt, Verdict
 from edge_agent.attempts.phase import Phase
+from edge_agent.secrets.secret_seal import NAME, SealError, SecretSeal
 from services.runtime.group_commit import GroupWriter, is_cut_off, open_database, transact
 from services.runtime.log import fields
 from services.runtime.migration import BackupError, NewerFileError, migrate, refuse_newer
@@ -37,6 +41,7 @@ from services.runtime.state_folder import PRIVATE_FILE
 from shoal.backoff import Backoff
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.secret import no_secrets
 from shoal.session.assignment import Assignment
 from shoal.session.port_hold import PortHold
 from shoal.session.stage import AttemptStage
@@ -60,7 +65,9 @@ CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS room (filler BLOB);
 """
 
-STEPS: Final = (_FIRST,)
+_SECRETS: Final = "ALTER TABLE attempt ADD COLUMN secrets BLOB NOT NULL DEFAULT x'';"
+
+STEPS: Final = (_FIRST, _SECRETS)
 """The statements that lead from each version of the file to the next one; an empty file has version 0.
 
 A record that an older agent could not read, such as one of a new phase, needs a step too, even one of no statement: an
@@ -83,6 +90,8 @@ class _Write:
     statement: str
     parameters: tuple[object, ...]
     waiting: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
+    attempt: LocalAttempt | None = None
+    """Whose secrets are sealed as its last parameter."""
 
 
 class Journal:
@@ -95,6 +104,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._reserve = path.with_suffix(".reserve")
+        # Beside the file, so that it goes where the state folder goes.
+        self._seal = SecretSeal(path.with_name(NAME))
         self.trouble = ""
         """Why it cannot be written at the moment, for people; empty while it can."""
         # By what they write, in the order in which they were first asked for.
@@ -126,13 +137,15 @@ class Journal:
         """Remember an attempt; the future is done once it is durable."""
         return self._ask(
             record.ref,
-            "INSERT INTO attempt VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
-            "assignment = excluded.assignment, record = excluded.record",
+            "INSERT INTO attempt (key, assignment, record, secrets) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET assignment = excluded.assignment, "
+            "record = excluded.record, secrets = excluded.secrets",
             (
                 record.ref.prefix,
                 self._encode(record.assignment),
                 encode_record(record),
             ),
+            record,
         )
 
     def forget(self, ref: AttemptRef) -> asyncio.Future[None]:
@@ -254,10 +267,22 @@ class Journal:
 
     def _load(self) -> tuple[LocalAttempt, ...]:
         with self._reading() as connection:
-            rows = connection.execute("SELECT key, assignment, record FROM attempt ORDER BY key")
-            return tuple(
-                record for row in rows if (record := decode_row(row[0], row[1], row[2])) is not None
+            # One that an older agent wrote, on a disk that takes no write now, has no secrets.
+            columns = {row[1] for row in connection.execute("PRAGMA table_info(attempt)")}
+            secrets = "secrets" if "secrets" in columns else "x''"
+            rows = connection.execute(
+                f"SELECT key, assignment, record, {secrets} FROM attempt ORDER BY key"  # noqa: S608 - our own text
             )
+            found = (decode_row(*row[:3], self._unsealed(row[0], row[3])) for row in rows)
+            return tuple(record for record in found if record is not None)
+
+    def _unsealed(self, key: str, sealed: bytes) -> Mapping[str, bytes]:
+        """The secrets of an attempt; what cannot be opened costs it its secrets, and is told."""
+        try:
+            return self._seal.open(sealed, key)
+        except (SealError, OSError) as error:
+            LOG.error("secrets cannot be opened", extra=fields(key=key, why=error))  # noqa: TRY400 it says all
+            return no_secrets()
 
     def _facts(self) -> dict[str, str]:
         with self._reading() as connection:
@@ -272,17 +297,21 @@ class Journal:
     def _encode(self, assignment: Assignment) -> bytes:
         known = self._encoded.get(assignment.ref)
         if known is None or known[0] is not assignment:
-            known = (assignment, encode_assignment(assignment).SerializeToString())
+            known = (assignment, encode_plain(assignment))
             self._encoded[assignment.ref] = known
         return known[1]
 
     def _ask(
-        self, key: object, statement: str, parameters: tuple[object, ...]
+        self,
+        key: object,
+        statement: str,
+        parameters: tuple[object, ...],
+        attempt: LocalAttempt | None = None,
     ) -> asyncio.Future[None]:
         if self._loop is None:
             raise JournalError("the journal is not open")
         done: asyncio.Future[None] = self._loop.create_future()
-        self._writer.put(key, _Write(statement, parameters, [done]))
+        self._writer.put(key, _Write(statement, parameters, [done], attempt))
         return done
 
     def _write_group(self, group: Sequence[_Write]) -> None:
@@ -291,7 +320,7 @@ class Journal:
         while True:
             try:
                 self._connection = self._connection or self._open()
-                transact(self._connection, partial(_execute, group))
+                transact(self._connection, partial(self._execute, group))
                 break
             except (sqlite3.Error, OSError, JournalError) as error:
                 failures += 1
@@ -311,6 +340,14 @@ class Journal:
                 waiting = [done for write in group for done in write.waiting]
                 self._loop.call_soon_threadsafe(_resolve, waiting)
 
+    def _execute(self, group: Iterable[_Write], connection: sqlite3.Connection) -> None:
+        for write in group:
+            parameters = write.parameters
+            if write.attempt is not None:
+                secrets = write.attempt.assignment.secrets
+                parameters = (*parameters, self._seal.close(secrets, write.attempt.ref.prefix))
+            connection.execute(write.statement, parameters)
+
     def _note_trouble(self, error: Exception) -> None:
         before, self.trouble = (
             self.trouble,
@@ -328,12 +365,7 @@ class Journal:
 
 def _joined(older: _Write, newer: _Write) -> _Write:
     """Return a write in the place of an older one of the same thing, whose futures wait, too."""
-    return _Write(newer.statement, newer.parameters, [*older.waiting, *newer.waiting])
-
-
-def _execute(group: Iterable[_Write], connection: sqlite3.Connection) -> None:
-    for write in group:
-        connection.execute(write.statement, write.parameters)
+    return replace(newer, waiting=[*older.waiting, *newer.waiting])
 
 
 def _may_pass(error: Exception) -> bool:
@@ -356,19 +388,28 @@ def _resolve(waiting: Iterable[asyncio.Future[None]]) -> None:
             done.set_result(None)
 
 
+def encode_plain(assignment: Assignment) -> bytes:
+    """Write an assignment without its secrets, which have a column of their own."""
+    return encode_assignment(replace(assignment, secrets=no_secrets())).SerializeToString()
+
+
 def encode_record(record: LocalAttempt) -> str:
     """Write all of a record but its assignment, which has a column of its own, as JSON."""
     values = {name: getattr(record, name) for name in _READERS}
     return json.dumps(values, separators=(",", ":"), default=astuple)
 
 
-def decode_row(key: str, assignment: bytes, record: str) -> LocalAttempt | None:
-    """Read a row; None for one that cannot be read, which is logged.
+def decode_row(
+    key: str, assignment: bytes, record: str, secrets: Mapping[str, bytes]
+) -> LocalAttempt | None:
+    """Read a row, with its secrets as they were opened; None for one that cannot be read, which is logged.
 
     What the row does not have, since an older agent wrote it, is as in a new record.
     """
     try:
         message = decode_assignment(session_service_pb2.Assignment.FromString(assignment))
+        if secrets:
+            message = replace(message, secrets=secrets)
         values = json.loads(record)
         found = {name: read(values[name]) for name, read in _READERS.items() if name in values}
         return LocalAttempt(message, **found)

@@ -18,6 +18,7 @@ from edge_agent.keeper.launch import Port
 from edge_agent.sandbox.reach import EXECUTE, barrier
 from edge_agent.variables import job_variables
 from shoal.program_ports import described
+from shoal.secret import SecretForm, is_text
 from shoal.session.assignment import Assignment
 from shoal.spec import PortAttachment, PortBinding, PortFormat
 
@@ -35,6 +36,7 @@ class ProgramPlan:
 
     `environment` is the folder of its environment, `sdk` the folder that holds `shoal/job`, and
     `environ` the agent's own variables. `user` is the user that it runs as, -1 for the agent's own.
+    `secrets` is the folder with those that it has as files.
     """
 
     assignment: Assignment
@@ -43,6 +45,7 @@ class ProgramPlan:
     sdk: Path
     environ: Mapping[str, str] = field(repr=False)
     user: int = -1
+    secrets: Path = Path()
 
     def request(self) -> StartRequest:
         """Return what the keeper is asked for, without a lease.
@@ -106,6 +109,7 @@ class ProgramPlan:
             "PYTHONUNBUFFERED": "1",
             "VIRTUAL_ENV": str(self.environment),
             **own,
+            **self._secrets(),
             "PATH": os.pathsep.join([str(self.environment / "bin"), own_path]),
             "PYTHONPATH": os.pathsep.join(python_path),
             "SHOAL_NAMESPACE": ref.namespace,
@@ -133,6 +137,31 @@ class ProgramPlan:
             "LOGNAME": name,
             "SHELL": "/bin/sh",
         }
+
+    def _secrets(self) -> Mapping[str, str]:
+        """The variables with secrets, or with the paths of files with them.
+
+        Raises:
+            ProgramError: a value is not known here, or cannot be in a variable.
+        """
+        found: dict[str, str] = {}
+        for use in self.assignment.job.secrets:
+            value = self.assignment.secrets.get(use.name)
+            if value is None:
+                raise ProgramError(
+                    f"the value of the secret {use.name!r} for {use.variable} is not on this node (its log says "
+                    "why): run the job again, so that it is sent again"
+                )
+            if use.form is SecretForm.FILE:
+                found[use.variable] = str(self.secrets / use.variable)
+            elif is_text(value):
+                found[use.variable] = value.decode()
+            else:
+                raise ProgramError(
+                    f"the secret {use.name!r} is no text without NUL characters, so {use.variable} cannot hold it: "
+                    f"write {{name: {use.name}, as: file}}"
+                )
+        return found
 
     def _peers(self, direction: str, port: str) -> set[PortFormat]:
         output = direction == "outputs"

@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 import grpc.aio
@@ -39,6 +39,7 @@ from shoal.backoff import Backoff
 from shoal.names import AttemptRef
 from shoal.protocol_version import STREAM_WORKER as STREAM_WORKER_PROTOCOLS
 from shoal.protocol_version import LinkEnd, NoCommonProtocolError, Protocols, agreed
+from shoal.secret import no_secrets
 from shoal.session.assignment import Assignment
 from shoal.session.lane import Lane
 from shoal.session.progress import Progress
@@ -208,7 +209,7 @@ class StreamLink:
         async with self._calling() as stub:
             await stub.Attach(
                 v1.AttachRequest(
-                    assignment=encode_assignment(assignment),
+                    assignment=encode_assignment(replace(assignment, secrets=no_secrets())),
                     spool_path=str(folder.spool),
                     keeper_path=str(self.keeper.path),
                     keeper_id=keeper_id(assignment.ref),

@@ -11,6 +11,7 @@ from edge_agent.folder_inputs import FolderInputs
 from edge_agent.kept_folders import KeptFolders
 from edge_agent.long_work import LongWork
 from edge_agent.sdk_copy import SdkCopy
+from edge_agent.secrets.secret_folders import SecretFolders
 from edge_agent.trash import Trash
 from edge_agent.uploads.uploader import Uploader
 
@@ -31,6 +32,7 @@ class WorkshopTools:
         work: does what takes long.
         trash: takes what is to go.
         kept: takes what is to be kept for people.
+        secrets: hands secrets over as files.
     """
 
     sdk: SdkCopy
@@ -44,3 +46,4 @@ class WorkshopTools:
     work: LongWork
     trash: Trash
     kept: KeptFolders
+    secrets: SecretFolders

@@ -303,8 +303,14 @@ class AttemptsMachine:
         return [*effects, Report(record.observation), PrepareBundle(assignment, record.turn)]
 
     def _reassign(self, record: LocalAttempt, assignment: Assignment) -> list[AttemptsEffect]:
-        """Take over what may change: the goal, the lanes and the addresses."""
+        """Take over what may change: the goal, the lanes and the addresses.
+
+        Its secrets stay those that its program was given, whatever they are by now: they are hidden by them.
+        """
         before = record.assignment
+        if assignment.secrets != before.secrets:
+            secrets = {**assignment.secrets, **before.secrets}
+            assignment = replace(assignment, secrets=secrets)
         if record.forget or record.phase is Phase.FORGETTING or assignment == before:
             return []
         record = self._keep(replace(record, assignment=assignment))

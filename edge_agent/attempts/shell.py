@@ -184,7 +184,7 @@ class AttemptShell:
             known = _code(error, code)
             if known is None:
                 LOG.exception("work failed unexpectedly", extra=fields(name=self._ref.name))
-            reason = Reason(known or code, 0, _clip(redacted(words_of(error))))
+            reason = Reason(known or code, 0, _clip(self._shown(redacted(words_of(error)))))
             outcome = events.WorkFailed(self._ref, turn, reason)
         await self._services.post(outcome)
 
@@ -243,10 +243,14 @@ class AttemptShell:
         self._waits = text
         self._say_progress(text)
 
+    def _shown(self, text: str) -> str:
+        """Words without the secrets of the attempt."""
+        return self._services.mask(self._ref).text(text)
+
     def _say_progress(self, text: str) -> None:
         self._said = text
         # Only the latest text is of interest, so one that finds no room is no loss.
-        self._services.hint(Progress(self._ref, (), text))
+        self._services.hint(Progress(self._ref, (), self._shown(text)))
 
     async def _fetch(self, effect: effects.PrepareFiles) -> events.AttemptsEvent:
         await self._bench.fetch(effect.assignment, self._wait_for, self._services.ask)
@@ -266,7 +270,7 @@ class AttemptShell:
                 "the keeper is to start the program, and may take 15 s, until it is lost"
             )
             await services.keeper.start(request, effect.keeper)
-        services.logs.follow(self._ref, self._folder.path)
+        services.logs.follow(self._ref, self._folder.path, services.mask(self._ref))
         return events.ProgramStarted(self._ref, effect.turn, services.wall())
 
     async def _start_leased(self, request: StartRequest, keeper: str) -> None:
@@ -350,7 +354,8 @@ class AttemptShell:
         stored = tuple(
             self._stored[one.path] for one in effect.artifacts if one.path in self._stored
         )
-        return events.Uploaded(self._ref, effect.turn, stored, problems.words(len(stored)))
+        words = self._shown(problems.words(len(stored)))
+        return events.Uploaded(self._ref, effect.turn, stored, words)
 
     async def _store_each(self, turn: "_Round") -> None:
         """Store one after the other of what several of us share; what is not stored is asked about again."""
@@ -406,6 +411,7 @@ class AttemptShell:
 
     async def _report(self, observation: Observation) -> None:
         if observation.state.terminal:
+            await self._services.workshop.ended(self._ref)
             # What a program said last should be there when a person reads that it has ended.
             await self._services.logs.finish(self._ref, _LAST_LOGS_SECONDS)
         LOG.info(
@@ -428,6 +434,7 @@ class AttemptShell:
         detached = not has_ports or await self._orders.detach()
         with contextlib.suppress(KeeperError):
             await services.keeper.forget(keeper_id(self._ref))
+        await services.workshop.ended(self._ref)
         await services.logs.finish(self._ref, _LAST_LOGS_SECONDS)
         services.logs.unfollow(self._ref)
         try:

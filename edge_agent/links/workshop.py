@@ -130,6 +130,15 @@ class Workshop(Protocol):
         """Let go what is kept no longer; `short` says that the disk needs room."""
         ...
 
-    async def sweep(self, known: Collection[str]) -> None:
-        """Throw folders of attempts away that are not known any more; `known` are keeper ids."""
+    async def ended(self, ref: AttemptRef) -> None:
+        """Take away what only the program of an attempt needs; it has ended, or does not start."""
+        ...
+
+    async def sweep(self, known: Collection[str], running: Collection[str]) -> None:
+        """Throw folders of attempts away that are not known any more, and what only programs need that do not run.
+
+        Args:
+            known: keeper ids of the attempts that are known.
+            running: those of the programs that run.
+        """
         ...

@@ -31,7 +31,7 @@ class SecretFolderError(OSError):
 
 
 class SecretFolders:
-    """The folders of a node; every method but `path` works on files, and is called in a thread.
+    """The folders of a node; every method but `holds` works on files, and is called in a thread.
 
     Args:
         state: the agent's state folder, by which agents of one machine are told apart.
@@ -50,6 +50,11 @@ class SecretFolders:
         )
         self._bases = bases
         self._mounts = mounts
+        self._there: set[str] = set()
+
+    def holds(self, ref: AttemptRef) -> bool:
+        """Whether an attempt may have a folder; looks at no file."""
+        return keeper_id(ref) in self._there
 
     def place(self, ref: AttemptRef, files: Mapping[str, bytes], user: int = -1) -> Path:
         """Make the folder of an attempt with files in it, in place of one that is there, and return it.
@@ -71,6 +76,7 @@ class SecretFolders:
             )
         root.chmod(_PASSED)  # whatever the umask is
         folder = root / keeper_id(ref)
+        self._there.add(folder.name)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
         try:
@@ -90,6 +96,7 @@ class SecretFolders:
         """
         for root in self._roots():
             _remove(root / keeper_id(ref))
+        self._there.discard(keeper_id(ref))
 
     def sweep(self, kept: Collection[str]) -> None:
         """Take the folders of all attempts away but of those; `kept` are keeper ids.
@@ -101,6 +108,7 @@ class SecretFolders:
             for folder in root.iterdir():
                 if folder.name not in kept:
                     _remove(folder)
+        self._there = set(kept)
 
     def _roots(self) -> list[Path]:
         return [root for base in self._bases if _is_ours(root := base / self._name)]

@@ -25,6 +25,7 @@ from typing import Final
 from urllib.parse import quote, quote_plus
 
 from shoal.redaction import HIDDEN
+from shoal.session.assignment import Assignment
 
 SHORTEST: Final = 4
 """Values of fewer bytes are not hidden."""
@@ -111,6 +112,14 @@ class SecretMask:
 
 NO_MASK: Final = SecretMask()
 """Hides nothing."""
+
+
+def mask_of(assignment: Assignment) -> SecretMask:
+    """Return what hides the secrets of an attempt; all it says, where a value of its job is not known here."""
+    if not assignment.job.secrets:
+        return NO_MASK
+    known = all(use.name in assignment.secrets for use in assignment.job.secrets)
+    return SecretMask(assignment.secrets.values(), unknown=not known)
 
 
 def _forms(value: bytes) -> Iterator[bytes]:

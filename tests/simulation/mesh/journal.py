@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from random import Random
 
 from edge_agent.attempts.local_attempt import LocalAttempt
-from edge_agent.journal import decode_row, encode_record
+from edge_agent.journal import decode_row, encode_plain, encode_record
 from shoal.names import AttemptRef
-from shoal.wire.assignment import encode_assignment
 from tests.simulation.mesh.loop import VirtualLoop
 
 COMMIT_SECONDS = 0.006
@@ -69,8 +68,8 @@ class MemoryJournal:
         rows = sorted(self._disk.records.values(), key=lambda record: record.ref.prefix)
         read: list[LocalAttempt] = []
         for record in rows:
-            assignment = encode_assignment(record.assignment).SerializeToString()
-            again = decode_row(record.ref.prefix, assignment, encode_record(record))
+            plain, secrets = encode_plain(record.assignment), record.assignment.secrets
+            again = decode_row(record.ref.prefix, plain, encode_record(record), secrets)
             assert again is not None, f"the journal cannot read what it wrote of {record}"
             assert again == record, f"the journal makes of {record} another record: {again}"
             read.append(again)

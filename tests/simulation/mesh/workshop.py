@@ -175,8 +175,12 @@ class MemoryWorkshop:
         for one in KEEP.surplus(kept, asyncio.get_running_loop().time(), short=short):
             del self.disk.kept[str(one.path)]
 
-    async def sweep(self, known: Collection[str]) -> None:
+    async def ended(self, ref: AttemptRef) -> None:
         """See `Workshop`."""
+
+    async def sweep(self, known: Collection[str], running: Collection[str]) -> None:
+        """See `Workshop`."""
+        del running
         await self.work(LOOK_SECONDS)
         for attempt in tuple(self.disk.folders):
             if attempt not in known:

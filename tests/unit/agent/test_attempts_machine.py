@@ -55,6 +55,7 @@ from edge_agent.attempts.machine import AttemptsMachine
 from edge_agent.attempts.phase import ALIVE, MOVES, PREPARING, STATE_OF, InvalidMoveError, Phase
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.secret import SecretUse
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.attempt_lanes import AttemptLanes
 from shoal.session.lane import Lane, LanePeer
@@ -917,3 +918,21 @@ def test_b1_a_stream_worker_that_is_old_goes_once_nothing_streams(phase: Phase) 
         play.worker._keep(LocalAttempt(assignment, phase))
         expected = [] if busy else [DismissStreamWorker()]
         assert play.tell(StreamWorkerOutdated()) == expected
+
+
+def test_an_attempt_keeps_the_secrets_that_its_program_was_given() -> None:
+    """Its log is hidden by them, whatever they are by now; what the board has lost it takes again."""
+    job = replace(PLAIN.job, secrets=(SecretUse("A", "a"), SecretUse("B", "b")))
+    first = replace(PLAIN, job=job, secrets={"a": b"old a", "b": b"old b"})
+    play = Play()
+    play.want(first)
+    play.want(replace(first, bundle_url="http://x/2", secrets={"a": b"new a"}))
+    assert play.record.assignment.bundle_url == "http://x/2"
+    assert play.record.assignment.secrets == first.secrets
+    assert play.want(replace(first, bundle_url="http://x/2", secrets={"a": b"new a"})) == [
+        DesiredRecorded(1)
+    ]
+    lost = Play()
+    lost.want(replace(first, secrets={"b": b"old b"}))
+    lost.want(replace(first, secrets={"a": b"new a", "b": b"new b"}))
+    assert lost.record.assignment.secrets == {"a": b"new a", "b": b"old b"}

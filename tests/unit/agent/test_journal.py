@@ -1,6 +1,7 @@
 """What is written is there after the process that wrote it."""
 
 import asyncio
+import base64
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from edge_agent.attempts.phase import Phase
 from edge_agent.journal import Journal, JournalError
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.secret import SecretUse, no_secrets
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.lane import Lane, LanePeer
 from shoal.session.port_hold import PortHold
 from shoal.spec import Distribute, Environment, FileInput, Job, Output, PipStep, StreamInput
+from tests.kit.until import until
 
 RECORD = LocalAttempt(
     Assignment(
@@ -85,9 +88,9 @@ async def test_a_row_that_cannot_be_read_costs_one_attempt(
     async with Journal(tmp_path / "agent.db") as journal:
         await journal.put(RECORD)
         with sqlite3.connect(tmp_path / "agent.db") as database:
-            database.execute("INSERT INTO attempt VALUES ('bad', x'ff', '{}')")
+            database.execute("INSERT INTO attempt VALUES ('bad', x'ff', '{}', x'')")
             database.execute(
-                "INSERT INTO attempt SELECT 'none', assignment, '{\"turn\": null}' FROM attempt "
+                "INSERT INTO attempt SELECT 'none', assignment, '{\"turn\": null}', x'' FROM attempt "
                 "WHERE key != 'bad'"
             )
         database.close()
@@ -109,3 +112,61 @@ async def test_the_journal_of_a_newer_agent_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="99"):
         async with Journal(tmp_path / "agent.db"):
             pass
+
+
+TOKEN = b"correct horse battery staple"
+WITH_SECRET = replace(
+    RECORD,
+    assignment=replace(
+        RECORD.assignment,
+        job=replace(RECORD.assignment.job, secrets=(SecretUse("TOKEN", "lab-token"),)),
+        secrets={"lab-token": TOKEN},
+    ),
+)
+
+
+async def test_a_secret_comes_back_and_is_nowhere_in_the_state_folder(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "agent.db") as journal:
+        await journal.put(WITH_SECRET)
+        await journal.put(replace(WITH_SECRET, phase=Phase.BUNDLE))
+        await journal.put(WITH_SECRET)
+    assert sorted(path.name for path in tmp_path.iterdir())
+    for path in tmp_path.iterdir():
+        for form in (TOKEN, base64.b64encode(TOKEN)[:30], TOKEN.hex().encode()):
+            assert form not in path.read_bytes(), path
+    async with Journal(tmp_path / "agent.db") as journal:
+        assert await journal.load() == (WITH_SECRET,)
+        (found,) = await journal.load()
+        assert found.assignment.secrets == {"lab-token": TOKEN}
+    assert "correct" not in repr(WITH_SECRET)
+
+
+async def test_without_its_key_an_attempt_lacks_its_secrets_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Journal(tmp_path / "agent.db") as journal:
+        await journal.put(WITH_SECRET)
+    (tmp_path / "secrets.key").unlink()
+    async with Journal(tmp_path / "agent.db") as journal:
+        (found,) = await journal.load()
+        assert found == replace(
+            WITH_SECRET, assignment=replace(WITH_SECRET.assignment, secrets=no_secrets())
+        )
+        assert "secrets cannot be opened" in caplog.text
+        await journal.put(WITH_SECRET)
+    async with Journal(tmp_path / "agent.db") as journal:
+        assert await journal.load() == (WITH_SECRET,)
+
+
+async def test_a_secret_waits_for_a_disk_that_takes_no_key(tmp_path: Path) -> None:
+    """The key is there before what is sealed under it."""
+    key = tmp_path / "secrets.key"
+    async with Journal(tmp_path / "agent.db") as journal:
+        key.mkdir()
+        written = journal.put(WITH_SECRET)
+        await until(lambda: "secrets.key" in journal.trouble, 10, "the trouble")
+        assert not written.done()
+        key.rmdir()
+        await written
+        assert journal.trouble == ""
+        assert await journal.load() == (WITH_SECRET,)

@@ -1,6 +1,7 @@
 """How a program is started: arguments, environment, descriptors."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
 from edge_agent.keeper.launch import Port
 from edge_agent.program import ProgramError, ProgramPlan
 from shoal.names import AttemptRef
+from shoal.secret import SecretForm, SecretUse
 from shoal.session.assignment import Assignment
 from shoal.spec import (
     Job,
@@ -159,3 +161,37 @@ def test_a_name_at_the_keeper_can_be_read_back() -> None:
     assert parse_keeper_id(keeper_id(REF)) == REF
     for other in ("stream-worker", "a.b.c", "a.b.c.d", "a.b.c.1-x", "A.b.c.1-1", ""):
         assert parse_keeper_id(other) is None
+
+
+def with_secrets(folder: Path, *uses: SecretUse, **values: bytes) -> ProgramPlan:
+    found = plan(folder, Job("work", ("/bin/true",), secrets=uses))
+    return replace(
+        found,
+        assignment=replace(found.assignment, secrets=values),
+        secrets=folder / "memory",
+    )
+
+
+def test_a_secret_is_a_variable_or_the_path_of_a_file_and_not_in_what_is_shown(
+    tmp_path: Path,
+) -> None:
+    found = with_secrets(
+        tmp_path,
+        SecretUse("LAB", "token"),
+        SecretUse("KEY", "key", SecretForm.FILE),
+        token="pässword".encode(),
+        key=b"\0\xff",
+    )
+    request = found.request()
+    assert request.env["LAB"] == "pässword"
+    assert request.env["KEY"] == f"{tmp_path}/memory/KEY"
+    assert "ssword" not in repr(request) + repr(found)
+    assert not any("ssword" in word for word in request.argv)
+
+
+def test_a_secret_that_cannot_be_handed_over_is_told_without_its_value(tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match="'token' for LAB is not on this node"):
+        with_secrets(tmp_path, SecretUse("LAB", "token")).request()
+    with pytest.raises(ProgramError, match="as: file") as refused:
+        with_secrets(tmp_path, SecretUse("LAB", "token"), token=b"hid\0den").request()
+    assert "hid" not in str(refused.value)
