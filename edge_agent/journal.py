@@ -273,7 +273,10 @@ class Journal:
             rows = connection.execute(
                 f"SELECT key, assignment, record, {secrets} FROM attempt ORDER BY key"  # noqa: S608 - our own text
             )
-            found = (decode_row(*row[:3], self._unsealed(row[0], row[3])) for row in rows)
+            found = (
+                decode_row(key, assignment, record, self._unsealed(key, sealed))
+                for key, assignment, record, sealed in rows
+            )
             return tuple(record for record in found if record is not None)
 
     def _unsealed(self, key: str, sealed: bytes) -> Mapping[str, bytes]:

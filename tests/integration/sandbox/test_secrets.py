@@ -1,0 +1,226 @@
+"""A job gets its secrets on a board, and nothing that leaves the board or stays on its disk has them."""
+
+import asyncio
+import base64
+import hashlib
+import os
+import signal
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge_agent.secrets.secret_folders import BASES, SecretFolders
+from shoal.model import JobState
+from shoal.secret import SecretForm, SecretUse
+from shoal.spec import Environment, Job
+from tests.integration.agent.board import Board
+from tests.kit.agent_process import AgentProcess, ended
+from tests.kit.object_server import ObjectServer
+from tests.kit.scripted_controller import ScriptedController
+from tests.kit.until import until
+
+TOKEN = b"correct horse/battery+staple=="
+KEY = b"-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\n-----END KEY-----\n\0\xff"
+SECRETS = {"lab-token": TOKEN, "lab-key": KEY}
+USES = (SecretUse("LAB_TOKEN", "lab-token"), SecretUse("LAB_KEY", "lab-key", SecretForm.FILE))
+
+
+@pytest.fixture
+async def board() -> AsyncIterator[Board]:
+    """A board whose agent has its session, and whose jobs may touch the files of the test."""
+    async with (
+        ObjectServer() as objects,
+        ScriptedController(objects) as controller,
+        AgentProcess(controller.address) as agent,
+    ):
+        found = Board(objects, controller, agent)
+        await found.connected()
+        yield found
+
+
+def job(script: str, name: str = "a") -> Job:
+    """A job of the system's interpreter with both secrets."""
+    return Job(
+        name,
+        ("python", "-c", script),
+        environment=Environment("system"),
+        secrets=USES,
+    )
+
+
+def in_memory(board: Board) -> list[Path]:
+    """Everything that is in memory for this agent."""
+    name = SecretFolders(board.agent.state)._name
+    return [found for base in BASES for found in (base / name).rglob("*")]
+
+
+def holding(folder: Path, value: bytes) -> list[Path]:
+    """The files below a folder in which a value stands, plain or in base64."""
+    forms = (value, base64.b64encode(value)[:-4], value.hex().encode())
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink() and any(f in path.read_bytes() for f in forms)
+    ]
+
+
+TELLS = """
+import base64, hashlib, os, pathlib, sys
+token = os.environ["LAB_TOKEN"]
+key = pathlib.Path(os.environ["LAB_KEY"])
+assert hashlib.sha256(key.read_bytes()).hexdigest() == %r, "the file"
+assert key.stat().st_mode & 0o777 == 0o400
+print("x" * 65530 + token)
+print(base64.b64encode(b"user:" + token.encode()).decode())
+print(dict(os.environ), key.read_bytes())
+sys.stdout.flush()
+os.write(1, token[:9].encode())
+raise SystemExit("login with " + token + " was refused")
+"""
+
+
+async def test_a_secret_is_in_nothing_that_a_job_printed_and_in_no_reason(board: Board) -> None:
+    """Variable and file; traceback and environment; live logs, the archive, the reason, and the board's disk."""
+    ref = board.run(job(TELLS % hashlib.sha256(KEY).hexdigest()), secrets=SECRETS)
+    assert await board.end(ref) is JobState.FAILED
+    code, _, words = board.controller.reason(ref)
+    assert code == "EXIT"
+    assert "login with *" in words
+    await until(lambda: f"{ref.prefix}/out/stdout" in board.objects.objects, 30, "its log")
+    said = [
+        words.encode(),
+        bytes(board.controller.logs[ref.name, 1]),
+        bytes(board.controller.logs[ref.name, 2]),
+        board.artifact(ref, "stdout"),
+        board.artifact(ref, "stderr"),
+        board.agent.log().encode(),
+    ]
+    for text in said:
+        assert TOKEN not in text
+        assert TOKEN[:9] not in text
+        assert base64.b64encode(TOKEN)[:30] not in text
+        assert base64.b64encode(b"user:" + TOKEN)[8:40] not in text
+        assert b"MIIEvQIBADANBgkqhkiG9w0BAQEF" not in text
+    assert said[1] == said[3]
+    assert said[2] == said[4]
+    assert b"x" * 65530 + b"*" * len(TOKEN) in said[1]
+    assert holding(board.agent.state, TOKEN) == []
+    assert holding(board.agent.state, KEY[:48]) == []
+    assert not [path for path in in_memory(board) if path.is_file()]
+
+
+WAITS = """
+import os, pathlib
+pathlib.Path({began!r}).with_name("pid").write_text(str(os.getpid()))
+pathlib.Path({began!r}).open("a").write(os.environ["LAB_TOKEN"] + " " + os.environ["LAB_KEY"] + "\\n")
+pathlib.Path({gate!r}).read_bytes()
+print(pathlib.Path(os.environ["LAB_KEY"]).read_bytes())
+"""
+
+
+def waits(began: Path, gate: Path) -> Job:
+    """A job that writes down what it got, off the board, and waits until the FIFO `gate` is opened for writing."""
+    os.mkfifo(gate)
+    return job(WAITS.format(began=str(began), gate=str(gate)))
+
+
+async def reboot(board: Board) -> None:
+    """End everything as a loss of power does, memory included, and start it without network."""
+    pids = board.agent.processes()
+    board.agent.kill()
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        await until(lambda pid=pid: ended(pid), 20, "the end of a process")  # type: ignore[misc]
+    with closing(sqlite3.connect(board.agent.state / "agent.db")) as journal, journal:
+        journal.execute("UPDATE fact SET value = 'another' WHERE name = 'boot_id'")
+    SecretFolders(board.agent.state).sweep(())
+    await board.controller.stop()
+    board.objects.away = True
+    board.agent.start()
+
+
+async def test_a_job_with_secrets_starts_after_a_reboot_without_network(
+    board: Board, tmp_path: Path
+) -> None:
+    began, gate = tmp_path / "began", tmp_path / "gate"
+    ref = board.run(waits(began, gate), secrets=SECRETS)
+    await board.state(ref, JobState.RUNNING)
+    await until(lambda: began.exists() and began.read_text().count("\n") == 1, 30, "the program")
+    assert holding(board.agent.state, TOKEN) == []
+    await reboot(board)
+    await until(
+        lambda: began.read_text().count("\n") == 2, 60, f"it again\n{board.agent.log()[-3000:]}"
+    )
+    lines = began.read_text().splitlines()
+    assert lines[0] == lines[1]
+    assert lines[0].startswith(TOKEN.decode() + " /")
+    # Its controller has other values by now, and hides nothing by itself.
+    others = {"lab-token": b"another one", "lab-key": b"another key"}
+    board.controller.wanted[ref] = replace(board.controller.wanted[ref], secrets=others)
+    board.objects.away = False
+    await board.controller.start()
+    await asyncio.to_thread(gate.write_bytes, b"")
+    assert await board.end(ref) is JobState.SUCCEEDED
+    assert set(board.artifact(ref, "stdout")) <= set(b"b'\"*\\xfn0-\n ")
+    assert holding(board.agent.state, KEY[:48]) == []
+    await board.idle()
+    assert not [path for path in in_memory(board) if path.is_file()]
+
+
+async def test_files_are_there_while_the_program_runs_and_gone_with_it_whatever_ends_it(
+    board: Board, tmp_path: Path
+) -> None:
+    began, gate = tmp_path / "began", tmp_path / "gate"
+    ref = board.run(waits(began, gate), secrets=SECRETS)
+    await until(lambda: began.exists() and began.read_text(), 30, "the program")
+    (found,) = [path for path in in_memory(board) if path.is_file()]
+    assert found.read_bytes() == KEY
+    # An agent that dies leaves it to the program, and one that finds the program over takes it away.
+    board.agent.kill()
+    board.agent.start()
+    await board.connected(2)
+    assert found.read_bytes() == KEY
+    board.agent.kill()
+    await asyncio.to_thread(gate.write_bytes, b"")
+    pid = int((tmp_path / "pid").read_text())
+    await until(lambda: ended(pid), 20, "the end of the program")
+    assert found.exists()
+    board.agent.start()
+    assert await board.end(ref) is JobState.SUCCEEDED
+    assert not found.exists()
+
+    killed = board.run(
+        job("import os, signal; print(os.environ); os.kill(os.getpid(), signal.SIGABRT)", "b"),
+        secrets=SECRETS,
+    )
+    assert await board.end(killed) is JobState.FAILED
+    assert not [path for path in in_memory(board) if path.is_file()]
+    await board.idle()
+    assert holding(board.agent.state, TOKEN) == []
+    # No core of it is on the disk of the board, nor in the archive.
+    cores = [key for key in board.objects.objects if "core" in key.rpartition("/")[2]]
+    assert cores == []
+
+
+async def test_a_secret_that_cannot_be_opened_any_more_costs_the_attempt_and_hides_its_log(
+    board: Board, tmp_path: Path
+) -> None:
+    began, gate = tmp_path / "began", tmp_path / "gate"
+    ref = board.run(waits(began, gate), secrets=SECRETS)
+    await until(lambda: began.exists() and began.read_text(), 30, "the program")
+    key = board.agent.state / "secrets.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    key.unlink()
+    board.controller.wanted[ref] = replace(board.controller.wanted[ref], secrets={})
+    await reboot(board)
+    board.objects.away = False
+    await board.controller.start()
+    assert await board.end(ref) is JobState.FAILED
+    assert board.controller.reason(ref)[0] == "START"
+    assert "secrets cannot be opened" in board.agent.log()
