@@ -11,7 +11,7 @@ from compose import simulate_fault
 from compose.local_cluster import LocalCluster
 from compose.processes import running
 from compose.simulate_link import NoLinkCutError, cut, heal
-from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
+from edge_agent.keeper.strays import KEEPER_VARIABLE, environment, keeper_word
 from shoal.client import Client
 from shoal.view import PipelineView
 
@@ -120,7 +120,11 @@ class Injector:
 
 def _stream_workers(socket: str) -> list[int]:
     """Process ids of the stream workers below the keeper that listens at `socket`."""
-    return [pid for pid, _ in running(_WORKER) if environment(pid).get(KEEPER_VARIABLE) == socket]
+    return [
+        pid
+        for pid, _ in running(_WORKER)
+        if environment(pid).get(KEEPER_VARIABLE) == keeper_word(socket)
+    ]
 
 
 def _send(pid: int, number: signal.Signals) -> None:

@@ -166,4 +166,5 @@ def program_exit(record: ProcessRecord, stderr_tail: str, disk_full: str) -> Pro
         stderr_tail=stderr_tail,
         disk_full=disk_full,
         out_of_memory=record.out_of_memory,
+        not_begun=record.not_begun,
     )

@@ -278,6 +278,7 @@ def _run(config: AgentConfig) -> int:
     from edge_agent.agent import Agent  # noqa: PLC0415 - so that --help is quick
     from edge_agent.agent_process import AgentProcess  # noqa: PLC0415
     from edge_agent.keeper.boottime import boottime  # noqa: PLC0415
+    from edge_agent.keeper.oom_score import be_taken_last  # noqa: PLC0415
     from edge_agent.network_arrival import run_with_or_without_network  # noqa: PLC0415
 
     uv = Path(sys.executable).parent / "uv"
@@ -292,6 +293,7 @@ def _run(config: AgentConfig) -> int:
         rng=random.Random(),
         token=lambda: secrets.token_hex(4),
     )
+    be_taken_last()
     return run(lambda: run_with_or_without_network(config, lambda now: Agent(now, process).run()))
 
 

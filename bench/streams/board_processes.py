@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compose.local_cluster import LocalCluster
-from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
+from edge_agent.keeper.strays import KEEPER_VARIABLE, environment, keeper_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def processes_of(cluster: LocalCluster, node: str) -> BoardProcesses:
         words = _words(pid)
         if "edge_agent.keeper" in words and socket in words:
             keeper = pid
-        elif environment(pid).get(KEEPER_VARIABLE) == socket:
+        elif environment(pid).get(KEEPER_VARIABLE) == keeper_word(socket):
             if "services.streams.worker" in words:
                 worker = pid
             elif len(words) > 1 and words[1].endswith(".py"):

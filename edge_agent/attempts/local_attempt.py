@@ -28,7 +28,7 @@ class ProgramExit:
     `problem` says why records of its FIFOs may be missing, whatever its exit status; else it is empty.
     `disk_full` says what the node's disk had left, if it was full then; else it is empty.
     `left` says which processes of it could not be ended; else it is empty. `out_of_memory` says that the
-    kernel ended it for want of memory.
+    kernel ended it for want of memory. `not_begun` says why it was never executed; else it is empty.
     """
 
     exit_code: int
@@ -41,6 +41,7 @@ class ProgramExit:
     disk_full: str = ""
     left: str = ""
     out_of_memory: bool = False
+    not_begun: str = ""
 
 
 @dataclass(frozen=True, slots=True)

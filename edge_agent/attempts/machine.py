@@ -931,6 +931,10 @@ def _verdict(record: LocalAttempt, program_exit: ProgramExit) -> Verdict:
     if program_exit.lease_ended:
         return _LEASE_ENDED
     name, number = record.ref.job, 0
+    if program_exit.not_begun:
+        return Verdict(
+            JobState.FAILED, Reason(ReasonCode.START, 0, f"{name}: {program_exit.not_begun}")
+        )
     if program_exit.timed_out:
         code = ReasonCode.TIMEOUT
         limit = record.assignment.job.timeout_seconds

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edge_agent.keeper import strays
 from edge_agent.keeper.boottime import boottime
+from edge_agent.keeper.oom_score import be_taken_last
 from edge_agent.keeper.shell import KeeperShell
 
 
@@ -29,6 +30,7 @@ def main() -> int:
     except BlockingIOError:
         _log(f"another keeper serves {path}")
         return 0
+    be_taken_last()
     left = strays.end_everything_of(str(path))
     if left:
         _log(f"killed {left} processes that an earlier keeper left behind")

@@ -35,7 +35,7 @@ class Ended(OfAttempt):
     """The leader of a process group has ended; exactly one of `exit_code` and `signal` is set.
 
     `lease_ended` says that its guard ended it, `left` what of it could not be ended, `out_of_memory` that
-    the kernel ended it for want of memory.
+    the kernel ended it for want of memory, `not_begun` why it was never executed.
     """
 
     exit_code: int | None
@@ -44,6 +44,7 @@ class Ended(OfAttempt):
     lease_ended: bool = False
     left: str = ""
     out_of_memory: bool = False
+    not_begun: str = ""
 
 
 @dataclass(frozen=True, slots=True)

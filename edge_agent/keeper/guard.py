@@ -40,6 +40,8 @@ from typing import Final
 from edge_agent.keeper import strays
 from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.execution import Execution, SpawnError, spawn
+from edge_agent.keeper.remains import Remains
+from edge_agent.keeper.wrapping import signal_wrapped
 
 LOOK_SECONDS: Final = 0.1
 GRACE_SECONDS: Final = 0.5
@@ -153,6 +155,8 @@ class _Watch:
         self._control = control
         self._until = until
         self._program = 0
+        self._remains = Remains.of(execution.plan)
+        self._others: list[int] = []
 
     def run(self) -> None:
         try:
@@ -193,7 +197,7 @@ class _Watch:
                     poller.unregister(self._control)
                     self._until = min(self._until, boottime() + GRACE_SECONDS)
                     with contextlib.suppress(OSError):
-                        os.killpg(self._program, signal.SIGTERM)
+                        self._signal(signal.SIGTERM)
         return lease_ended
 
     def _hear(self) -> bool:
@@ -216,7 +220,8 @@ class _Watch:
     def _kill(self) -> Mapping[int, str]:
         """Kill everything; returns what refused, with the reason."""
         with contextlib.suppress(OSError):
-            os.killpg(self._program, signal.SIGKILL)
+            self._signal(signal.SIGKILL)
+        self._others = self._remains.end()
         return strays.end(pid for pid in strays.descendants(os.getpid()) if strays.alive(pid))
 
     def _end_rest(self) -> str:
@@ -226,11 +231,18 @@ class _Watch:
             refused = self._kill()
             self._over()
             rest = [pid for pid in strays.descendants(os.getpid()) if strays.alive(pid)]
+            rest += [pid for pid in self._others if pid not in rest]
             if not rest:
                 return ""
             if boottime() >= give_up_at or set(rest) <= set(refused):
                 return strays.left(rest, refused)
             select.select([self._wake], [], [], 0.01)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._execution.plan.wrap:
+            signal_wrapped(self._program, number)
+        else:
+            os.killpg(self._program, number)
 
     def _say(self, message: Mapping[str, object]) -> None:
         with contextlib.suppress(OSError):  # a keeper that is gone does not listen

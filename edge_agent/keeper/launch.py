@@ -12,7 +12,7 @@ from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.execution import Execution, SpawnError, open_plain, said, spawn
 from edge_agent.keeper.guard import Guard, GuardError, start_guard
 from edge_agent.keeper.relay import Relay, RelayError, start_relay
-from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
+from edge_agent.sandbox.plan import NO_PLAN, STATUS_WORD, SandboxPlan
 
 _FIRST_HIGH_DESCRIPTOR = 512  # above every number that a job's port may be given
 
@@ -57,13 +57,14 @@ class Launch:
 class Launched:
     """A running program: its process id, the agent's ends of its ports, its FIFOs' relays.
 
-    `guard` is there if it was started with a lease.
+    `guard` is there if it was started with a lease. `status` is what bubblewrap writes its own to, -1 for none.
     """
 
     pid: int
     ports: Mapping[Port, int]
     relays: Sequence[Relay]
     guard: Guard | None
+    status: int = -1
 
 
 class LaunchError(Exception):
@@ -119,13 +120,17 @@ def _launch(
         undo.callback(os.close, ours[port])
         with job_end:
             if port.path:
-                relays.append(_relay(port, job_end, program.env))
+                relays.append(_relay(port, job_end, program))
                 # Without its keeper's end of the control a relay ends by itself.
                 undo.callback(os.close, relays[-1].control)
                 continue
             high = fcntl.fcntl(job_end.fileno(), fcntl.F_DUPFD_CLOEXEC, _FIRST_HIGH_DESCRIPTOR)
         after.callback(os.close, high)
         descriptors.append((high, port.fd))
+    status = -1
+    if STATUS_WORD in program.sandbox.wrap:
+        status = os.memfd_create("shoal-status")
+        undo.callback(os.close, status)
     execution = Execution(
         program.attempt,
         _with_places(program.argv, program.ports),
@@ -135,18 +140,20 @@ def _launch(
         descriptors,
         mark,
         _plan(program),
+        status,
     )
     guard = start_guard(execution, until) if until else None
     pid = spawn(execution) if guard is None else guard.program
     undo.pop_all()  # nothing can fail from here on: what was started is known
-    return Launched(pid, ours, relays, guard)
+    return Launched(pid, ours, relays, guard, status)
 
 
-def _relay(port: Port, job_end: socket.socket, env: Mapping[str, str]) -> Relay:
+def _relay(port: Port, job_end: socket.socket, program: Launch) -> Relay:
     try:
         return start_relay(
-            *(port.name, port.direction, port.path, job_end.fileno(), env),
+            *(port.name, port.direction, port.path, job_end.fileno(), program.env),
             record_bytes=port.record_bytes,
+            owner=(program.sandbox.uid, program.sandbox.gid),
         )
     except RelayError as error:
         raise LaunchError(f"the FIFO of the port {port.name!r} cannot be had: {error}") from error

@@ -206,6 +206,7 @@ class KeeperMachine:
             signal=event.signal,
             end_time=event.end_time,
             out_of_memory=event.out_of_memory,
+            not_begun=event.not_begun,
         )
         if kept.forgotten:
             del self._kept[event.attempt]

@@ -16,7 +16,8 @@ class ProcessRecord:
     `exit_code` is None while it runs or when a signal ended it. `lease_ended` says that it was ended
     because its lease was not renewed, `problem` why records of its FIFOs may be missing, `left` which
     processes of it could not be ended, and why. `made` are the words with which it was started, by
-    which its starter knows what it is. `out_of_memory` says that the kernel ended it for want of memory.
+    which its starter knows what it is. `out_of_memory` says that the kernel ended it for want of memory,
+    `not_begun` why it was never executed, though the process that was to do so ran.
     """
 
     attempt: str
@@ -33,6 +34,7 @@ class ProcessRecord:
     left: str = ""
     made: str = ""
     out_of_memory: bool = False
+    not_begun: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the object that travels on the socket."""

@@ -82,6 +82,7 @@ def start_relay(
     env: Mapping[str, str],
     *,
     record_bytes: int = 0,
+    owner: tuple[int, int] = (-1, -1),
 ) -> Relay:
     """Make the FIFO of a port and start its relay.
 
@@ -92,13 +93,14 @@ def start_relay(
         port: the program's end of the port's socket, which the relay gets a copy of.
         env: variables of the program; those that name its keeper are the relay's, too.
         record_bytes: size of each record; 0 where they have none of their own.
+        owner: user and group that the FIFO is given to; -1 for this process's.
 
     Raises:
         RelayError: the FIFO cannot be made, or no process can be had.
     """
     with contextlib.ExitStack() as undo:
         try:
-            fifo = _make(path)
+            fifo = _make(path, owner)
             undo.callback(os.close, fifo)
             # Closed on exec: only this process holds the other end, and its death is heard at once.
             listening, control = os.pipe()
@@ -129,7 +131,7 @@ def start_relay(
     return Relay(name, direction, path, pid, control, inode)
 
 
-def _make(path: str) -> int:
+def _make(path: str, owner: tuple[int, int]) -> int:
     """Make the FIFO and hold both its ends, so that no opening of it waits; see fifo(7), "Linux"."""
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -137,4 +139,9 @@ def _make(path: str) -> int:
         if stat.S_ISFIFO(place.lstat().st_mode):
             place.unlink()
     os.mkfifo(place, 0o600)
-    return os.open(place, os.O_RDWR | os.O_NONBLOCK)
+    fifo = os.open(place, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if not stat.S_ISFIFO(os.fstat(fifo).st_mode):
+        os.close(fifo)
+        raise OSError(0, "something else was put in its place", path)
+    os.fchown(fifo, *owner)
+    return fifo

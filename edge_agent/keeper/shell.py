@@ -6,21 +6,26 @@ import os
 import selectors
 import signal
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from edge_agent.keeper import effects, events, machine, strays
+from edge_agent.keeper import effects, events, machine, strays, wrapping
 from edge_agent.keeper import request as requests
 from edge_agent.keeper.guard import Guard, Outcome
 from edge_agent.keeper.launch import LaunchError, Port, launch
 from edge_agent.keeper.memory_kills import MemoryKills
+from edge_agent.keeper.oom_score import JOB_SCORE
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.relay import Relay
+from edge_agent.keeper.remains import Remains
+from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
 from shoal.protocol_version import KEEPER, Protocols
 
+_PEER: Final = struct.Struct("=3i")  # pid, uid, gid; unix(7), SO_PEERCRED
 _MAX_CLIENTS: Final = 16
 _PATIENCE_SECONDS: Final = 3_600.0  # epoll takes no wait of 25 days, and a timeout may be longer
 _MAX_UNSENT_PACKETS: Final = 4096
@@ -48,6 +53,7 @@ class _Ending:
     outcome: Outcome
     give_up_at: float
     out_of_memory: bool
+    not_begun: str
 
 
 @dataclass(eq=False)
@@ -83,6 +89,9 @@ class KeeperShell:
         self._marks = strays.Marks(str(self.socket_path))
         self._mark_of: dict[str, int] = {}
         self._helpers: set[str] = set()
+        self._plans: dict[str, SandboxPlan] = {}
+        # What bubblewrap writes its status to, and the path of its standard error.
+        self._statuses: dict[str, tuple[int, str]] = {}
         self._ending: dict[str, _Ending] = {}
         self._relays: dict[int, tuple[str, Relay]] = {}
         self._clients: dict[socket.socket, _Client] = {}
@@ -141,6 +150,11 @@ class KeeperShell:
         except OSError as error:
             self.log(f"a connection was lost before it was taken: {error}")
             self._turn_away(listener)
+            return
+        uid = _user_of(connection)
+        if uid not in {0, os.geteuid()}:
+            self.log(f"refused a connection of user {uid}, who may not ask for anything")
+            connection.close()
             return
         if len(self._clients) >= _MAX_CLIENTS:
             self.log(f"refused a connection: {_MAX_CLIENTS} are open already")
@@ -244,11 +258,15 @@ class KeeperShell:
         if self._closing:
             raise LaunchError("the keeper is shutting down")
         env = dict(request.program.env)
-        env[strays.KEEPER_VARIABLE] = str(self.socket_path)
+        env[strays.KEEPER_VARIABLE] = strays.keeper_word(str(self.socket_path))
+        plan = request.program.sandbox
+        if plan == NO_PLAN and not request.helper:
+            plan = SandboxPlan(oom_score=JOB_SCORE)
+        self._refuse_shared_user(attempt, plan.uid)
         mark = self._marks.new()
         until = request.lease_until and request.lease_until + request.lease_grace_seconds
         self.memory_kills.begin(attempt)
-        launched = launch(replace(request.program, env=env), mark, until)
+        launched = launch(replace(request.program, env=env, sandbox=plan), mark, until)
         record = ProcessRecord(
             attempt=attempt,
             pid=launched.pid,
@@ -260,6 +278,9 @@ class KeeperShell:
         guard = launched.guard
         self._by_pid[launched.pid if guard is None else guard.pid] = attempt
         self._mark_of[attempt] = mark
+        self._plans[attempt] = plan
+        if launched.status >= 0:
+            self._statuses[attempt] = launched.status, request.program.stderr
         if guard is not None:
             self._guards[attempt] = guard
         if request.helper:
@@ -276,6 +297,14 @@ class KeeperShell:
         )
         self._handle(started)
         return launched.pid
+
+    def _refuse_shared_user(self, attempt: str, uid: int) -> None:
+        """Two attempts of one user would reach each other, and the end of one would end both."""
+        for other, plan in self._plans.items():
+            if uid >= 0 and plan.uid == uid:
+                raise LaunchError(
+                    f"{attempt} cannot run as user {uid}: {other} does, and no two programs may share one"
+                )
 
     def _send_records(self, client: _Client, request_id: int) -> None:
         records = [record.to_json() for record in self._machine.records()]
@@ -318,12 +347,19 @@ class KeeperShell:
             # Unguarded it may not run: as good as a lease that is not renewed.
             self.log(f"{attempt}: its guard was killed, so it is ended")
             outcome = Outcome(None, signal.SIGKILL, lease_ended=True)
+        not_begun = ""
+        if self._plans[attempt].wrap and outcome.exit_code is not None:
+            if attempt in self._statuses:
+                not_begun = wrapping.not_begun(*self._statuses[attempt])
+            number = wrapping.ending_signal(outcome.exit_code)
+            if number:
+                outcome = replace(outcome, exit_code=None, signal=number)
         record = self._machine.record(attempt)
         killed = signal.SIGKILL in {outcome.signal, (outcome.exit_code or 0) - _SHELL_SIGNAL}
         out_of_memory = self.memory_kills.ended(
             attempt, pid if record is None else record.pid, killed=killed
         )
-        self._ending[attempt] = _Ending(outcome, give_up_at, out_of_memory)
+        self._ending[attempt] = _Ending(outcome, give_up_at, out_of_memory, not_begun)
 
     def _sweep(self) -> None:
         """End what attempts that are over left behind; an attempt is over once nothing is left of it."""
@@ -342,6 +378,7 @@ class KeeperShell:
             rest.setdefault(mark, []).append(pid)
         for attempt, ending in tuple(self._ending.items()):
             pids = rest.get(self._mark_of[attempt], [])
+            pids += Remains.of(self._plans[attempt]).end()
             if not pids:
                 self._over(attempt, ending, ending.outcome.left)
             elif set(pids) <= set(refused) or self.clock() >= ending.give_up_at:
@@ -352,6 +389,9 @@ class KeeperShell:
             self.log(f"{attempt}: {left}")
         del self._ending[attempt]
         del self._mark_of[attempt]
+        del self._plans[attempt]
+        if attempt in self._statuses:
+            os.close(self._statuses.pop(attempt)[0])
         self._helpers.discard(attempt)
         outcome = ending.outcome
         self._handle(
@@ -363,6 +403,7 @@ class KeeperShell:
                 outcome.lease_ended,
                 left,
                 ending.out_of_memory,
+                ending.not_begun,
             )
         )
 
@@ -413,7 +454,10 @@ class KeeperShell:
         if effect.attempt in self._ending:
             return  # the number of its group may be that of another by now
         try:
-            os.killpg(effect.pid, effect.signal)
+            if self._plans.get(effect.attempt, NO_PLAN).wrap:
+                wrapping.signal_wrapped(effect.pid, effect.signal)
+            else:
+                os.killpg(effect.pid, effect.signal)
         except ProcessLookupError:
             pass
         except OSError as error:
@@ -434,6 +478,7 @@ class KeeperShell:
             # An orphan from now on, whose end is not reported.
             self._by_pid.pop(effect.pid, None)
             self._mark_of.pop(effect.attempt, None)
+            self._plans.pop(effect.attempt, None)
 
     def _send(
         self, client: _Client, message: Mapping[str, object], descriptors: tuple[int, ...] = ()
@@ -464,3 +509,9 @@ class KeeperShell:
         if self._clients.pop(client.connection, None) is not None:
             self._selector.unregister(client.connection)
             client.connection.close()
+
+
+def _user_of(connection: socket.socket) -> int:
+    """The user whose process has connected, as the kernel noted it then."""
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    return int(_PEER.unpack(found)[1])

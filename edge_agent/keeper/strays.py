@@ -33,7 +33,7 @@ from typing import Final
 from edge_agent.keeper.boottime import boottime
 
 KEEPER_VARIABLE: Final = "SHOAL_KEEPER"
-"""Variable that names the keeper's socket in every process that it starts, to be seen in /proc."""
+"""Variable that says in every process of a keeper whose it is, to be seen in /proc; see `keeper_word`."""
 
 _PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 _RLIMIT_LOCKS: Final = 10  # asm-generic/resource.h; the standard library has no name for it
@@ -64,6 +64,11 @@ class Marks:
     def ours(self, mark: int) -> bool:
         """Whether a keeper on this socket has given that mark."""
         return mark >> _NUMBER_BITS == self._name
+
+
+def keeper_word(keeper_socket: str) -> str:
+    """What `KEEPER_VARIABLE` is in the processes of a keeper: its socket is known by it, and not found."""
+    return hashlib.sha256(os.fsencode(keeper_socket)).hexdigest()[:16]
 
 
 @contextlib.contextmanager
@@ -156,6 +161,7 @@ def end_everything_of(keeper_socket: str) -> int:
     somewhere else what ran here. Returns how many there were.
     """
     marks = Marks(keeper_socket)
+    named = {keeper_word(keeper_socket), keeper_socket}  # the path is what a keeper of 0.1 gave
     killed: set[int] = set()
     refused: set[int] = set()
     give_up_at = boottime() + _GONE_SECONDS
@@ -164,7 +170,7 @@ def end_everything_of(keeper_socket: str) -> int:
         for pid in _everybody()
         if pid != os.getpid()
         and pid not in refused
-        and (marks.ours(mark_of(pid)) or environment(pid).get(KEEPER_VARIABLE) == keeper_socket)
+        and (marks.ours(mark_of(pid)) or environment(pid).get(KEEPER_VARIABLE) in named)
         and alive(pid)
     ]:
         refused |= set(end(found))

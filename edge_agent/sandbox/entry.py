@@ -41,6 +41,10 @@ _FIRST_HIGH_DESCRIPTOR: Final = 512  # above the descriptors of a program
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
 class EntryError(Exception):
     """A step of a plan failed, so its program does not start; the message names the step."""
 
@@ -73,7 +77,7 @@ def execute(
     if plan.uid >= 0:
         _become(plan)
     if plan.no_new_privileges:
-        _drop_capabilities()
+        drop_capabilities()
         _control(_PR_SET_NO_NEW_PRIVS, 1, "no_new_privs")
     if parent:
         _end_with(parent)
@@ -94,6 +98,18 @@ def lower(limits: Sequence[tuple[int, int]]) -> None:
     for which, amount in limits:
         with _step(f"set limit {which} to {amount}"):
             resource.setrlimit(which, (amount, amount))
+
+
+def drop_capabilities() -> None:
+    """Have none, in no set; the ambient ones go with the permitted ones (capabilities(7)).
+
+    Raises:
+        EntryError: the kernel refuses it.
+    """
+    none = (ctypes.c_uint32 * 6)()
+    header = _Header(_CAPABILITY_VERSION, 0)
+    if _LIBC.capset(ctypes.byref(header), none) != 0:
+        raise EntryError(f"cannot drop its capabilities: {os.strerror(ctypes.get_errno())}")
 
 
 def _take(plan: SandboxPlan) -> None:
@@ -120,18 +136,6 @@ def _become(plan: SandboxPlan) -> None:
         os.setresuid(plan.uid, plan.uid, plan.uid)
     if os.getresuid() != (plan.uid,) * 3 or os.getresgid() != (gid,) * 3:
         raise EntryError(f"it is user {os.getresuid()} and group {os.getresgid()} after all")
-
-
-class _Header(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
-
-
-def _drop_capabilities() -> None:
-    """Have none, in no set; the ambient ones go with the permitted ones (capabilities(7))."""
-    none = (ctypes.c_uint32 * 6)()
-    header = _Header(_CAPABILITY_VERSION, 0)
-    if _LIBC.capset(ctypes.byref(header), none) != 0:
-        raise EntryError(f"cannot drop its capabilities: {os.strerror(ctypes.get_errno())}")
 
 
 def _control(option: int, argument: int, name: str) -> None:

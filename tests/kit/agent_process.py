@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge_agent.keeper.client import end_keeper
-from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
+from edge_agent.keeper.strays import KEEPER_VARIABLE, environment, keeper_word
 from shoal.names import AttemptRef
 from tests.kit.child_process import ChildProcess
 
@@ -97,7 +97,8 @@ class AgentProcess(ChildProcess):
     def processes(self) -> list[int]:
         """Every process of this node: its keeper's, and its own."""
         socket = str(self.state / "keeper.sock")
-        return [pid for pid in _pids() if environment(pid).get(KEEPER_VARIABLE) == socket] + [
+        named = {socket, keeper_word(socket)}  # a keeper of 0.1 gives the path
+        return [pid for pid in _pids() if environment(pid).get(KEEPER_VARIABLE) in named] + [
             pid for pid in _pids() if str(self.state) in _command(pid)
         ]
 

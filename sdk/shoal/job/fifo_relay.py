@@ -164,9 +164,10 @@ def _let_go(fifo: int, path: str, side: int) -> None:
     while not _told(_LONGEST_MS):
         # A program that opens it now would wait for our side for ever.
         try:
-            os.close(os.open(path, side | os.O_NONBLOCK))
+            # A link that the program put there would have us open what it may not.
+            os.close(os.open(path, side | os.O_NONBLOCK | os.O_NOFOLLOW))
         except OSError as error:
-            if error.errno not in (errno.ENXIO, errno.ENOENT):
+            if error.errno not in (errno.ENXIO, errno.ENOENT, errno.ELOOP):
                 raise
 
 

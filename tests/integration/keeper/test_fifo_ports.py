@@ -14,7 +14,7 @@ import pytest
 from edge_agent.keeper.client import KeeperClient, KeeperError, StartRequest
 from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
-from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
+from edge_agent.keeper.strays import KEEPER_VARIABLE, environment, keeper_word
 from services.streams.worker.keeper_ports import fetch_ports
 from tests.kit.until import until
 
@@ -141,7 +141,7 @@ async def test_x5_a_program_that_reads_a_record_at_a_time_gets_whole_ones(
 
 
 def _relays(board: Path) -> list[int]:
-    keeper = str(board / "keeper.sock")
+    keeper = keeper_word(str(board / "keeper.sock"))
     return [
         int(entry.name)
         for entry in Path("/proc").iterdir()

@@ -4,14 +4,12 @@ import base64
 import json
 import os
 import platform
-import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,43 +18,18 @@ import pytest
 from edge_agent.keeper import strays
 from edge_agent.keeper.client import KeeperClient, KeeperError, ensure_keeper
 from edge_agent.sandbox import landlock, seccomp
-from edge_agent.sandbox.plan import FilesRule, SandboxPlan
+from edge_agent.sandbox.plan import FilesRule
 from tests.integration.keeper.programs import ended, keeper_of, program
+from tests.integration.sandbox.root_keeper import PLAN, USER, board, folder
 from tests.kit.until import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives programs other users")
 
-USER = 211_001
+__all__ = ("board", "folder")
+
 AGENT_USER = 211_999
-PLAN = SandboxPlan(
-    oom_score=500,
-    limits=((int(resource.RLIMIT_NOFILE), 77), (int(resource.RLIMIT_NPROC), 200)),
-    uid=USER,
-    gid=USER,
-    groups=(211_500,),
-    no_new_privileges=True,
-)
 SEEN = "grep -E '^(Uid|Gid|Groups|Cap(Inh|Prm|Eff|Amb)|NoNewPrivs):' /proc/self/status"
 LEASES = pytest.mark.parametrize("lease", [0.0, 60.0], ids=["plain", "leased"])
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that every user reaches, with one of USER's in it."""
-    made = Path(tempfile.mkdtemp(prefix="shoal-entry-", dir="/var/tmp"))
-    made.chmod(0o755)
-    (made / "work").mkdir(0o700)
-    os.chown(made / "work", USER, USER)
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture
-async def board(folder: Path) -> AsyncIterator[Path]:
-    """Such a folder with a keeper of root's."""
-    await ensure_keeper(folder / "keeper.sock", folder / "keeper.log")
-    yield folder
-    strays.end([keeper_of(folder)])
 
 
 @pytest.fixture

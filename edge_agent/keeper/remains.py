@@ -1,0 +1,97 @@
+"""What an attempt may leave behind, found by what none of its processes can shed: its user and its control groups.
+
+Descent and mark (`edge_agent.keeper.strays`) find what does not hide: a process may take its mark off, and while other
+jobs run an orphan without one may be theirs. A user that no other attempt of the machine has, and a control group that
+only root may leave, cannot be taken off.
+
+Rule. All processes of the user are killed in one system call, kill(2) with -1: a program that forks as fast as it can
+is never quicker, as it would be than a walk through /proc. The process that makes the call is that user and has no
+capabilities, so the kernel lets it kill nothing else. What it kills may kill it first, so it is done again
+until nothing is left, or the caller gives up.
+
+Source: kill(2); `kill_something_info` in kernel/signal.c holds the list of processes while it goes through it.
+"""
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edge_agent.sandbox.entry import drop_capabilities
+from edge_agent.sandbox.group_folder import kill_group
+from edge_agent.sandbox.plan import SandboxPlan
+
+_FAILED: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """The user of an attempt, -1 where it has none of its own, and the folders of its control groups."""
+
+    uid: int = -1
+    folders: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, plan: SandboxPlan) -> "Remains":
+        """What a program that was started with a plan may leave."""
+        return cls(plan.uid, plan.kill)
+
+    def end(self) -> list[int]:
+        """Kill all of it; return what is still there, and may be gone in a moment."""
+        left = dict.fromkeys(kill_group(self.folders) if self.folders else ())
+        if self.uid > 0:
+            end_user(self.uid)
+            left |= dict.fromkeys(processes_of_user(self.uid))
+        return list(left)
+
+
+def end_user(uid: int) -> None:
+    """Kill every process of a user, which is not this process's own.
+
+    Raises:
+        OSError: there is no process to do it.
+        ValueError: the user is root, or the one that this process runs as.
+    """
+    if uid <= 0 or uid in os.getresuid():
+        raise ValueError(f"the processes of user {uid} are not those of a job alone")
+    # Signals of the child are not told to this process, whose handlers it has until it is gone.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _end_all_as(uid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    os.waitpid(pid, 0)
+
+
+def processes_of_user(uid: int) -> list[int]:
+    """Process ids of what runs as a user, in any way; a zombie does not run."""
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdecimal() and _runs_as(entry, str(uid))
+    ]
+
+
+def _runs_as(process: Path, uid: str) -> bool:
+    try:
+        lines = (process / "status").read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    said = dict(line.split(":", 1) for line in lines if line.startswith(("State:", "Uid:")))
+    return uid in said.get("Uid", "").split() and said["State"].split()[0] not in "ZX"
+
+
+def _end_all_as(uid: int) -> None:
+    """Be that user and nothing else, kill what it runs, and end."""
+    try:
+        os.setresuid(uid, uid, uid)
+        # Kept by one that was no root: with CAP_KILL the call below would end the whole machine.
+        drop_capabilities()
+        if os.getresuid() == (uid, uid, uid):
+            os.kill(-1, signal.SIGKILL)
+    finally:
+        os._exit(_FAILED)
