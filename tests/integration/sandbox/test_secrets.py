@@ -6,7 +6,7 @@ import hashlib
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,16 @@ from pathlib import Path
 import pytest
 
 from edge_agent.secrets.secret_folders import BASES, SecretFolders
-from shoal.model import JobState
+from shoal.model import JobState, PipelineState
 from shoal.secret import SecretForm, SecretUse
 from shoal.spec import Environment, Job
 from tests.integration.agent.board import Board
 from tests.kit.agent_process import AgentProcess, ended
+from tests.kit.cluster import all_events, printed, submit
+from tests.kit.edge import running_edge
+from tests.kit.mosquitto import Mosquitto
 from tests.kit.object_server import ObjectServer
+from tests.kit.s3_servers import Ministack
 from tests.kit.scripted_controller import ScriptedController
 from tests.kit.until import until
 
@@ -27,6 +31,35 @@ TOKEN = b"correct horse/battery+staple=="
 KEY = b"-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\n-----END KEY-----\n\0\xff"
 SECRETS = {"lab-token": TOKEN, "lab-key": KEY}
 USES = (SecretUse("LAB_TOKEN", "lab-token"), SecretUse("LAB_KEY", "lab-key", SecretForm.FILE))
+
+
+FORMS = (
+    TOKEN,
+    TOKEN[:9],
+    TOKEN.hex().encode(),
+    base64.b64encode(TOKEN)[:30],
+    base64.b64encode(b"user:" + TOKEN)[8:40],
+    b"MIIEvQIBADANBgkqhkiG9w0BAQEF",
+)
+"""What would give a secret away."""
+
+
+@pytest.fixture(scope="module")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ministack]:
+    """A server of buckets."""
+    with Ministack(tmp_path_factory.mktemp("ministack")) as server:
+        yield server
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker that keeps what it was told."""
+    running = Mosquitto(tmp_path / "mosquitto")
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture
@@ -74,6 +107,11 @@ token = os.environ["LAB_TOKEN"]
 key = pathlib.Path(os.environ["LAB_KEY"])
 assert hashlib.sha256(key.read_bytes()).hexdigest() == %r, "the file"
 assert key.stat().st_mode & 0o777 == 0o400
+for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    try:
+        assert token.encode() not in process.read_bytes(), "a command line"
+    except OSError:
+        pass  # it has ended
 print("x" * 65530 + token)
 print(base64.b64encode(b"user:" + token.encode()).decode())
 print(dict(os.environ), key.read_bytes())
@@ -100,11 +138,7 @@ async def test_a_secret_is_in_nothing_that_a_job_printed_and_in_no_reason(board:
         board.agent.log().encode(),
     ]
     for text in said:
-        assert TOKEN not in text
-        assert TOKEN[:9] not in text
-        assert base64.b64encode(TOKEN)[:30] not in text
-        assert base64.b64encode(b"user:" + TOKEN)[8:40] not in text
-        assert b"MIIEvQIBADANBgkqhkiG9w0BAQEF" not in text
+        assert not [form for form in FORMS if form in text]
     assert said[1] == said[3]
     assert said[2] == said[4]
     assert b"x" * 65530 + b"*" * len(TOKEN) in said[1]
@@ -196,7 +230,10 @@ async def test_files_are_there_while_the_program_runs_and_gone_with_it_whatever_
     assert not found.exists()
 
     killed = board.run(
-        job("import os, signal; print(os.environ); os.kill(os.getpid(), signal.SIGABRT)", "b"),
+        job(
+            "import os, signal; print(os.environ, flush=True); os.kill(os.getpid(), signal.SIGABRT)",
+            "b",
+        ),
         secrets=SECRETS,
     )
     assert await board.end(killed) is JobState.FAILED
@@ -224,3 +261,62 @@ async def test_a_secret_that_cannot_be_opened_any_more_costs_the_attempt_and_hid
     assert await board.end(ref) is JobState.FAILED
     assert board.controller.reason(ref)[0] == "START"
     assert "secrets cannot be opened" in board.agent.log()
+
+
+PIPELINE = """
+name: keeps-quiet
+bundle: .
+jobs:
+  tells:
+    run: [python, main.py]
+    environment: {python: system}
+    secrets: {LAB_TOKEN: lab-token, LAB_KEY: {name: lab-key, as: file}}
+"""
+
+
+async def test_no_part_of_a_cluster_keeps_or_tells_a_secret(
+    tmp_path: Path, ministack: Ministack, broker: Mosquitto
+) -> None:
+    """State folders of controller and agent, objects of S3, messages of MQTT, views, events, logs, command lines."""
+    script = TELLS % hashlib.sha256(KEY).hexdigest() + "\n"
+    async with (
+        running_edge(tmp_path / "edge", ministack, broker, agents=1, insecure=False) as edge,
+        edge.subscribed("#") as told,
+    ):
+        client = edge.client
+        for name, value in SECRETS.items():
+            await client.set_secret(name, value)
+        submitted = await submit(client, tmp_path / "spec", PIPELINE, {"main.py": script})
+        name = submitted.pipeline.id
+        ended = await client.when(name, lambda seen: seen.state.terminal)
+        assert ended.state is PipelineState.FAILED
+        [job_view] = ended.jobs
+        assert "login with *" in job_view.reason.message
+        stdout = (await printed(client, name)).encode()
+        assert b"x" * 65530 + b"*" * len(TOKEN) in stdout
+        await until(lambda: told, 30, "an event")
+
+        def archived() -> Awaitable[dict[str, bytes]]:
+            return edge.objects(bucket=edge.archive)
+
+        async def kept() -> bool:
+            return any(key.endswith("stdout") for key in await archived())
+
+        await until(kept, 60, "its log in the archive")
+        objects = await archived()
+        events = await all_events(client)
+        said = {
+            "views": repr(ended).encode(),
+            "specification": repr(await client.get(name)).encode(),
+            "events": repr(events).encode(),
+            "logs": stdout,
+            **{f"object {key}": data for key, data in objects.items()},
+            **{f"topic {one.topic}": bytes(one.payload) for one in told},
+        }
+        for where, text in said.items():
+            for form in FORMS:
+                assert form not in text, where
+        # While all of it runs, with what is not yet in the databases but in their logs.
+        for value in (TOKEN, KEY[20:48]):
+            assert holding(tmp_path / "edge", value) == []
+            assert holding(tmp_path / "mosquitto", value) == []
