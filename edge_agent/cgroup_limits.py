@@ -50,7 +50,7 @@ class OwnGroup:
     Attributes:
         folder: its folder.
         mount: where the hierarchy is mounted; no folder above it is a group.
-        controllers: what may be limited in it.
+        controllers: those of a hierarchy of version 1; one of version 2 has them in `cgroup.controllers`.
         unified: whether the hierarchy is that of version 2.
     """
 
@@ -100,20 +100,19 @@ def memory_groups(root: Path = Path("/")) -> tuple[Path, ...]:
 
 
 def own_groups(root: Path = Path("/")) -> tuple[OwnGroup, ...]:
-    """Return the group of this process in each hierarchy that is mounted and has controllers."""
+    """Return the group of this process in each hierarchy that is mounted."""
     paths = _paths(root)
-    found: dict[frozenset[str], OwnGroup] = {}
+    found: dict[tuple[bool, frozenset[str]], OwnGroup] = {}
     for mount in _mounts(root):
         names = {""} if mount.unified else mount.controllers & paths.keys()
         path = next((paths[name] for name in sorted(names) if name in paths), None)
         folder = None if path is None else next(_groups(root, mount, path), None)
         if folder is None:
             continue
-        controllers = mount.controllers & names
-        if mount.unified:
-            controllers = frozenset(_words(folder / "cgroup.controllers"))
+        controllers = frozenset[str]() if mount.unified else mount.controllers & names
         top = root / mount.point.relative_to("/")
-        found.setdefault(controllers, OwnGroup(folder, top, controllers, mount.unified))
+        group = OwnGroup(folder, top, controllers, mount.unified)
+        found.setdefault((mount.unified, controllers), group)
     return tuple(found.values())
 
 

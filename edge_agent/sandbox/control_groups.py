@@ -141,18 +141,18 @@ class ControlGroups:
             raise ValueError(f"{name!r} is no name of groups: use lower-case letters, digits and -")
         groups = cls()
         refused: dict[str, str] = {}
-        wanted = {*_CONTROLLERS.values(), _DEVICES}
         enforces: dict[Claim, str] = {}
         for own in own_groups(root):
-            controllers = own.controllers & wanted
-            if not controllers:
+            top = _top(own)
+            wanted = _available(own, top) & {*_CONTROLLERS.values(), _DEVICES}
+            if not wanted:
                 continue
             try:
-                base, had = _base(own, name, controllers)
+                base, had = _base(own, top, name, wanted)
                 groups._hold(base)
                 had = groups._tried(base, had, refused)
             except OSError as error:
-                refused |= dict.fromkeys(controllers, _words(error))
+                refused |= dict.fromkeys(wanted, _words(error))
                 continue
             if had:
                 groups._bases[base] = had
@@ -160,12 +160,12 @@ class ControlGroups:
             enforces |= {claim: version for claim, one in _CONTROLLERS.items() if one in had}
             groups.devices |= _DEVICES in had
         groups.enforces = enforces
-        for controller in _CONTROLLERS.values():
-            if not any(controller in had for had in groups._bases.values()):
-                refused.setdefault(controller, "no hierarchy with it is mounted here")
-                groups.refused += (
-                    f"{'; ' if groups.refused else ''}{controller}: {refused[controller]}"
-                )
+        missing: dict[str, list[str]] = {}
+        for claim, controller in _CONTROLLERS.items():
+            if claim not in enforces:
+                why = refused.get(controller, "no hierarchy that is mounted here has it")
+                missing.setdefault(why, []).append(controller)
+        groups.refused = "; ".join(f"{', '.join(names)}: {why}" for why, names in missing.items())
         return groups
 
     def close(self) -> None:
@@ -260,49 +260,65 @@ def device_word(path: Path) -> str:
     )
 
 
-def _base(own: OwnGroup, name: str, controllers: frozenset[str]) -> tuple[Path, frozenset[str]]:
-    """Make `shoal-NAME`; return it, and what the groups below it have.
+def _top(own: OwnGroup) -> Path:
+    """Return the group below which groups are made: the agent's own, or the one above where it is in its leaf."""
+    leaf = own.unified and own.folder.name == _LEAF and own.folder != own.mount
+    return own.folder.parent if leaf else own.folder
+
+
+def _available(own: OwnGroup, top: Path) -> frozenset[str]:
+    if not own.unified:
+        return own.controllers
+    try:
+        return frozenset((top / "cgroup.controllers").read_text("ascii").split())
+    except (OSError, ValueError):
+        return frozenset()
+
+
+def _base(
+    own: OwnGroup, top: Path, name: str, controllers: frozenset[str]
+) -> tuple[Path, frozenset[str]]:
+    """Make `shoal-NAME`; return it, and which of these the groups below it have.
 
     Raises:
         OSError: it cannot be made.
     """
-    if not own.unified:
-        base = own.folder / f"{_PREFIX}{name}"
+    base = top / f"{_PREFIX}{name}"
+    if own.unified:
+        _empty(own, top)
+        _enable(top, controllers)
+        base.mkdir(exist_ok=True)
+        _enable(base, controllers)
+        enabled = (base / "cgroup.subtree_control").read_text("ascii").split()
+        controllers &= frozenset(enabled)
+    else:
         base.mkdir(exist_ok=True)
         with contextlib.suppress(OSError):  # before Linux 5.11 limits of groups above held only so
             _set(base / "memory.use_hierarchy", "1")
-        _weigh(base, controllers, float(os.cpu_count() or 1))
-        return base, controllers
-    top = _emptied(own)
-    _enable(top, controllers)
-    base = top / f"{_PREFIX}{name}"
-    base.mkdir(exist_ok=True)
-    _enable(base, controllers)
-    had = (base / "cgroup.subtree_control").read_text().split()
     _weigh(base, controllers, float(os.cpu_count() or 1))
-    return base, controllers & frozenset(had)
+    return base, controllers
 
 
-def _emptied(own: OwnGroup) -> Path:
-    """Return the group of version 2 below which groups can be made, with no processes of its own any more."""
-    folder = own.folder
-    if folder.name == _LEAF and folder != own.mount:
-        return folder.parent
-    if folder == own.mount and not (folder / "cgroup.type").exists():
-        return folder  # the root of all, which may have processes
-    if folder != own.mount and folder.suffix in _UNITS:
+def _empty(own: OwnGroup, top: Path) -> None:
+    """Leave no process in the group of version 2 below which groups are made.
+
+    Raises:
+        OSError: it is not ours to change.
+    """
+    if own.folder != top or not (top / "cgroup.type").exists():
+        return  # the agent is in its leaf, or in the root of all, which may have processes
+    if top != own.mount and top.suffix in _UNITS:
         raise OSError(
             errno.EPERM,
             "it is the group of a unit of systemd itself; say Delegate=memory cpu pids and "
             "DelegateSubgroup=agent in the unit (systemd 254 or later)",
-            str(folder),
+            str(top),
         )
-    leaf = folder / _LEAF
+    leaf = top / _LEAF
     leaf.mkdir(exist_ok=True)
-    for pid in processes_of(folder):
+    for pid in processes_of(top):
         with contextlib.suppress(ProcessLookupError):
             _set(leaf / "cgroup.procs", str(pid))
-    return folder
 
 
 def _enable(folder: Path, controllers: Collection[str]) -> None:
