@@ -22,6 +22,9 @@ CPUS_MAX = 1_000_000.0
 PROCESSES_MAX = 4_194_304
 """Most processes and threads that a replica may claim: the most that the kernel numbers (proc(5), pid_max)."""
 
+PROCESSES_DEFAULT = 4096
+"""Processes and threads of a job that claims none, where they bind."""
+
 RETRY_ATTEMPTS_MAX = 1_000_000
 """Most attempts that a specification may grant a job."""
 
