@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.sandbox import landlock, seccomp
+from edge_agent.sandbox.entry import execute
 from edge_agent.sandbox.narrowing import LANDLOCK, SECCOMP, Narrowing, NarrowingError, Needs
 from edge_agent.sandbox.plan import SECCOMP_WORD, FilesRule, SandboxPlan
 from shoal.sandbox import SandboxLevel, SandboxNetwork
@@ -82,3 +83,42 @@ def test_without_bubblewrap_nothing_is_confined(tmp_path: Path) -> None:
 def test_root_is_not_confined_as_root(tmp_path: Path) -> None:
     with pytest.raises(NarrowingError, match="root cannot be confined as root"):
         _narrowing(tmp_path).plan(SandboxPlan(), SandboxLevel.CONFINED, Needs(str(tmp_path)))
+
+
+@needs_landlock
+def test_a_program_of_level_user_sees_nothing_hidden_and_writes_what_it_may(tmp_path: Path) -> None:
+    """Its user is that of the tests: what is refused here is not refused by rights of files."""
+    work = tmp_path / "work"
+    work.mkdir()
+    narrowing = Narrowing(["/usr/share"], [SECCOMP, LANDLOCK], platform.machine(), "")
+    plan = narrowing.plan(SandboxPlan(), SandboxLevel.USER, Needs(str(work), writes=(str(work),)))
+    said = _run(
+        plan,
+        work,
+        "ls /usr/share || echo hidden; ls /run || echo hidden; echo 1 >file && cat file;"
+        " echo 1 >/etc/changed || echo refused; cat /etc/passwd >/dev/null && echo read;"
+        " echo 1 >/dev/shm/$$ && rm /dev/shm/$$ && echo scratch; unshare --user true || echo refused",
+    )
+    printed = [line for line in said.splitlines() if ": " not in line]
+    assert printed == ["hidden", "hidden", "1", "refused", "read", "scratch", "refused"]
+
+
+def _run(plan: SandboxPlan, folder: Path, script: str) -> str:
+    """Carry out a plan in a child that becomes a shell; return what it prints."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.chdir(folder)
+            os.dup2(writing, 1)
+            os.dup2(writing, 2)
+            execute(plan, ["/bin/sh", "-c", script], {"PATH": "/usr/bin:/bin"})
+        except BaseException as error:  # noqa: BLE001 - a child never returns
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        printed = said.read()
+    os.waitpid(child, 0)
+    return printed
