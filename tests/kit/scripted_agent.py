@@ -87,6 +87,7 @@ class ScriptedAgent:
         *attempts: v1.AttemptObserved,
         labels: Mapping[str, str] | None = None,
         facts: NodeFacts | None = None,
+        features: frozenset[str] = frozenset(),
     ) -> None:
         """Introduce the agent and wait for Welcome and the snapshot."""
         said = encode_hello(
@@ -99,6 +100,7 @@ class ScriptedAgent:
                 labels or {},
                 member_name=self.member,
                 facts=facts,
+                features=features,
             )
         )
         said.attempts.extend(attempts)
@@ -277,9 +279,10 @@ async def connected_agent(
     labels: Mapping[str, str] | None = None,
     cpus: float = 4,
     credentials: Credentials | None = None,
+    features: frozenset[str] = frozenset(),
 ) -> AsyncIterator[ScriptedAgent]:
     """Give an agent whose session stands."""
     async with ScriptedAgent(address, node, cpus=cpus, credentials=credentials) as agent:
-        await agent.hello(labels=labels)
+        await agent.hello(labels=labels, features=features)
         assert not agent.ended, agent.error
         yield agent
