@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -15,9 +16,12 @@ from edge_agent.environments.used import use_environment, used_environment
 from edge_agent.file_inputs import read_fetched, write_fetched
 from edge_agent.keeper.client import StartRequest
 from edge_agent.program import ProgramPlan
-from edge_agent.secrets.secret_mask import mask_of
+from edge_agent.secrets.masked_file import mask_file
+from edge_agent.secrets.secret_mask import SecretMask, mask_of
 from edge_agent.uploads.collect import Collected, collect, locate
 from edge_agent.workshop_tools import WorkshopTools
+from services.archive.artifact_key import LOG_PATHS
+from services.runtime.log import fields
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.placed_folder import FolderError, resolved
@@ -25,6 +29,8 @@ from shoal.secret import SecretForm
 from shoal.session.assignment import Assignment
 from shoal.session.uploads import ArtifactParts, UploadGrant
 from shoal.spec import Job, Layout
+
+LOG = logging.getLogger(__name__)
 
 _WILD = frozenset("*?[\\")
 
@@ -167,8 +173,16 @@ class FolderWorkbench:
             path, artifact, parts, grant, waiting, salvaged=salvaged
         )
 
-    async def keep(self) -> None:
-        """Keep the folder for people, for as long as the node keeps such."""
+    async def keep(self, mask: SecretMask) -> None:
+        """Keep the folder for people, without secrets in its logs, for as long as the node keeps such."""
+        try:
+            for name in LOG_PATHS:
+                with contextlib.suppress(FileNotFoundError):
+                    await self._tools.work.run(mask_file(self._folder.path / name, mask))
+        except OSError as error:
+            LOG.warning("a folder is not kept", extra=fields(path=self._folder.path, why=error))
+            await self.throw()
+            return
         await self._tools.kept.keep(self._ref, self._folder)
 
     async def throw(self) -> None:

@@ -438,7 +438,8 @@ class AttemptShell:
         await services.logs.finish(self._ref, _LAST_LOGS_SECONDS)
         services.logs.unfollow(self._ref)
         try:
-            await (self._bench.keep() if keep else self._bench.throw())
+            mask = services.mask(self._ref)
+            await (self._bench.keep(mask) if keep else self._bench.throw())
         except OSError as error:
             # The next start of the agent tries again; this name is not used again until then.
             LOG.warning(

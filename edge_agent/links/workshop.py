@@ -5,6 +5,7 @@ from typing import Protocol, TypeAlias
 
 from edge_agent.address_requests import Ask
 from edge_agent.keeper.client import StartRequest
+from edge_agent.secrets.secret_mask import SecretMask
 from edge_agent.uploads.collect import Collected
 from shoal.kept_folder import KeptFolder
 from shoal.model import Artifact
@@ -86,8 +87,8 @@ class Workbench(Protocol):
         """Store the parts of a file that were granted, for as long as it takes; see `store`."""
         ...
 
-    async def keep(self) -> None:
-        """Keep the folder of the attempt for people, for as long as the node keeps such.
+    async def keep(self, mask: SecretMask) -> None:
+        """Keep the folder of the attempt for people, without its secrets, for as long as the node keeps such.
 
         Raises:
             OSError: it cannot be moved.

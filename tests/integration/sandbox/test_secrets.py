@@ -320,3 +320,21 @@ async def test_no_part_of_a_cluster_keeps_or_tells_a_secret(
         for value in (TOKEN, KEY[20:48]):
             assert holding(tmp_path / "edge", value) == []
             assert holding(tmp_path / "mosquitto", value) == []
+
+
+async def test_the_folder_of_a_job_that_was_ended_is_kept_without_secrets(
+    board: Board, tmp_path: Path
+) -> None:
+    """Nothing of it is archived, since the controller wants the attempt no more."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    prints = "import os, pathlib; print(os.environ, flush=True); os.write(2, b'x' + os.environb[b'LAB_TOKEN']);"
+    ref = board.run(job(f"{prints} pathlib.Path({str(gate)!r}).read_bytes()"), secrets=SECRETS)
+    await until(
+        lambda: b"*" * len(TOKEN) in board.controller.logs.get((ref.name, 2), b""), 30, "it"
+    )
+    board.controller.remove(ref)
+    await board.idle()
+    [kept] = (board.agent.state / "kept").iterdir()
+    assert (kept / "stderr").read_bytes() == b"x" + b"*" * len(TOKEN)
+    assert holding(board.agent.state, TOKEN) == []

@@ -24,6 +24,7 @@ from edge_agent.keeper.client import StartRequest
 from edge_agent.keeper.launch import Port
 from edge_agent.kept_folders import AsideFolder, KeepLimits
 from edge_agent.program import ProgramError
+from edge_agent.secrets.secret_mask import SecretMask
 from edge_agent.uploads.collect import Collected
 from edge_agent.uploads.uploader import GrantRefusedError
 from services.archive.artifact_key import LOG_PATHS
@@ -311,8 +312,9 @@ class MemoryWorkbench:
             there = UploadGrant(grant.path, grant.key, part.url, part.headers)
             await self.store(artifact, there, waiting, salvaged=salvaged)
 
-    async def keep(self) -> None:
+    async def keep(self, mask: SecretMask) -> None:
         """See `Workbench`."""
+        del mask
         disk = self._shop.disk
         if self._key in disk.folders:
             disk.kept[self._key] = asyncio.get_running_loop().time()
