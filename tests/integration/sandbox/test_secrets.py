@@ -16,7 +16,7 @@ import pytest
 from edge_agent.secrets.secret_folders import BASES, SecretFolders
 from shoal.model import JobState, PipelineState
 from shoal.secret import SecretForm, SecretUse
-from shoal.spec import Environment, Job
+from shoal.spec import ArchiveOn, Environment, Job
 from tests.integration.agent.board import Board
 from tests.kit.agent_process import AgentProcess, ended
 from tests.kit.cluster import all_events, printed, submit
@@ -229,20 +229,22 @@ async def test_files_are_there_while_the_program_runs_and_gone_with_it_whatever_
     assert await board.end(ref) is JobState.SUCCEEDED
     assert not found.exists()
 
-    killed = board.run(
-        job(
-            "import os, signal; print(os.environ, flush=True); os.kill(os.getpid(), signal.SIGABRT)",
-            "b",
-        ),
-        secrets=SECRETS,
+
+async def test_a_job_that_crashes_leaves_no_core_file(board: Board) -> None:
+    """Neither on the board nor in the archive, whatever the system does with cores."""
+    crash = "import os, signal; print(os.environ, flush=True); os.kill(os.getpid(), signal.SIGABRT)"
+    ref = board.run(
+        replace(job(crash), archive=("**",), archive_on=ArchiveOn.ALWAYS), secrets=SECRETS
     )
-    assert await board.end(killed) is JobState.FAILED
-    assert not [path for path in in_memory(board) if path.is_file()]
+    assert await board.end(ref) is JobState.FAILED
+    assert board.controller.reason(ref)[:2] == ("SIGNAL", signal.SIGABRT)
+    await until(lambda: f"{ref.prefix}/out/stdout" in board.objects.objects, 30, "its log")
     await board.idle()
+    assert sorted(board.objects.objects) == [f"{ref.prefix}/out/stdout"]
+    for path in board.agent.state.rglob("*"):
+        assert "core" not in path.name.split("."), path
     assert holding(board.agent.state, TOKEN) == []
-    # No core of it is on the disk of the board, nor in the archive.
-    cores = [key for key in board.objects.objects if "core" in key.rpartition("/")[2]]
-    assert cores == []
+    assert not [path for path in in_memory(board) if path.is_file()]
 
 
 async def test_a_secret_that_cannot_be_opened_any_more_costs_the_attempt_and_hides_its_log(
