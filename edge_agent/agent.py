@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import logging
 import math
+import platform
+import shutil
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,6 +26,9 @@ from edge_agent.config import AgentConfig
 from edge_agent.content_cache import ContentCache
 from edge_agent.disk_gauge import DiskGauge
 from edge_agent.download import Downloader
+from edge_agent.environments.apart_room import pythons
+from edge_agent.environments.build_planning import BuildPlanning, read_by_builds
+from edge_agent.environments.build_rooms import BuildRooms
 from edge_agent.environments.cache import EnvironmentCache
 from edge_agent.environments.credentials import index_credentials
 from edge_agent.environments.installer import Installer
@@ -46,6 +51,7 @@ from edge_agent.links.stream_worker import StreamWorkerSocket
 from edge_agent.logs import LogShipper
 from edge_agent.long_work import LongWork
 from edge_agent.node_identity import NodeIdentity, known_identity
+from edge_agent.sandbox.narrowing import Narrowing
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.secrets.secret_folders import SecretFolders
 from edge_agent.state_lock import LOCK_NAME, hold_state
@@ -225,7 +231,24 @@ class Agent:
             state / "environments",
             state / "attempts",
             Interpreters(process.uv, process.python, variables),
-            Installer(process.uv, variables, packages, work),
+            Installer(process.uv, packages),
+            BuildRooms(
+                state / "builds",
+                variables,
+                packages,
+                None,
+                work,
+                trash,
+                BuildPlanning(
+                    Narrowing((str(state),), (), platform.machine(), shutil.which("bwrap") or ""),
+                    read_by_builds(
+                        (process.uv, Path(sys.prefix), Path(sys.base_prefix)),
+                        variables,
+                        pythons(variables),
+                    ),
+                ),
+                process.token,
+            ),
             packages,
             work,
             trash,

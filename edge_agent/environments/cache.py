@@ -13,22 +13,26 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-from edge_agent.environments.installer import Installer
-from edge_agent.environments.interpreter import Interpreters
+from edge_agent.environments.build_room import BuildRoom
+from edge_agent.environments.build_rooms import BuildRooms, NoBuildRoomError
+from edge_agent.environments.installer import Installer, InstallError
+from edge_agent.environments.interpreter import Interpreter, Interpreters
+from edge_agent.environments.ownership import LeftBehindError, take_over
 from edge_agent.environments.package_store import PackageStore
-from edge_agent.environments.recipe import read_recipe
+from edge_agent.environments.recipe import Recipe, read_recipe
 from edge_agent.environments.seal import MARKER, Seal, changed_content, is_intact, read_seal, seal
 from edge_agent.environments.used import silent, use_environment, used_environments
 from edge_agent.long_work import LongWork
 from edge_agent.trash import Trash
 from edge_agent.tree import children
 from services.runtime.log import fields
+from shoal.sandbox import SandboxLevel
 from shoal.spec import Environment
 
 LOG = logging.getLogger(__name__)
@@ -47,6 +51,7 @@ class EnvironmentCache:
         attempts: where the folders of attempts are, each with a link to what it uses.
         interpreters: finds what they are built for.
         installer: builds them.
+        rooms: where they are built, and as which user.
         packages: what they are built from.
         work: looks at their files.
         trash: takes what goes.
@@ -60,6 +65,7 @@ class EnvironmentCache:
     attempts: Path
     interpreters: Interpreters
     installer: Installer = field(repr=False)
+    rooms: BuildRooms
     packages: PackageStore
     work: LongWork
     trash: Trash
@@ -81,6 +87,8 @@ class EnvironmentCache:
     """Attempts that were here before this agent and do not say what they use: an agent of 0.1.0 began them."""
     _read: set[Path] = field(default_factory=set[Path])
     """Whose content has been compared, or is about to be, since the agent started."""
+    _opened: set[Path] = field(default_factory=set[Path])
+    """What the agent alone writes to and all users read, as this agent has seen to."""
     _unread: asyncio.Queue[tuple[str, Path]] = field(
         default_factory=lambda: asyncio.Queue(_UNREAD_MAX)
     )
@@ -88,6 +96,7 @@ class EnvironmentCache:
     async def open(self) -> None:
         """Find what is complete, and remove what is not."""
         self._built, self._given_up = await asyncio.to_thread(self._scan)
+        await self.rooms.clear()
         self._silent = await asyncio.to_thread(silent, children(self.attempts))
         async with self._gate:
             await self._clear()
@@ -111,6 +120,9 @@ class EnvironmentCache:
         bundle: str,
         progress: Callable[[str], None],
         user: Path,
+        *,
+        namespace: str = "",
+        level: SandboxLevel = SandboxLevel.NONE,
     ) -> Path:
         """Return the folder of a recipe's environment, building it if it is not there; `bin` has its programs.
 
@@ -120,42 +132,109 @@ class EnvironmentCache:
             bundle: what tells one bundle, as it is laid out, from others.
             progress: hears what is done.
             user: the folder of the attempt that it is for.
+            namespace: whose job it is.
+            level: how far the build is kept from the rest of the node: as far as its job.
 
         Raises:
             InterpreterMissingError, RecipeError, InstallError, ChecksumError, FetchError:
                 it cannot be built; nothing is left of it.
         """
-        interpreter = await self.interpreters.find(environment.python)
+        interpreter = await self._interpreter(environment.python, namespace, level)
         recipe = await asyncio.to_thread(
-            read_recipe, environment, interpreter, folder, bundle, self.installer.environ
+            read_recipe,
+            environment,
+            interpreter,
+            folder,
+            bundle,
+            self.rooms.environ,
+            "" if level is SandboxLevel.NONE else namespace,
         )
         key = recipe.key
         async with self._locks.setdefault(key, asyncio.Lock()):
-            while (built := self._built.get(key)) is not None:
-                place, known = built
-                if not await self._is_sound(key, place, known):
-                    await self._give_up(key, place, "its files are not what was built")
-                    progress("its environment was damaged on this node, and is built anew")
-                elif await self._use(key, place, user):
-                    return place
-            place = self.folder / f"{key}-{self.build_id()}"
-            self.folder.mkdir(parents=True, exist_ok=True)
-            async with self._gate:
-                self._building += 1
-            try:
-                await self.installer.build(recipe, interpreter, place, progress)
-                sealed = await self.work.run(seal(place, key))
-            except BaseException:
-                await asyncio.shield(self._throw(place))
-                raise
-            finally:
-                self._building -= 1
-            self._built[key] = place, sealed
-            self._read.add(place)
-            said = fields(key=key, path=place, size_bytes=sealed.size_bytes)
-            LOG.info("environment built", extra=said)
+            place = await self._built_before(key, progress, user)
+            if place is None and recipe.plain_key != key:
+                async with self._locks.setdefault(recipe.plain_key, asyncio.Lock()):
+                    place = await self._adopted(recipe.plain_key, progress, user)
+            if place is not None:
+                return place
+            place = await self._build(recipe, interpreter, progress, namespace, level)
             await self._use(key, place, user)
         await self._evict()
+        return place
+
+    async def _interpreter(self, wanted: str, namespace: str, level: SandboxLevel) -> Interpreter:
+        known = self.interpreters.known(wanted)
+        if known is None:
+            async with self._room(namespace, level) as room:
+                known = await self.interpreters.find(wanted, room)
+        return known
+
+    @contextlib.asynccontextmanager
+    async def _room(self, namespace: str, level: SandboxLevel) -> AsyncIterator[BuildRoom]:
+        try:
+            async with self.rooms.open(namespace, level) as room:
+                yield room
+        except (NoBuildRoomError, LeftBehindError) as error:
+            raise InstallError(
+                f"the environment cannot be built apart from others: {error}"
+            ) from error
+
+    async def _build(
+        self,
+        recipe: Recipe,
+        interpreter: Interpreter,
+        progress: Callable[[str], None],
+        namespace: str,
+        level: SandboxLevel,
+    ) -> Path:
+        key = recipe.key
+        place = self.folder / f"{key}-{self.build_id()}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        async with self._gate:
+            self._building += 1
+        try:
+            async with self._room(namespace, level) as room:
+                await self.installer.build(recipe, interpreter, place, progress, room)
+                await room.take_over(place)
+            sealed = await self.work.run(seal(place, key))
+        except BaseException:
+            await asyncio.shield(self._throw(place))
+            raise
+        finally:
+            self._building -= 1
+        self._built[key] = place, sealed
+        self._read.add(place)
+        self._opened.add(place)
+        said = fields(key=key, path=place, size_bytes=sealed.size_bytes)
+        LOG.info("environment built", extra=said)
+        return place
+
+    async def _built_before(
+        self, key: str, progress: Callable[[str], None], user: Path
+    ) -> Path | None:
+        """What is here of this key, and used from now on; what is not sound is given up."""
+        while (built := self._built.get(key)) is not None:
+            place, known = built
+            if not await self._is_sound(key, place, known):
+                await self._give_up(key, place, "its files are not what was built")
+                progress("its environment was damaged on this node, and is built anew")
+            elif await self._use(key, place, user):
+                return place
+        return None
+
+    async def _adopted(self, key: str, progress: Callable[[str], None], user: Path) -> Path | None:
+        """What was built at level `none`, by an agent of before mostly, made readable for jobs of any user."""
+        place = await self._built_before(key, progress, user)
+        if place is None or place in self._opened:
+            return place
+        try:
+            if await self.work.run(take_over(place, os.geteuid())):
+                # Its rights are part of its seal.
+                self._built[key] = place, await self.work.run(seal(place, key))
+        except (OSError, LeftBehindError) as error:
+            LOG.warning("an environment is not adopted", extra=fields(path=place, why=error))
+            return None
+        self._opened.add(place)
         return place
 
     async def _is_sound(self, key: str, place: Path, known: Seal) -> bool:

@@ -12,6 +12,8 @@ from shoal.redaction import redacted
 
 _TAIL_BYTES: Final = 16_384
 _OUTPUT_BYTES_MAX: Final = 1 << 20
+_END_SECONDS: Final = 20.0
+"""How long a door may take to end what is behind it."""
 
 
 class CommandFailedError(Exception):
@@ -27,17 +29,28 @@ async def run_command(
     environ: Mapping[str, str],
     timeout_seconds: float,
     folder: Path | None = None,
+    *,
+    order: bytes = b"",
+    name: str = "",
 ) -> str:
     """Run a program to its end, never through a shell; return what it printed to standard output.
+
+    Args:
+        argv: the program and its words.
+        environ: all of its variables.
+        timeout_seconds: how long it may take.
+        folder: where it runs.
+        order: what a door reads (`edge_agent.sandbox.door`); it ends everything behind it once its input is closed.
+        name: what it is called in errors; its file's name otherwise.
 
     Raises:
         CommandFailedError: with the tail of what it printed to standard error.
     """
-    name = Path(argv[0]).name
+    name = name or Path(argv[0]).name
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE if order else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=dict(environ),
@@ -52,18 +65,37 @@ async def run_command(
         async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as group:
             output = group.create_task(_read(process.stdout, _OUTPUT_BYTES_MAX))
             said = group.create_task(_read(process.stderr, _TAIL_BYTES))
+            group.create_task(_tell(process.stdin, order))
             group.create_task(process.wait())
     except TimeoutError:
         raise CommandFailedError(f"{name} took longer than {timeout_seconds:g} s", "") from None
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await _end(process)
     if process.returncode != 0:
         words = redacted(said.result().strip() or output.result().strip())[-_TAIL_BYTES:]
         raise CommandFailedError(f"{name} ended with status {process.returncode}: {words}", words)
     return output.result()
+
+
+async def _tell(stream: asyncio.StreamWriter | None, order: bytes) -> None:
+    """Give an order; the input stays open."""
+    if stream is not None:
+        with contextlib.suppress(ConnectionError):  # it has ended, and its status says why
+            stream.write(order)
+            await stream.drain()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End it, and see that it has ended."""
+    if process.stdin is not None:
+        process.stdin.close()
+        if process.returncode is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _END_SECONDS)
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 async def _read(stream: asyncio.StreamReader | None, kept_bytes: int) -> str:

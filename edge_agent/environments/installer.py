@@ -1,21 +1,19 @@
 """Building an environment: uv where the interpreter is one that uv knows, else its own venv and pip."""
 
-import asyncio
 import logging
 import posixpath
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, assert_never
 from urllib.parse import unquote, urlsplit
 
-from edge_agent.environments.command import CommandFailedError, run_command
+from edge_agent.environments.build_room import BuildRoom
+from edge_agent.environments.command import CommandFailedError
 from edge_agent.environments.interpreter import Interpreter
 from edge_agent.environments.package_store import PackageStore
 from edge_agent.environments.recipe import Recipe
-from edge_agent.file_copy import copy_tree
-from edge_agent.long_work import LongWork
 from services.runtime.log import fields
 from shoal import spec
 from shoal.recipe import installs
@@ -43,16 +41,12 @@ class Installer:
 
     Args:
         uv: path of the uv program.
-        environ: environment of the installer; jobs never see it.
-        packages: what was fetched and built before; `environ` says so to the installer.
-        work: copies bundles.
+        packages: packages of which a recipe says the hash.
         timeout_seconds: how long one step may take.
     """
 
     uv: Path
-    environ: Mapping[str, str]
     packages: PackageStore
-    work: LongWork
     timeout_seconds: float = 1800.0
 
     async def build(
@@ -61,16 +55,18 @@ class Installer:
         interpreter: Interpreter,
         place: Path,
         progress: Callable[[str], None],
+        room: BuildRoom,
     ) -> None:
-        """Build the environment at `place`.
+        """Build the environment at `place`, in a room.
 
         Where the network does not answer, it is built from what is kept on this node, if that does.
 
         Raises:
             InstallError: a step failed.
+            OSError: the disk does not take it.
             ChecksumError, FetchError: a package with a hash could not be had as it should be.
         """
-        await _Build(self, recipe, interpreter, place, progress).run()
+        await _Build(self, recipe, interpreter, place, progress, room).run()
 
 
 @dataclass(slots=True)
@@ -82,19 +78,20 @@ class _Build:
     interpreter: Interpreter
     place: Path
     progress: Callable[[str], None]
+    room: BuildRoom
     offline: bool = False
     """Whether the network did not answer at an earlier step."""
 
     async def run(self) -> None:
-        tools, recipe, place = self.tools, self.recipe, self.place
-        environment, folder = recipe.environment, recipe.folder
+        tools, recipe, place, room = self.tools, self.recipe, self.place, self.room
+        environment = recipe.environment
         version = ".".join(map(str, self.interpreter.version))
         self.progress(f"making an environment for Python {version}")
+        folder = await room.make(recipe, place)
         await self._run(self._create(), folder)
         if recipe.from_bundle:
             # An editable install points to its source, which has to live as long as it does.
-            folder = place / "bundle"
-            await tools.work.run(copy_tree(recipe.folder, folder))
+            folder = await room.bring_bundle(recipe, place)
         options: list[str] = []
         for number, step in enumerate(environment.steps, 1):
             what: list[str]
@@ -114,9 +111,10 @@ class _Build:
                 case spec.UrlStep(url, ""):
                     what = [url]
                 case spec.UrlStep(url, sha256):
-                    package = place / "packages" / _file_name(url)
+                    package = room.packages(place) / _file_name(url)
                     package.parent.mkdir(exist_ok=True)
                     await tools.packages.hashed.take(sha256, url, package, waiting=self.progress)
+                    package.chmod(0o644)
                     what = [str(package)]
                 case _:
                     assert_never(step)
@@ -177,12 +175,12 @@ class _Build:
             install = [str(self.tools.uv), "pip", "install", "--offline", "--python", self._python]
             await self._run([*install, *words], folder)
         else:
-            kept = ["--no-index", "--find-links", str(self.tools.packages.wheels)]
+            kept = ["--no-index", "--find-links", str(self.room.wheels)]
             await self._run([*self._pip, "install", *kept, *words], folder)
 
     async def _keep(self, words: Sequence[str], folder: Path) -> None:
         """Keep what pip has installed, as wheels where they can be built; uv does so by itself."""
-        kept = str(self.tools.packages.wheels)
+        kept = str(self.room.wheels)
         for how in (["wheel", "--wheel-dir", kept], ["download", "--dest", kept]):
             try:
                 await self._run([*self._pip, *how, *words], folder)
@@ -205,12 +203,10 @@ class _Build:
         )
 
     async def _run(self, argv: Sequence[str], folder: Path) -> str:
-        tools = self.tools
-        environ = tools.environ
-        if not self._by_uv:
-            environ = await asyncio.to_thread(tools.packages.pip_variables, environ)
         try:
-            return await run_command(argv, environ, tools.timeout_seconds, folder)
+            return await self.room.run(
+                argv, self.tools.timeout_seconds, folder, old_pip=not self._by_uv
+            )
         except CommandFailedError as error:
             # uv's greeting would stand where the reason belongs.
             raise InstallError(_GREETING.sub("", str(error), count=1)) from error

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from edge_agent.environments.command import CommandFailedError, run_command
+from edge_agent.environments.command import CommandFailedError
+from edge_agent.environments.program_room import ProgramRoom
 
 _PROBE: Final = (
     "import json, platform, site, sys, sysconfig; print(json.dumps(["
@@ -46,7 +47,7 @@ class Interpreters:
     Args:
         uv: path of the uv program, which knows where interpreters live.
         default: the agent's own interpreter, for jobs that do not say.
-        environ: environment of the programs that are run here.
+        environ: variables of the installer; `PATH` and `HOME` say where interpreters may be.
         system: the board's own interpreter, by the places where it may be.
     """
 
@@ -64,21 +65,30 @@ class Interpreters:
         self._paths: dict[str, Path] = {}
         self._known: dict[tuple[Path, int], Interpreter] = {}
 
-    async def find(self, wanted: str) -> Interpreter:
+    def known(self, wanted: str) -> Interpreter | None:
+        """Return what was found before for the same words, if it is still the same file."""
+        path = self._paths.get(wanted)
+        return None if path is None or not _exists(path) else self._known.get((path, _stamp(path)))
+
+    async def find(self, wanted: str, room: ProgramRoom) -> Interpreter:
         """Return the interpreter for `3.11`, `system`, `/opt/python3.6`, or for nothing in particular.
+
+        Args:
+            wanted: such words.
+            room: where it is asked what it is: a path that a job names may be a program of any job.
 
         Raises:
             InterpreterMissingError: it is not on this node, or does not run.
         """
         path = self._paths.get(wanted)
         if path is None or not _exists(path):
-            path = self._paths[wanted] = await self._locate(wanted)
+            path = self._paths[wanted] = await self._locate(wanted, room)
         key = (path, _stamp(path))
         if key not in self._known:
-            self._known[key] = await self._ask(path)
+            self._known[key] = await self._ask(path, room)
         return self._known[key]
 
-    async def _locate(self, wanted: str) -> Path:
+    async def _locate(self, wanted: str, room: ProgramRoom) -> Path:
         if not wanted:
             return self._default
         if wanted == "system":
@@ -100,11 +110,11 @@ class Interpreters:
             raise InterpreterMissingError(f"{wanted!r} is not a version of Python, such as 3.11")
         find = ("python", "find", "--no-project", "--no-python-downloads", wanted)
         try:
-            found = await run_command((str(self._uv), *find), self._environ, _FIND_SECONDS)
+            found = await room.run((str(self._uv), *find), _FIND_SECONDS)
             return Path(found.strip())
         except CommandFailedError as error:
             # uv ends at the first program of that name, which may be one that only says what is missing.
-            here = await self._others()
+            here = await self._others(room)
             for path, version in here.items():
                 if f"{version}.".startswith(f"{wanted}."):
                     return path
@@ -116,35 +126,51 @@ class Interpreters:
                 f"uv says: {error.said}"
             ) from error
 
-    async def _others(self) -> Mapping[Path, str]:
+    async def _others(self, room: ProgramRoom) -> Mapping[Path, str]:
         """Interpreters in the usual places that do run, and their versions."""
         found: dict[Path, str] = {}
         for path in await asyncio.to_thread(_candidates, self._environ):
             try:
-                version = (await self._ask(path)).version
+                version = (await self._ask(path, room)).version
             except InterpreterMissingError:
                 continue
             found[path] = ".".join(map(str, version))
         return found
 
-    async def _ask(self, path: Path) -> Interpreter:
+    async def _ask(self, path: Path, room: ProgramRoom) -> Interpreter:
         argv = (str(path), "-I", "-c", _PROBE)
         try:
-            said = await run_command(argv, self._environ, _FIND_SECONDS)
-            answer = cast("list[Any]", json.loads(said))
+            return _read_answer(path, await room.run(argv, _FIND_SECONDS))
         except (CommandFailedError, ValueError) as error:
             raise InterpreterMissingError(
                 f"{path} does not run as a Python interpreter: {error}"
             ) from error
-        return Interpreter(
-            path,
-            version=(int(answer[0]), int(answer[1]), int(answer[2])),
-            implementation=str(answer[3]),
-            abi=str(answer[4]),
-            machine=str(answer[5]),
-            libc=str(answer[6]),
-            site=tuple(Path(str(value)) for value in answer[7:]),
-        )
+
+
+def _read_answer(path: Path, said: str) -> Interpreter:
+    """Read what an interpreter says of itself; it may be any program, so nothing is believed of its form.
+
+    Raises:
+        ValueError: it is not what the probe prints.
+    """
+    try:
+        answer = cast("list[Any]", json.loads(said))
+        major, minor, micro = (int(number) for number in answer[:3])
+        words = [str(word) for word in answer[3:]]
+        implementation, abi, machine, libc = words[:4]
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"it printed {said[:200]!r}") from error
+    if any("\0" in word for word in words):
+        raise ValueError("it printed a NUL")
+    return Interpreter(
+        path,
+        version=(major, minor, micro),
+        implementation=implementation,
+        abi=abi,
+        machine=machine,
+        libc=libc,
+        site=tuple(Path(word) for word in words[4:]),
+    )
 
 
 def _candidates(environ: Mapping[str, str]) -> list[Path]:

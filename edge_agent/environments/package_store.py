@@ -1,8 +1,17 @@
 """What builds have fetched and built, kept on this node so that they are built again without a network.
 
 uv keeps what it unpacks by content, and answers of indexes beside it. pip keeps wheels in a folder,
-where it finds them again. Packages of which the recipe says the hash are kept by it. Where an
-operator names another cache of uv, that one is used, neither counted nor emptied.
+where it finds them again. Packages of which the recipe says the hash are kept by it.
+
+**Whose they are.** Code of packages runs while they are built, and writes where its installer writes. So the
+builds of one namespace have kept packages of their own, and no other process reads or writes them: a
+namespace that puts something false there builds with it alone. Packages with a hash are the agent's, which looks at
+the hash. At
+level `none` all builds run as the agent's user and share one folder; where an operator names another cache of
+uv, that one is used there, neither counted nor emptied.
+
+**Why not one folder for all.** A hash that an index names does not help: what a build unpacked or compiled
+has none, and it is what saves the time. Two namespaces that use one package fetch it twice.
 """
 
 import logging
@@ -18,6 +27,34 @@ from edge_agent.trash import Trash
 from services.runtime.log import fields
 
 LOG = logging.getLogger(__name__)
+
+
+class PackageFolders:
+    """What the installers keep in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.uv = folder / "uv"
+        """The cache of uv."""
+        self.pip = folder / "pip"
+        """The cache of pip."""
+        self.wheels = folder / "wheels"
+        """What pip finds without a network."""
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Variables that lead an installer there.
+
+        Files are copied from there into environments: with a second name for one file, which uv
+        prefers, what writes into its environment would write into all of them.
+        """
+        return MappingProxyType(
+            {
+                "UV_CACHE_DIR": str(self.uv),
+                "UV_LINK_MODE": "copy",
+                "PIP_CACHE_DIR": str(self.pip),
+            }
+        )
 
 
 class PackageStore:
@@ -40,12 +77,8 @@ class PackageStore:
         *,
         bytes_max: int,
     ) -> None:
-        self.uv = folder / "uv"
-        """The cache of uv."""
-        self.pip = folder / "pip"
-        """The cache of pip."""
-        self.wheels = folder / "wheels"
-        """What pip finds without a network."""
+        self.own = PackageFolders(folder)
+        """Those of builds at level `none`."""
         self.hashed = ContentCache(folder, downloader, work, what="package", bytes_max=bytes_max)
         """Packages by their hash."""
         self._folder = folder
@@ -53,18 +86,13 @@ class PackageStore:
         self._trash = trash
         self.bytes_max = bytes_max
 
-    def variables(self, given: Mapping[str, str]) -> Mapping[str, str]:
-        """Return those of an installer, with where it keeps what it fetches.
+    def of(self, namespace: str) -> PackageFolders:
+        """Those of builds of a namespace above level `none`."""
+        return PackageFolders(self._folder / "namespaces" / namespace)
 
-        Files are copied from there into environments: with a second name for one file, which uv
-        prefers, a job that writes into its environment would write into all of them.
-        """
-        own = {
-            "UV_CACHE_DIR": str(self.uv),
-            "UV_LINK_MODE": "copy",
-            "PIP_CACHE_DIR": str(self.pip),
-        }
-        return MappingProxyType({**own, **given})
+    def variables(self, given: Mapping[str, str]) -> Mapping[str, str]:
+        """Return those of an installer at level `none`, with where it keeps what it fetches."""
+        return MappingProxyType({**self.own.variables, **given})
 
     def pip_variables(self, environ: Mapping[str, str]) -> Mapping[str, str]:
         """Return an installer's variables for a pip that knows no `NETRC`, as that of Python 3.6.
@@ -96,12 +124,18 @@ class PackageStore:
 
 
 def _size(folder: Path) -> Steps[int]:
+    """Sum up; with a list of folders and not by recursion, since a build may have made them deep."""
     total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 - as os.walk has it
-            except OSError:
-                continue  # it went meanwhile
+    rest = [str(folder)]
+    while rest:
+        try:
+            with os.scandir(rest.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        rest.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue  # it went meanwhile
         yield
     return total

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from edge_agent.environments.interpreter import Interpreter
 from shoal.recipe import BundleFiles, Found, ingredients
@@ -30,6 +30,9 @@ class Recipe:
         environment: what was asked for.
         key: 32 hex digits; equal keys share one build.
         folder: the job's folder, where the bundle lies.
+        files: the files of the bundle that the installer reads, by their paths in it.
+        links: links of the bundle on the way to them, and where they point.
+        plain_key: the key that it has at level `none`, as agents up to 0.1 built all.
         from_bundle: whether the installer may read any file of the bundle, and what it installs may
             point there, so that the build needs a copy of its own.
     """
@@ -38,6 +41,9 @@ class Recipe:
     key: str
     folder: Path
     from_bundle: bool = False
+    files: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    plain_key: str = ""
 
 
 class FolderFiles(BundleFiles):
@@ -45,6 +51,8 @@ class FolderFiles(BundleFiles):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.links: dict[str, str] = {}
+        """Links that were looked at."""
 
     def look(self, path: str) -> Found | None:
         """Say what lies at a path."""
@@ -52,7 +60,8 @@ class FolderFiles(BundleFiles):
         try:
             mode = place.lstat().st_mode
             if stat.S_ISLNK(mode):
-                return Found(link=str(place.readlink()))
+                self.links[path] = str(place.readlink())
+                return Found(link=self.links[path])
         except (OSError, ValueError):
             return None
         if stat.S_ISDIR(mode):
@@ -70,6 +79,7 @@ def read_recipe(
     folder: Path,
     bundle: str,
     variables: Mapping[str, str],
+    namespace: str = "",
 ) -> Recipe:
     """Read a recipe with all the files that it names.
 
@@ -79,12 +89,14 @@ def read_recipe(
         folder: the job's folder, where the bundle lies.
         bundle: what tells one bundle, as it is laid out, from others.
         variables: those of the installer, which may stand in lists of requirements.
+        namespace: whose kept packages it is built from; empty at level `none`.
 
     Raises:
         RecipeError: it names something that the bundle does not have, or would have no effect.
     """
     try:
-        found = ingredients(environment.steps, FolderFiles(folder))
+        files = FolderFiles(folder)
+        found = ingredients(environment.steps, files)
         if found.problems:
             raise RecipeError(found.problems[0].message)
         contents = [(path, _digest(folder / path)) for path in sorted(found.files)]
@@ -109,8 +121,20 @@ def read_recipe(
         interpreter.libc,
         str(interpreter.path),
     ]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-    return Recipe(environment, key, folder, found.whole)
+    plain = _key(facts)
+    return Recipe(
+        environment,
+        _key([*facts, ["namespace", namespace]]) if namespace else plain,
+        folder,
+        found.whole,
+        files=tuple(sorted(found.files)),
+        links=tuple(sorted(files.links.items())),
+        plain_key=plain,
+    )
+
+
+def _key(facts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 def _digest(path: Path) -> str:
@@ -134,6 +158,6 @@ def _stamps(path: Path) -> Iterator[tuple[str, int, int]]:
 def _stamp(path: str) -> Iterator[tuple[str, int, int]]:
     try:
         status = os.stat(path)  # noqa: PTH116 - follows the link, as reading does
-    except OSError:
+    except (OSError, ValueError):
         return
     yield path, status.st_mtime_ns, status.st_size

@@ -1,8 +1,8 @@
 """The seal of an environment: what its files were when it was complete.
 
 **Rule.** An environment is used only while every file that was in it when it was built is there with
-the size, the time and the rights that it had, and nothing is there beside them. Jobs run as the
-agent's user and may write into what they run from; a disk may lose what it was given.
+the size, the time and the rights that it had, and nothing is there beside them. At level `none` jobs run
+as the agent's user and may write into what they run from; a disk may lose what it was given.
 
 **Why like this.** To look at 2,000 files costs some 10 ms, to read them a second, and a job waits
 meanwhile. So each use looks, and compares one hash of all that it saw with the one in the marker
@@ -68,7 +68,11 @@ def seal(place: Path, key: str) -> Steps[Seal]:
         OSError: it cannot be read, or the disk does not take it.
     """
     entries = [*_entries(place)]
-    with (place / _LIST).open("w", encoding="utf-8", errors="surrogateescape") as file:
+    unfinished = place / f"{MARKER}.new"
+    # What a build left under these names, such as a link to somewhere else, is not written through.
+    for ours in (place / _LIST, unfinished):
+        ours.unlink(missing_ok=True)
+    with (place / _LIST).open("x", encoding="utf-8", errors="surrogateescape") as file:
         for path, mode, _, _ in entries:
             digest = ""
             if stat.S_ISREG(mode):
@@ -77,8 +81,7 @@ def seal(place: Path, key: str) -> Steps[Seal]:
     _sync(place)
     yield
     found = Seal(key, _stamp(entries), sum(size for _, _, size, _ in entries))
-    unfinished = place / f"{MARKER}.new"
-    with unfinished.open("w", encoding="utf-8") as file:
+    with unfinished.open("x", encoding="utf-8") as file:
         json.dump(asdict(found), file)
         file.flush()
         os.fsync(file.fileno())

@@ -96,11 +96,13 @@ async def test_e5_pip_of_an_old_interpreter_builds_without_a_network_too(tmp_pat
         open_workshop(tmp_path, PIP_INDEX_URL=index.url, PIP_RETRIES="1") as shop,
     ):
         index.add(*part("1.0"))
-        interpreter = replace(await shop.interpreters.find(""), version=(3, 6, 9))
+        interpreter = replace(await shop.interpreters.find("", shop.own_room), version=(3, 6, 9))
         for number in range(2):
             recipe = Recipe(Environment(steps=(PipStep(("shoalpart",)),)), "key", shop.work)
             place = shop.folder / f"old-{number}"
-            await shop.installer.build(recipe, interpreter, place, shop.progress.append)
+            await shop.installer.build(
+                recipe, interpreter, place, shop.progress.append, shop.own_room
+            )
             assert says(place, PRINTS) == "1.0"
             await index.take_away()
         assert "without a network" in shop.progress[-1]
@@ -217,16 +219,16 @@ async def test_an_environment_of_an_agent_of_before_is_taken_over(tmp_path: Path
 
 async def test_the_pythons_of_a_board_are_found_or_named(tmp_path: Path) -> None:
     async with open_workshop(tmp_path) as shop:
-        found = await shop.interpreters.find("system")
+        found = await shop.interpreters.find("system", shop.own_room)
         assert str(found.path) == "/usr/bin/python3"
         version = ".".join(map(str, found.version))
         with pytest.raises(
             InterpreterMissingError, match=rf"Python 3\.2 .*{version} \(/usr/bin/python3\."
         ):
-            await shop.interpreters.find("3.2")
+            await shop.interpreters.find("3.2", shop.own_room)
         none = Interpreters(UV, PYTHON, OWN, system=(tmp_path / "python3",))
         with pytest.raises(InterpreterMissingError, match="install its package python3"):
-            await none.find("system")
+            await none.find("system", shop.own_room)
 
 
 async def test_a_pip_that_knows_no_netrc_variable_finds_the_file_at_home(tmp_path: Path) -> None:

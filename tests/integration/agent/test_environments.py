@@ -40,7 +40,7 @@ async def test_options_and_constraints_hold_for_later_steps(workshop: Environmen
 async def test_an_old_interpreter_is_served_by_its_own_venv_and_pip(
     workshop: EnvironmentWorkshop,
 ) -> None:
-    interpreter = await workshop.interpreters.find("")
+    interpreter = await workshop.interpreters.find("", workshop.own_room)
     place = workshop.folder / "old"
     steps = (PipStep(("--no-deps", "--no-index")), WheelStep(workshop.wheel("shoalpart", "1.0")))
     await workshop.installer.build(
@@ -48,6 +48,7 @@ async def test_an_old_interpreter_is_served_by_its_own_venv_and_pip(
         replace(interpreter, version=(3, 6, 9)),
         place,
         workshop.progress.append,
+        workshop.own_room,
     )
     assert says(place, "import shoalpart; print(shoalpart.version)") == "1.0"
     assert says(place, "import pip; print(1)") == "1"
@@ -108,4 +109,4 @@ async def test_an_interpreter_that_is_not_there_is_named(
     workshop: EnvironmentWorkshop, wanted: str
 ) -> None:
     with pytest.raises(InterpreterMissingError, match=wanted):
-        await workshop.interpreters.find(wanted)
+        await workshop.interpreters.find(wanted, workshop.own_room)

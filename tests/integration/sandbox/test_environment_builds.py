@@ -1,0 +1,164 @@
+"""Builds of environments above level `none`: what the code of a package reaches, and what it leaves."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent.sandbox.job_users import JobUsers
+from edge_agent.sandbox.user_range import UserRange
+from shoal.sandbox import SandboxLevel
+from shoal.spec import PipStep, RequirementsStep
+from tests.kit.environment_workshop import UV, EnvironmentWorkshop, open_workshop, says
+from tests.kit.evil_build import write_evil_package
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="users for builds take root")
+_INSTALL = PipStep(("--no-index", "--no-deps", "--no-build-isolation", "."))
+_SLEEP = "86397"
+
+
+@contextlib.asynccontextmanager
+async def _apart(folder: Path, name: str = "state") -> AsyncIterator[EnvironmentWorkshop]:
+    """A workshop that builds as users of its own, with an installer that they can reach."""
+    uv = folder / "uv"
+    if not uv.exists():
+        shutil.copy(UV, uv)
+    root = folder / name
+    root.mkdir(exist_ok=True)
+    root.chmod(0o711)
+    users = JobUsers(UserRange(310_000, 1000), folder / "users", root, lambda: 0.5)
+    users.open(root / "attempts")
+    async with open_workshop(root, users=users, uv=uv) as shop:
+        (root / "attempts").mkdir(mode=0o700, exist_ok=True)
+        yield shop
+
+
+@pytest.mark.parametrize("level", [SandboxLevel.USER, SandboxLevel.CONFINED])
+async def test_the_code_of_a_package_reaches_nothing_but_its_own(
+    open_folder: Path, level: SandboxLevel
+) -> None:
+    async with _apart(open_folder) as shop:
+        journal = shop.root / "agent.db"
+        journal.write_text("journal")
+        journal.chmod(0o600)
+        other = shop.attempts / "other"
+        other.mkdir(parents=True)
+        (other / "secret").write_text("of another job")
+        hashed = shop.root / "packages/sha256"
+        hashed.mkdir(parents=True)
+        (hashed / "aa").write_text("a package")
+        neighbour = shop.packages.of("neighbour").uv
+        async with shop.rooms.open("neighbour", SandboxLevel.USER):
+            pass  # it has built something before
+        keeper = shop.root / "keeper.sock"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(str(keeper))
+            listening.listen()
+            keeper.chmod(0o600)
+            write_evil_package(
+                shop.work,
+                {
+                    "read": [*map(str, (journal, other / "secret", hashed / "aa")), "/etc/shadow"],
+                    "list": [*map(str, (shop.attempts, shop.root, hashed, neighbour))],
+                    "write": [
+                        *map(str, (shop.root / "new", shop.folder / "new", neighbour / "new"))
+                    ],
+                    "dial": [str(keeper)],
+                    "agent": os.getpid(),
+                    "sleep": _SLEEP,
+                    "links": {".files": str(journal), ".complete.new": str(journal)},
+                },
+            )
+            built = await shop.get(shop.cache(), _INSTALL, python="system", bundle="b", level=level)
+        said = json.loads(says(built, "import evil; print(evil.SAID)"))
+        environ = said.pop("environ")
+        assert 310_000 <= said.pop("uid") < 311_000
+        assert said.pop("no_new_privs") == "1"
+        assert int(said.pop("capabilities"), 16) == 0
+        links = {name: said.pop(f"link {name}") for name in (".files", ".complete.new")}
+        assert set(links.values()) == {"None"}, "the attack was not carried out"
+        reached = {name: what for name, what in said.items() if not what.startswith("refused: ")}
+        if level is SandboxLevel.CONFINED:
+            # It sees an empty folder in the place of the state, with the way to what it may write.
+            seen = reached.pop(f"list {shop.root}", "")
+            assert "agent.db" not in seen
+            assert "attempts" not in seen
+            reached = {name: what for name, what in reached.items() if not name.startswith("write")}
+        assert not reached
+        assert not [path for path in (shop.root, shop.folder, neighbour) if (path / "new").exists()]
+        assert str(Path.home()) not in {environ["HOME"], environ["UV_CACHE_DIR"]}
+        assert journal.read_text() == "journal", "the agent wrote through a link of the build"
+        assert not _running(_SLEEP)
+
+
+async def test_what_was_built_is_the_agents_and_can_be_read_by_everyone(open_folder: Path) -> None:
+    async with _apart(open_folder) as shop:
+        write_evil_package(
+            shop.work,
+            {
+                **{kind: [] for kind in ("read", "list", "write", "dial")},
+                "agent": os.getpid(),
+                "sleep": _SLEEP,
+                "links": {},
+            },
+        )
+        cache = shop.cache()
+        built = await shop.get(
+            cache, _INSTALL, python="system", bundle="b", level=SandboxLevel.USER
+        )
+        for parent, folders, names in os.walk(built):
+            for name in ("", *folders, *names):
+                status = os.lstat(Path(parent, name))
+                if stat.S_ISLNK(status.st_mode):
+                    continue
+                assert status.st_uid == os.geteuid(), name
+                assert not status.st_mode & 0o7022, name
+                if name not in {".complete", ".files"}:
+                    assert status.st_mode & 0o044 == 0o044, name
+        assert not list((shop.root / "builds").iterdir())
+        # It is there for its namespace, after a restart of the agent, too; another one builds its own.
+        again = shop.cache()
+        await again.open()
+        for namespace, same in (("default", True), ("other", False)):
+            found = await shop.get(
+                again,
+                _INSTALL,
+                python="system",
+                bundle="b",
+                namespace=namespace,
+                level=SandboxLevel.USER,
+            )
+            assert (found == built) is same
+
+
+async def test_an_environment_of_an_agent_of_before_is_used_at_a_higher_level(
+    open_folder: Path,
+) -> None:
+    async with _apart(open_folder) as shop:
+        step = RequirementsStep("r.txt")
+        (shop.work / "r.txt").write_text("--no-index\n-f .\nshoalpart\n")
+        shop.wheel("shoalpart", "1.0")
+        first = await shop.get(shop.cache(), step, python="system")
+        module = next(first.glob("lib/*/site-packages/shoalpart.py"))
+        module.chmod(0o600)
+        shop.lose(first)
+        first = await shop.get(shop.cache(), step, python="system")
+        module = next(first.glob("lib/*/site-packages/shoalpart.py"))
+        cache = shop.cache()
+        await cache.open()
+        built = await shop.get(cache, step, python="system", level=SandboxLevel.USER)
+        assert built == first
+        assert module.stat().st_mode & 0o777 == 0o644
+
+
+def _running(word: str) -> list[str]:
+    """Processes with this word in their command."""
+    said = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in said.splitlines() if word in line.split()]
