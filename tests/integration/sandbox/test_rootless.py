@@ -62,7 +62,7 @@ def as_ada(open_folder: Path) -> "tuple[Path, list[str]]":  # noqa: F811
         "subgid": f"ada:{FIRST}:65536\n",
     }
     # Only in a mount namespace: the machine's own users stay as they are.
-    binds = []
+    binds: list[str] = []
     for name, text in files.items():
         (open_folder / name).write_text(text)
         if not Path("/etc", name).exists():
