@@ -213,8 +213,13 @@ def test_a_program_that_a_signal_ends_says_so(wrapped: Wrapped) -> None:
 def test_nothing_is_left_of_a_program_that_is_killed(wrapped: Wrapped) -> None:
     """A daemon of another group and session, too: it cannot leave the namespace."""
     started = _begun(wrapped, "setsid sh -c 'touch begun; exec sleep 677' & wait")
-    daemons = [pid for pid in _below(started.inside) if _name(pid) == "sleep"]
-    assert daemons
+    daemons: list[int] = []
+
+    def runs() -> bool:
+        daemons[:] = [pid for pid in _below(started.inside) if _name(pid) == "sleep"]
+        return bool(daemons)
+
+    until_sync(runs)
     os.kill(started.inside, signal.SIGKILL)
     assert started.ended()[0] == 128 + signal.SIGKILL
     until_sync(lambda: not any(Path(f"/proc/{pid}").exists() for pid in daemons))

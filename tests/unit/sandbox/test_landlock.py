@@ -26,7 +26,7 @@ _TRY = """
 import ctypes, json, os, signal, socket, subprocess, sys
 from edge_agent.sandbox import landlock
 from edge_agent.sandbox.plan import FilesRule
-asked = json.loads(sys.argv[1])
+asked = json.load(sys.stdin)
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
 landlock.restrict([FilesRule(*rule) for rule in asked["files"]], scoped=asked["scoped"])
 def tried(what):
@@ -187,7 +187,7 @@ def _restricted(files: Sequence[FilesRule], *tries: str, scoped: bool = False) -
     """Restrict a process, and return the error numbers of what it then tries; 0 where it could."""
     asked = {"files": [(rule.path, rule.write) for rule in files], "scoped": scoped, "tries": tries}
     done = subprocess.run(
-        [sys.executable, "-c", _TRY, json.dumps(asked)], capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-c", _TRY], input=json.dumps(asked), capture_output=True, text=True, timeout=60, check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
