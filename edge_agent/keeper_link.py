@@ -13,7 +13,14 @@ from edge_agent.links.keeper import KeeperConnection, KeeperDoor
 from services.runtime.log import fields
 from services.runtime.process import OtherVersionError
 from shoal.names import AttemptRef
-from shoal.protocol_version import KEEPER, LinkEnd, NoCommonProtocolError, Protocols, agreed
+from shoal.protocol_version import (
+    KEEPER,
+    SANDBOXES,
+    LinkEnd,
+    NoCommonProtocolError,
+    Protocols,
+    agreed,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -37,6 +44,8 @@ class KeeperLink:
         """Of the keeper that was connected to last; empty where an earlier one does not say."""
         self.instance = ""
         """Which keeper was connected to last."""
+        self.knows_sandboxes = True
+        """Whether the keeper that was connected to last does what the plan of a sandbox says."""
         self._client: KeeperConnection | None = None
         self._ready = asyncio.Event()
 
@@ -62,6 +71,9 @@ class KeeperLink:
                     try:
                         self.instance = await client.watch()
                         self.version = client.version
+                        self.knows_sandboxes = (
+                            client.protocols is not None and client.protocols.highest >= SANDBOXES
+                        )
                         self._agree(client.protocols)
                         await listed(self.instance, list(await client.list()))
                         self._client = client

@@ -25,7 +25,9 @@ _BUILDS: Final = (
 )  # fmt: skip
 _BUILD_PREFIXES: Final = ("PIP_", "UV_")
 _NO_BUILD_PREFIX: Final = "UV_PUBLISH_"  # where packages go to, with its password
-_OWN_PROGRAMS: Final = ("PYTHONPATH",)
+_OWN_PROGRAMS: Final = (
+    "HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ",
+)  # fmt: skip
 
 
 def job_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -35,7 +37,7 @@ def job_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 def process_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """What our own processes get that outlive the agent: the keeper and the stream worker."""
-    return _named(environ, (*_COMMON, *_OWN_PROGRAMS), _COMMON_PREFIXES)
+    return _named(environ, _OWN_PROGRAMS, _COMMON_PREFIXES)
 
 
 def installer_variables(environ: Mapping[str, str], folder: Path) -> dict[str, str]:

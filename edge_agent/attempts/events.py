@@ -24,6 +24,7 @@ class Restored:
     programs: Mapping[AttemptRef, ProgramStatus]
     rebooted: bool
     streams_survived: bool
+    unable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,14 @@ class ProgramEnded(_OfAttempt):
 
 @dataclass(frozen=True, slots=True)
 class ProgramsListed:
-    """A keeper was connected to anew: which one it is, and all the programs that it keeps."""
+    """A keeper was connected to anew: which one it is, and all the programs that it keeps.
+
+    `unable` says that it cannot start programs as this node has to: it is of a version before.
+    """
 
     keeper: str
     programs: Mapping[AttemptRef, ProgramStatus]
+    unable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,8 @@ class AttemptsMachine:
     """The keeper that was heard of last."""
     _dismissing: bool = False
     """Whether the keeper is about to end: no program is started until there is another one."""
+    _unable: bool = False
+    """Whether the keeper is of a version that cannot start programs as it has to: none is, until there is another."""
     _now: float = 0.0
     _salvage_until: dict[AttemptRef, float] = field(default_factory=dict[AttemptRef, float])
     """Until when it is tried to archive what attempts have left that did not succeed."""
@@ -174,8 +176,8 @@ class AttemptsMachine:
                 return self._restore(event)
             case events.DesiredChanged(desired, sequence, time):
                 return [*self._desire(desired, time), DesiredRecorded(sequence)]
-            case events.ProgramsListed(keeper, programs):
-                self._keeper = keeper
+            case events.ProgramsListed(keeper, programs, unable):
+                self._keeper, self._unable = keeper, unable
                 self._dismissing = False
                 return [*self._listed(programs), *self._start_held()]
             case events.KeeperOutdated(keeper):
@@ -481,7 +483,7 @@ class AttemptsMachine:
         return [effect for record in ready for effect in self._start(record)]
 
     def _start(self, record: LocalAttempt) -> list[AttemptsEffect]:
-        if self._dismissing:
+        if self._dismissing or self._unable:
             return []
         siblings = (self._records[ref] for ref in self._by_job[record.ref.job_ref])
         if any(sibling.phase in ALIVE for sibling in siblings if sibling.ref != record.ref):
@@ -712,7 +714,7 @@ class AttemptsMachine:
     # ---- after a start of the agent
 
     def _restore(self, event: events.Restored) -> list[AttemptsEffect]:
-        self._keeper = event.keeper
+        self._keeper, self._unable = event.keeper, event.unable
         for record in event.records:
             self._keep(record)
         effects: list[AttemptsEffect] = []

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self, cast
@@ -158,7 +158,8 @@ class KeeperClient:
         await self._ask({"op": "shutdown"})
 
     async def _launch(self, op: str, request: StartRequest) -> int:
-        if request.sandbox != NO_PLAN:
+        # Alone, the order in which the kernel ends processes keeps no job from another.
+        if replace(request.sandbox, oom_score=0) != NO_PLAN:
             await self._need_sandboxes()
         said = {one.name: getattr(request, one.name) for one in fields(request)}
         limits = {name: said.pop(name) for name in ("memory_bytes", "open_files")}

@@ -886,6 +886,19 @@ def test_x4_a_broken_pipe_of_its_own_is_no_good_end_while_somebody_reads() -> No
 # ---- what outlived an earlier agent
 
 
+def test_b1_what_a_keeper_of_a_version_before_could_only_start_with_less_waits_for_the_next() -> (
+    None
+):
+    play = Play()
+    play.tell(ProgramsListed("old", {}, unable=True))
+    play.want(PLAIN)
+    for _ in range(3):
+        play.tell(Prepared(REF, play.turn))
+    assert play.record.phase is Phase.READY
+    assert play.tell(KeeperOutdated("old")) == [DismissKeeper("old")]
+    assert isinstance(play.tell(ProgramsListed("new", {}))[-1], StartProgram)
+
+
 def test_b1_a_keeper_that_is_old_goes_once_nothing_of_it_is_needed() -> None:
     play = Play()
     play.tell(ProgramsListed("old", {}))
