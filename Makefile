@@ -217,7 +217,7 @@ integration: $(STAMP) system $(MINISTACK)/.stamp ## Tests on real servers and re
 
 # Parts of `integration` that run in shorter lanes.
 IDENTITY := tests/integration/identity tests/integration/access
-EDGE := $(addprefix tests/integration/,edge archive events jobsdk keeper)
+EDGE := $(addprefix tests/integration/,edge archive events jobsdk keeper sandbox)
 
 .PHONY: edge
 edge: $(STAMP) system $(MINISTACK)/.stamp ## Of those, jobs on boards: S3, SQS and MQTT, cases E1 to E14

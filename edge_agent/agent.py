@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import platform
 import shutil
 import socket
@@ -52,6 +53,7 @@ from edge_agent.logs import LogShipper
 from edge_agent.long_work import LongWork
 from edge_agent.node_identity import NodeIdentity, known_identity
 from edge_agent.sandbox.narrowing import Narrowing
+from edge_agent.sandbox.probe import decide, ground_here, try_levels
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.secrets.secret_folders import SecretFolders
 from edge_agent.state_lock import LOCK_NAME, hold_state
@@ -74,12 +76,15 @@ from services.runtime.log import fields
 from services.runtime.outward import on_loopback, outward_host
 from services.runtime.process import StartRefusedError
 from shoal.handshake_failure import explain_handshake
+from shoal.sandbox import NodeSandbox, SandboxLevel
 from shoal.tls import ClientTls
 
 LOG = logging.getLogger(__name__)
 
 _LEAVE_SECONDS: Final = 3.0
 _SHUTDOWN_SECONDS: Final = 30.0
+_TRIED_USER: Final = 265_535
+"""A user that levels are tried with: the last of those that jobs have."""
 
 
 class Agent:
@@ -99,12 +104,13 @@ class Agent:
         """Be an agent until cancelled.
 
         Raises:
-            StartRefusedError: the state folder cannot be used, the journal cannot be read, or no
-                keeper can be had.
+            StartRefusedError: the state folder cannot be used, the level of jobs that was asked for cannot be
+                had, the journal cannot be read, or no keeper can be had.
         """
         config, process, state = self._config, self._process, self._config.state
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(hold_state(state))
+            sandbox = _sandbox(config, process)
             await stack.enter_async_context(self._journal)
             identity = None if config.insecure else await asyncio.to_thread(known_identity, config)
             if identity is None and not on_loopback(config.streams):
@@ -155,6 +161,7 @@ class Agent:
                 disk=gauge,
                 logs=LogShipper,
                 facts=FactsReader(config.facts_root, state, process.wall),
+                sandbox=sandbox,
                 cluster=_cluster(identity),
                 trust=lambda: None if identity is None else identity.trust,
                 identity=identity,
@@ -291,6 +298,26 @@ async def _once_restored(shell: AgentShell, run: Callable[[], Awaitable[None]]) 
     """Begin only after the agent has taken over what an earlier one left."""
     await shell.restored.wait()
     await run()
+
+
+def _sandbox(config: AgentConfig, process: AgentProcess) -> NodeSandbox:
+    """Find out what this node can do to keep jobs apart.
+
+    Raises:
+        StartRefusedError: the level that the operator asked for cannot be had.
+    """
+    search = process.environ.get("PATH", os.defpath)
+    found = try_levels(ground_here(config.state, _TRIED_USER, config.architecture, search))
+    sandbox = decide(config.sandbox, found)
+    levels = [level.value for level in SandboxLevel if level in sandbox.levels]
+    refused = {level.value: why for level, why in sandbox.refused.items()}
+    LOG.info(
+        "levels of jobs on this node",
+        extra=fields(default=sandbox.default.value, levels=levels, refused=refused or None),
+    )
+    if found.remark and sandbox.default is not SandboxLevel.NONE:
+        LOG.warning("jobs that name no interpreter cannot start", extra=fields(why=found.remark))
+    return sandbox
 
 
 def _no_keys(_keys: Sequence[bytes]) -> None:

@@ -636,6 +636,7 @@ class AgentShell:
             protocols=self._protocols,
             facts=self._facts,
             features=frozenset(Feature),
+            sandbox=self._links.sandbox,
         )
 
     async def _find_controllers(self) -> None:

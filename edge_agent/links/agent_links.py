@@ -12,6 +12,7 @@ from edge_agent.links.session import HandshakeExplainer, SessionDialler, no_expl
 from edge_agent.links.stream_worker import StreamWorkerDoor
 from edge_agent.links.workshop import Workshop
 from edge_agent.node_identity import NodeIdentity
+from shoal.sandbox import NodeSandbox
 from shoal.session.trust import Trust
 
 
@@ -21,6 +22,7 @@ class AgentLinks:
 
     `controllers` yields the addresses of controllers, best first, whenever they change. `cluster` is the id
     of the cluster that the node's certificate is of, empty without one; `trust` returns what it trusts now.
+    `sandbox` is what the node can do to keep jobs apart.
     `identity` is that of the node, None in a cluster without; `take_gossip_keys` takes keys that seal gossip.
     """
 
@@ -33,6 +35,7 @@ class AgentLinks:
     disk: DiskMeter
     logs: LogsOpener
     facts: FactsMeter
+    sandbox: NodeSandbox
     cluster: str = ""
     trust: Callable[[], Trust | None] = lambda: None
     identity: NodeIdentity | None = None

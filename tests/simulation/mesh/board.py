@@ -39,6 +39,7 @@ from shoal.cause import causes
 from shoal.model import Capacity
 from shoal.names import AttemptRef
 from shoal.node_facts import Heat, NodeFacts
+from shoal.sandbox import NodeSandbox, SandboxLevel
 from shoal.session.log_piece import LogPiece
 from tests.simulation.mesh.archive import MemoryArchive
 from tests.simulation.mesh.controller import ADDRESS, BEGAN, CONNECT
@@ -57,6 +58,8 @@ RESTART_SECONDS: Final = 1.0
 VERSIONS: Final = ("mesh-1", "mesh-1", "mesh-2")
 """Of which an agent is, drawn at each start: keeper and stream worker may be of another."""
 CAPACITY: Final = Capacity(4.0, 8 << 30)
+SANDBOX: Final = NodeSandbox(levels=frozenset({SandboxLevel.NONE}))
+"""Its programs are memory: nothing is there to be kept from them."""
 _HEATS: Final = (Heat.COOL, Heat.WARM, Heat.HOT, Heat.WARM)
 _HEAT_SECONDS: Final = 45.0
 DISK: Final = DiskReading(free_bytes=50 << 30, total_bytes=100 << 30)
@@ -274,6 +277,7 @@ class Board:
             disk=self.disk,
             logs=_NoLogs,
             facts=self.sensors,
+            sandbox=SANDBOX,
         )
 
     async def _controllers(self) -> AsyncGenerator[tuple[str, ...], None]:
