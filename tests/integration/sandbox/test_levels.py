@@ -15,7 +15,7 @@ from shoal.sandbox import SandboxLevel
 from shoal.wire.sandbox import NODE_SANDBOX
 from tests.kit.agent_process import AgentProcess
 from tests.kit.object_server import ObjectServer
-from tests.kit.open_folder import open_folder  # noqa: F401 - a fixture
+from tests.kit.open_folder import open_folder  # noqa: F401 - a fixture  # pyright: ignore[reportUnusedImport]
 from tests.kit.programs import program, unavailable
 from tests.kit.scripted_controller import ScriptedController
 from tests.kit.until import until
@@ -45,10 +45,8 @@ def copy(open_folder: Path) -> Path:  # noqa: F811
         unavailable("users are made for the test, which root may alone")
     for package in (ROOT / "sdk" / "shoal", ROOT / "services", ROOT / "edge_agent"):
         shutil.copytree(package, open_folder / package.name)
-    for folder, _, files in os.walk(open_folder):
-        Path(folder).chmod(0o755)
-        for name in files:
-            (Path(folder) / name).chmod(0o644)
+    for path in open_folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     state = open_folder / "ada" / "state"
     state.mkdir(parents=True)
     for folder in (state.parent, state):
