@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from services.runtime.log import fields
+from services.runtime.state_folder import PRIVATE_FILE
 from shoal.local import launch
 
 LOG = logging.getLogger(__name__)
@@ -73,7 +74,9 @@ class Child:
     async def start(self) -> None:
         """Start it once; `supervise` starts it again."""
         self._wanted = True
-        with self.log.open("ab") as log:
+        # It may hold what programs print, and the folder may be open to users of jobs.
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
+        with os.fdopen(descriptor, "ab") as log:
             self._log_begin = os.fstat(log.fileno()).st_size
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", launch.__file__),

@@ -16,6 +16,7 @@ import click
 
 from compose.child import ChildEndedError
 from compose.local_cluster import LocalCluster, LocalClusterConfig
+from compose.own_sandbox import OwnSandbox, own_sandbox
 from services.runtime.log import setup
 from services.runtime.process import StartRefusedError, run
 from shoal.client import Client
@@ -50,15 +51,18 @@ def demo(kill: str | None, state: Path | None) -> None:
         folder = state or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="shoal-demo-"))
         )
-        code = run(lambda: _demo(kill, folder.absolute()))
+        own = own_sandbox(folder.absolute())
+        code = run(lambda: _demo(kill, folder.absolute(), own))
     sys.exit(code)
 
 
-async def _demo(kill: str | None, state: Path) -> int:
+async def _demo(kill: str | None, state: Path, own: OwnSandbox) -> int:
     begin = time.monotonic()
     click.echo("starting a controller, three agents and a broker")
+    click.echo(f"sandbox {own.said}")
     try:
-        async with LocalCluster(LocalClusterConfig(state=state, stop_jobs=True)) as cluster:
+        config = LocalClusterConfig(state=state, stop_jobs=True, sandbox=own.level)
+        async with LocalCluster(config) as cluster:
             click.echo(
                 f"the cluster is up: controller {cluster.controller_address}, logs in {state}"
             )

@@ -84,6 +84,6 @@ def _spawn(log: BinaryIO, words: Sequence[str], mqtt: str) -> subprocess.Popen[b
 
 def _words(name: str, state: Path, given: Mapping[str, Any]) -> tuple[str, ...]:
     words = ["--name", name, "--state", str(state)]
-    for option in ("agents", "port", "archive", "cpus"):
+    for option in ("agents", "port", "archive", "cpus", "sandbox"):
         words += [f"--{option}", str(given[option])]
     return (*words, *(("--insecure",) if given["insecure"] else ()))

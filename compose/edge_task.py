@@ -19,6 +19,7 @@ import click
 from compose.broker import find_mosquitto, kept_port
 from compose.child import Child, ChildEndedError
 from compose.local_cluster import LocalCluster, LocalClusterConfig
+from compose.own_sandbox import OwnSandbox, own_sandbox
 from services.runtime.log import setup
 from services.runtime.process import StartRefusedError, run
 from shoal.identity import Role
@@ -73,11 +74,12 @@ def edge_task(ministack: str, state: Path | None) -> None:
         folder = state or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="shoal-edge-"))
         )
-        code = run(lambda: _edge_task(program, folder.absolute()))
+        own = own_sandbox(folder.absolute())
+        code = run(lambda: _edge_task(program, folder.absolute(), own))
     sys.exit(code)
 
 
-async def _edge_task(program: str, state: Path) -> int:
+async def _edge_task(program: str, state: Path, own: OwnSandbox) -> int:
     begin = time.monotonic()
     try:
         async with asyncio.timeout(_SECONDS), _ministack(program, state / "ministack") as endpoint:
@@ -86,11 +88,13 @@ async def _edge_task(program: str, state: Path) -> int:
             config = LocalClusterConfig(
                 state=state,
                 stop_jobs=True,
+                sandbox=own.level,
                 archive=f"s3://{_ARCHIVE}/shoal?endpoint={endpoint}&region={_REGION}",
                 controller_environ={"SHOAL_CONTROLLER_SOURCE_BUCKETS": _UPLOADS},
             )
             async with LocalCluster(config) as cluster:
                 click.echo(f"controller  {cluster.controller_address}")
+                click.echo(f"sandbox     {own.said}")
                 click.echo(f"boards      {', '.join(cluster.agents)}")
                 async with _intake(cluster, endpoint, state) as intake, _updates(cluster) as heard:
                     click.echo(f"intake      reads {_QUEUE}, and proves submitter/intake")

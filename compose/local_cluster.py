@@ -17,7 +17,7 @@ from compose import broker
 from compose.child import Child, ChildEndedError
 from compose.processes import running
 from services.runtime.process import StartRefusedError
-from services.runtime.state_folder import PRIVATE_FILE, prepare_state_folder
+from services.runtime.state_folder import PRIVATE_FILE, PRIVATE_FOLDER, prepare_state_folder
 from shoal.identity import Role
 from shoal.sandbox import SandboxLevel
 
@@ -30,6 +30,7 @@ _EARLIER_SECONDS: Final = 45.0
 _JOIN_SECONDS: Final = 600.0
 """How long the agents' token is good."""
 _NO_BROKER: Final = "none"
+_PASSED_FOLDER: Final = 0o711
 LOCK_NAME: Final = "cluster.lock"
 """File in the state folder that a running cluster holds locked."""
 
@@ -229,6 +230,7 @@ class LocalCluster:
         return "the controller" if any(_is_locked(lock) for lock in locks) else ""
 
     async def _start(self) -> None:
+        await asyncio.to_thread(self._open_folder)
         await self._start_broker()
         if self.broker_url:
             # Not on its command line: it may hold a password, and every user of the machine reads those.
@@ -247,6 +249,14 @@ class LocalCluster:
         for agent in self.agents.values():
             await agent.start()
         await self.wait_for_agents(list(self.agents), _READY_SECONDS)
+
+    def _open_folder(self) -> None:
+        """Let users of jobs through to the folders of agents, and into no other."""
+        if not self.config.archive:
+            self._path("archive").mkdir(exist_ok=True)
+            self._path("archive").chmod(PRIVATE_FOLDER)
+        if self.config.sandbox is not SandboxLevel.NONE:
+            self.config.state.chmod(_PASSED_FOLDER)
 
     async def _make_token(self) -> None:
         """Let those agents join that have not joined yet; a token is no word of a command line."""

@@ -12,6 +12,7 @@ import click
 
 from compose.child import ChildEndedError
 from compose.local_cluster import LocalCluster, LocalClusterConfig
+from compose.own_sandbox import OwnSandbox, own_sandbox
 from compose.simulate_fault import Fault, FaultError, check_boards, check_fault, parse_fault
 from compose.simulate_output import OutputFolder, OutputTakenError
 from services.runtime.log import setup
@@ -32,6 +33,7 @@ from shoal.cli.waiting import shown_to_end
 from shoal.errors import ShoalError
 from shoal.local.local_run import by_hand, may_read_terminal, with_programs
 from shoal.local.port_file import PortFile
+from shoal.sandbox import ASKS_NOTHING
 from shoal.specfile.load import SpecFile
 from shoal.specfile.values import GivenValue
 from shoal.view import PipelineView
@@ -52,6 +54,7 @@ class Simulation:
     faults: tuple[Fault, ...]
     output: OutputFolder
     state: Path
+    sandbox: OwnSandbox
     logs: bool
 
 
@@ -181,6 +184,7 @@ def simulate(
             faults=faults,
             output=output,
             state=folder.absolute(),
+            sandbox=own_sandbox(folder.absolute()),
             logs=len(jobs_of(prepared.pipeline)) == 1 if logs is None else logs,
         )
         code = run(lambda: _simulate(simulation))
@@ -211,7 +215,7 @@ def refuse_by_hand(pipeline: spec.Pipeline) -> None:
 
 
 def anywhere(pipeline: spec.Pipeline) -> spec.Pipeline:
-    """Return the pipeline without what only real boards have: labels, memory, devices.
+    """Return the pipeline without what only real boards have: labels, memory, devices, sandboxes.
 
     Local jobs run on the boards like any other.
     """
@@ -222,6 +226,7 @@ def anywhere(pipeline: spec.Pipeline) -> spec.Pipeline:
                 job,
                 place=dataclasses.replace(job.place, require={}),
                 resources=spec.Resources(job.resources.cpus),
+                sandbox=ASKS_NOTHING,
                 stdin="" if job.local and job.stdin == spec.TERMINAL else job.stdin,
                 local=False,
             )
@@ -239,6 +244,7 @@ async def _simulate(simulation: Simulation) -> int:
     pipeline = simulation.prepared.pipeline
     config = LocalClusterConfig(
         state=simulation.state,
+        sandbox=simulation.sandbox.level,
         agents=simulation.agents,
         mqtt="none",
         # One board could run everything: what is left after a fault always has room.
@@ -248,6 +254,7 @@ async def _simulate(simulation: Simulation) -> int:
     )
     word = "board" if simulation.agents == 1 else "boards"
     click.echo(f"starting {simulation.agents} {word} for {pipeline.name}", err=True)
+    click.echo(f"sandbox {simulation.sandbox.said}", err=True)
     async with contextlib.AsyncExitStack() as stack:
         try:
             cluster = await stack.enter_async_context(LocalCluster(config))

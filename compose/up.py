@@ -12,6 +12,8 @@ import click
 
 from compose.child import ChildEndedError
 from compose.local_cluster import LocalCluster, LocalClusterConfig
+from compose.own_sandbox import OwnSandbox, own_sandbox
+from edge_agent.config import AUTO, SANDBOXES, parse_sandbox
 from services.events.broker_url import BrokerUrlError, parse_url
 from services.runtime.log import setup
 from services.runtime.process import StartRefusedError, run
@@ -84,6 +86,14 @@ def _checked_broker(_context: click.Context, _parameter: click.Parameter, url: s
     help="Let every process on this machine do everything, without an identity.",
 )
 @click.option(
+    "--sandbox",
+    type=click.Choice(SANDBOXES),
+    default=AUTO,
+    show_default=True,
+    help="How far jobs are kept from this machine: user, confined or none (shoal agent --sandbox); auto: the best "
+    "that can be had here, also if that is none.",
+)
+@click.option(
     "--cpus", default=0.0, help="Cores that each agent says it has. [default: at least 2]"
 )
 def up(*, name: str, detach: bool, state: Path | None, **given: Any) -> None:
@@ -114,6 +124,7 @@ def up(*, name: str, detach: bool, state: Path | None, **given: Any) -> None:
         from compose.detached import start_detached  # noqa: PLC0415 - for a quick --help
 
         sys.exit(run(lambda: start_detached(name, folder, given)))
+    own = own_sandbox(folder, parse_sandbox(given["sandbox"]))
     config = LocalClusterConfig(
         state=folder,
         agents=given["agents"],
@@ -123,15 +134,16 @@ def up(*, name: str, detach: bool, state: Path | None, **given: Any) -> None:
         cpus=given["cpus"],
         stop_jobs=True,
         insecure=given["insecure"],
+        sandbox=own.level,
     )
-    sys.exit(run(lambda: _serve(name, config)))
+    sys.exit(run(lambda: _serve(name, config, own)))
 
 
 def _default_state(name: str) -> Path:
     return state_home() / "up" if name == DEFAULT_NAME else state_home() / "clusters" / name
 
 
-async def _serve(name: str, config: LocalClusterConfig) -> None:
+async def _serve(name: str, config: LocalClusterConfig, own: OwnSandbox) -> None:
     async with contextlib.AsyncExitStack() as stack:
         record = ClusterRecord(name, os.getpid(), str(config.state))
         try:
@@ -158,6 +170,7 @@ async def _serve(name: str, config: LocalClusterConfig) -> None:
         click.echo(f"agents      {', '.join(cluster.agents)}")
         click.echo(f"events      {await _events_line(cluster, events)}")
         click.echo(f"files       {config.state}")
+        click.echo(f"sandbox     {own.said}")
         click.echo(
             f"identity    {cluster.identity or 'none: every process here may do everything'}"
         )

@@ -53,7 +53,7 @@ from edge_agent.logs import LogShipper
 from edge_agent.long_work import LongWork
 from edge_agent.node_identity import NodeIdentity, known_identity
 from edge_agent.sandbox.narrowing import Narrowing
-from edge_agent.sandbox.probe import decide, ground_here, try_levels
+from edge_agent.sandbox.probe import USER_TRIED, decide, ground_here, try_levels
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.secrets.secret_folders import SecretFolders
 from edge_agent.state_lock import LOCK_NAME, hold_state
@@ -83,8 +83,6 @@ LOG = logging.getLogger(__name__)
 
 _LEAVE_SECONDS: Final = 3.0
 _SHUTDOWN_SECONDS: Final = 30.0
-_TRIED_USER: Final = 265_535
-"""A user that levels are tried with: the last of those that jobs have."""
 
 
 class Agent:
@@ -307,7 +305,7 @@ def _sandbox(config: AgentConfig, process: AgentProcess) -> NodeSandbox:
         StartRefusedError: the level that the operator asked for cannot be had.
     """
     search = process.environ.get("PATH", os.defpath)
-    found = try_levels(ground_here(config.state, _TRIED_USER, config.architecture, search))
+    found = try_levels(ground_here(config.state, USER_TRIED, config.architecture, search))
     sandbox = decide(config.sandbox, found)
     levels = [level.value for level in SandboxLevel if level in sandbox.levels]
     refused = {level.value: why for level, why in sandbox.refused.items()}

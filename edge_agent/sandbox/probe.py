@@ -37,6 +37,9 @@ from edge_agent.sandbox.plan import FilesRule, SandboxPlan
 from services.runtime.process import StartRefusedError
 from shoal.sandbox import NodeSandbox, SandboxLevel, SandboxNetwork
 
+USER_TRIED: Final = 265_535
+"""A user that levels are tried with: the last of those that jobs have by default."""
+
 _SECONDS: Final = 5.0
 """How long a program of a trial may take; it takes a few milliseconds."""
 _SAID_BYTES_MAX: Final = 16_384
@@ -129,36 +132,39 @@ def decide(wanted: SandboxLevel | None, found: Found) -> NodeSandbox:
         StartRefusedError: that cannot be had; says for each level why, and what helps.
     """
     had = [level for level, why in found.against.items() if not why]
-    refused = {level: why for level, why in found.against.items() if why}
     none = [SandboxLevel.NONE] if wanted is SandboxLevel.NONE else []
-    default = wanted
-    if wanted is None and had and not found.remark:
-        default = had[0]
+    default = best(found) if wanted is None else wanted
     if default is None or default not in [*none, *had]:
-        raise StartRefusedError(_refusal(wanted, found))
+        asked = (
+            "no sandbox for jobs can"
+            if wanted is None
+            else f"the sandbox level {wanted.value} cannot"
+        )
+        raise StartRefusedError(
+            f"{asked} be had here. {reasons(found, remarked=wanted is None)}. Or say --sandbox none: then jobs "
+            "run as the user of the agent, and can read, change and end all that is its own"
+        )
     return NodeSandbox(
         default=default,
         levels=frozenset([*none, *had]),
         filters=found.filters,
-        refused=MappingProxyType(refused),
+        refused=MappingProxyType({level: why for level, why in found.against.items() if why}),
     )
 
 
-def _refusal(wanted: SandboxLevel | None, found: Found) -> str:
-    asked = (
-        "no sandbox for jobs can be had here"
-        if wanted is None
-        else f"the sandbox level {wanted.value} cannot be had here"
-    )
+def best(found: Found) -> SandboxLevel | None:
+    """Return the level that `auto` means: the first that can be had, and at which all jobs can start."""
+    had = (level for level, why in found.against.items() if not why)
+    return None if found.remark else next(had, None)
+
+
+def reasons(found: Found, *, remarked: bool = True) -> str:
+    """Say for each level why it cannot be had; `remarked` where the remark stands against those that can."""
     why: dict[str, list[str]] = {}
     for level, said in found.against.items():
-        words = said or (found.remark if wanted is None else "can be had")
+        words = said or (found.remark if remarked else "") or "can be had"
         why.setdefault(words, []).append(level.value)
-    told = ". ".join(f"{' and '.join(levels)}: {said}" for said, levels in why.items())
-    return (
-        f"{asked}. {told}. Or say --sandbox none: then jobs run as the user of the agent, and can read, change and "
-        "end all that is its own"
-    )
+    return ". ".join(f"{' and '.join(levels)}: {said}" for said, levels in why.items())
 
 
 # ---- one level ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from shoal import view
 from shoal.cli.figures import age_text, bytes_text, state_word
 from shoal.cli.tables import make_table, node_state
 from shoal.node_facts import Heat, NodeFacts, TemperatureFact
+from shoal.sandbox import Claim, NodeSandbox, SandboxLevel
 
 _HEATS = {
     Heat.COOL: "cool",
@@ -39,7 +40,30 @@ def _record(node: view.NodeView) -> Iterator[tuple[str, str]]:
     claimed, whole = node.claimed.memory_bytes, node.capacity.memory_bytes
     yield "memory for jobs", f"{bytes_text(claimed)} of {bytes_text(whole)} claimed"
     yield "devices for jobs", " ".join(node.capacity.devices)
+    yield from _sandbox(node.sandbox)
     yield "attempts", ", ".join(node.attempts)
+
+
+def _sandbox(can: NodeSandbox | None) -> Iterator[tuple[str, str]]:
+    if can is None:
+        return
+    more = [
+        level.value for level in SandboxLevel if level in can.levels and level is not can.default
+    ]
+    yield "sandbox of jobs", can.default.value + (f" (or {', '.join(more)})" if more else "")
+    yield (
+        "cannot be had",
+        _lines(
+            f"{level.value}: {can.refused[level]}" for level in SandboxLevel if level in can.refused
+        ),
+    )
+    yield (
+        "binds jobs",
+        _lines(
+            f"{claim.value} by {can.enforces[claim]}" for claim in Claim if claim in can.enforces
+        ),
+    )
+    yield "filters", ", ".join(can.filters)
 
 
 def _facts(node: view.NodeView, now: datetime) -> Iterator[tuple[str, str]]:
