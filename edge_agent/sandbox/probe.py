@@ -79,7 +79,7 @@ class Ground:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TriedLevels:
     """What a trial of all levels has found.
 
     Attributes:
@@ -108,7 +108,7 @@ def ground_here(state: Path, user: int, machine: str, search: str) -> Ground:
     )
 
 
-def try_levels(ground: Ground) -> Found:
+def try_levels(ground: Ground) -> TriedLevels:
     """Try what this node can do; it forks, so call it while the process has nothing else to do."""
     filters = tuple(_filters(ground.machine))
     narrowing = Narrowing([str(ground.state)], filters, ground.machine, ground.wrapper)
@@ -118,10 +118,10 @@ def try_levels(ground: Ground) -> Found:
     remark = ""
     if own >= 0:
         remark = _words(lambda: _reach(own, ground.interpreter, _OF_INTERPRETER))
-    return Found(MappingProxyType(against), filters, remark)
+    return TriedLevels(MappingProxyType(against), filters, remark)
 
 
-def decide(wanted: SandboxLevel | None, found: Found) -> NodeSandbox:
+def decide(wanted: SandboxLevel | None, found: TriedLevels) -> NodeSandbox:
     """Return what the node can do, with the level of jobs that ask for none.
 
     Args:
@@ -152,13 +152,13 @@ def decide(wanted: SandboxLevel | None, found: Found) -> NodeSandbox:
     )
 
 
-def best(found: Found) -> SandboxLevel | None:
+def best(found: TriedLevels) -> SandboxLevel | None:
     """Return the level that `auto` means: the first that can be had, and at which all jobs can start."""
     had = (level for level, why in found.against.items() if not why)
     return None if found.remark else next(had, None)
 
 
-def reasons(found: Found, *, remarked: bool = True) -> str:
+def reasons(found: TriedLevels, *, remarked: bool = True) -> str:
     """Say for each level why it cannot be had; `remarked` where the remark stands against those that can."""
     why: dict[str, list[str]] = {}
     for level, said in found.against.items():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_agent.sandbox.probe import Found, decide
+from edge_agent.sandbox.probe import TriedLevels, decide
 from services.runtime.process import StartRefusedError
 from shoal.sandbox import NodeSandbox, SandboxLevel
 
@@ -11,8 +11,8 @@ NO_ROOT = "cannot become another user"
 NO_WRAP = "there is no bubblewrap"
 
 
-def found(user: str = "", confined: str = "", remark: str = "") -> Found:
-    return Found({USER: user, CONFINED: confined}, ("seccomp",), remark)
+def found(user: str = "", confined: str = "", remark: str = "") -> TriedLevels:
+    return TriedLevels({USER: user, CONFINED: confined}, ("seccomp",), remark)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,10 @@ def found(user: str = "", confined: str = "", remark: str = "") -> Found:
     ],
 )
 def test_the_level_is_the_one_asked_for_or_the_best_that_is_there(
-    wanted: SandboxLevel | None, there: Found, default: SandboxLevel, levels: set[SandboxLevel]
+    wanted: SandboxLevel | None,
+    there: TriedLevels,
+    default: SandboxLevel,
+    levels: set[SandboxLevel],
 ) -> None:
     refused = {level: why for level, why in there.against.items() if why}
     assert decide(wanted, there) == NodeSandbox(
@@ -64,7 +67,7 @@ def test_the_level_is_the_one_asked_for_or_the_best_that_is_there(
     ],
 )
 def test_what_cannot_be_had_is_refused_with_why_for_each_level(
-    wanted: SandboxLevel | None, there: Found, words: str
+    wanted: SandboxLevel | None, there: TriedLevels, words: str
 ) -> None:
     with pytest.raises(StartRefusedError) as refused:
         decide(wanted, there)
