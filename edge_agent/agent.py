@@ -52,8 +52,10 @@ from edge_agent.links.stream_worker import StreamWorkerSocket
 from edge_agent.logs import LogShipper
 from edge_agent.long_work import LongWork
 from edge_agent.node_identity import NodeIdentity, known_identity
+from edge_agent.sandbox.job_users import REGISTRY, JobUsers
 from edge_agent.sandbox.narrowing import Narrowing
-from edge_agent.sandbox.probe import USER_TRIED, decide, ground_here, try_levels
+from edge_agent.sandbox.planning import SandboxPlanning
+from edge_agent.sandbox.probe import decide, ground_here, try_levels
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.secrets.secret_folders import SecretFolders
 from edge_agent.state_lock import LOCK_NAME, hold_state
@@ -130,7 +132,12 @@ class Agent:
             member = await self._open_member(stack, identity)
             gossip = None if member is None else member.gossip
             tls = ClientTls(lambda: b"" if identity is None else identity.trust.authorities)
-            workshop = await self._open_workshop(web, tls, work, gauge)
+            planning = self._planning(sandbox)
+            try:
+                await asyncio.to_thread(planning.open)
+            except OSError as error:
+                raise StartRefusedError(f"jobs cannot have users of their own: {error}") from error
+            workshop = await self._open_workshop(web, tls, work, gauge, planning)
             keeper = KeeperSocket(
                 state / "keeper.sock",
                 state / "keeper.log",
@@ -212,8 +219,26 @@ class Agent:
             LOG.info("members are served", extra=beside)
         return member
 
+    def _planning(self, node: NodeSandbox) -> SandboxPlanning:
+        config, process = self._config, self._process
+        state = Path(os.path.realpath(config.state))
+        users = None
+        if SandboxLevel.USER in node.levels:
+            users = JobUsers(config.job_users, REGISTRY, state, process.rng.random)
+        search = process.environ.get("PATH", os.defpath)
+        hidden = [str(state), process.environ.get("HOME", "")]
+        narrowing = Narrowing(
+            hidden, node.filters, config.architecture, shutil.which("bwrap", path=search) or ""
+        )
+        return SandboxPlanning(state, node, users, narrowing, frozenset(config.capacity.devices))
+
     async def _open_workshop(
-        self, web: WebSessions, tls: ClientTls, work: LongWork, gauge: DiskGauge
+        self,
+        web: WebSessions,
+        tls: ClientTls,
+        work: LongWork,
+        gauge: DiskGauge,
+        planning: SandboxPlanning,
     ) -> FolderWorkshop:
         config, process, state = self._config, self._process, self._config.state
         own = await asyncio.to_thread(installer_variables, process.environ, state / "installer")
@@ -287,6 +312,7 @@ class Agent:
             work=work,
             trash=trash,
             kept=kept,
+            sandbox=planning,
             secrets=SecretFolders(state),
         )
         return FolderWorkshop(state / "attempts", tools)
@@ -305,7 +331,7 @@ def _sandbox(config: AgentConfig, process: AgentProcess) -> NodeSandbox:
         StartRefusedError: the level that the operator asked for cannot be had.
     """
     search = process.environ.get("PATH", os.defpath)
-    found = try_levels(ground_here(config.state, USER_TRIED, config.architecture, search))
+    found = try_levels(ground_here(config.state, config.job_users.last, config.architecture, search))
     sandbox = decide(config.sandbox, found)
     levels = [level.value for level in SandboxLevel if level in sandbox.levels]
     refused = {level.value: why for level, why in sandbox.refused.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from edge_agent.sandbox.user_range import USERS_OF_JOBS, UserRange
 from services.membership.settings import ConfigError, GossipSettings
 from services.runtime.address import AddressError, host_port
 from services.runtime.outward import pinned
@@ -70,6 +71,7 @@ class AgentConfig(GossipSettings):
         health_file: file that is written every few seconds while all is well; None for none.
         facts_root: folder that stands for `/` where the facts of the machine and its devices are looked up.
         sandbox: level at which jobs run that ask for no more; None for `user` where it can be had, or `confined`.
+        job_users: users that attempts become, each another one, where they do not run as the agent's own.
     """
 
     name: str
@@ -97,6 +99,7 @@ class AgentConfig(GossipSettings):
     health_file: Path | None = None
     facts_root: Path = Path("/")
     sandbox: SandboxLevel | None = None
+    job_users: UserRange = USERS_OF_JOBS
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -170,6 +173,18 @@ def parse_span(text: str) -> float:
 def parse_sandbox(word: str) -> SandboxLevel | None:
     """Read a word of SANDBOXES; None is `auto`."""
     return None if word == AUTO else SandboxLevel(word)
+
+
+def parse_users(text: str) -> UserRange:
+    """Read a range of users such as `200000:65536`.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    try:
+        return UserRange.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"--job-users: {error}") from None
 
 
 def parse_labels(words: tuple[str, ...]) -> Mapping[str, str]:

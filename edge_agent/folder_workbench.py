@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_agent.address_requests import Ask
-from edge_agent.attempt_folder import AttemptFolder
+from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.bundles.layout import BundleRefusedError, lay_out
 from edge_agent.download import FetchError
 from edge_agent.environments.used import use_environment, used_environment
 from edge_agent.file_inputs import read_fetched, write_fetched
 from edge_agent.keeper.client import StartRequest
 from edge_agent.program import ProgramPlan
+from edge_agent.sandbox.job_folders import hand_over, owner_of
 from edge_agent.secrets.masked_file import mask_file
 from edge_agent.secrets.secret_mask import SecretMask, mask_of
+from edge_agent.tree import PlainFile
 from edge_agent.uploads.collect import Collected, collect, locate
 from edge_agent.workshop_tools import WorkshopTools
 from services.archive.artifact_key import LOG_PATHS
@@ -124,17 +126,26 @@ class FolderWorkbench:
         sdk = await asyncio.to_thread(self._tools.sdk.path)
         job = await self._resolved(assignment, lambda _: None)
         assignment = replace(assignment, job=job)
-        secrets = await asyncio.to_thread(self._place_secrets, assignment)
+        sandbox = self._tools.sandbox
+        door = await asyncio.to_thread(sandbox.door, self._ref, job)
+        if door.uid >= 0:
+            await self._tools.work.run(hand_over(self._folder, door.uid))
+        secrets = await asyncio.to_thread(self._place_secrets, assignment, door.uid)
         plan = ProgramPlan(
             *(assignment, self._folder, self._environment, sdk, self._tools.environ),
+            user=door.uid,
             secrets=secrets,
         )
         self._before = frozenset(await asyncio.to_thread(os.listdir, self._folder.work))
-        return plan.request()
+        request = plan.request()
+        reads = (self._environment, sdk, *([secrets] if secrets != Path() else []))
+        given = await asyncio.to_thread(sandbox.plan, door, job, self._folder, reads)
+        return replace(request, sandbox=given)
 
     async def collect(self, assignment: Assignment, *, succeeded: bool) -> Collected:
         """Find, measure and hash what is archived after such an end."""
         wanted = assignment.job.archive_on.takes(succeeded=succeeded)
+        owner = await asyncio.to_thread(self._tools.sandbox.close, self._folder)
         return await self._tools.work.run(
             collect(
                 self._folder.work,
@@ -143,6 +154,7 @@ class FolderWorkbench:
                 self._ref,
                 self._before if wanted else None,
                 mask=mask_of(assignment),
+                owner=owner,
             )
         )
 
@@ -155,8 +167,8 @@ class FolderWorkbench:
         salvaged: bool = False,
     ) -> Artifact:
         """Store one file where it was granted."""
-        path = locate(self._folder.work, self._folder.path, artifact)
-        return await self._tools.uploader.store(path, artifact, grant, waiting, salvaged=salvaged)
+        file = await asyncio.to_thread(self._locate, artifact)
+        return await self._tools.uploader.store(file, artifact, grant, waiting, salvaged=salvaged)
 
     async def store_parts(
         self,
@@ -168,9 +180,9 @@ class FolderWorkbench:
         salvaged: bool = False,
     ) -> None:
         """Store the parts of one file that were granted."""
-        path = locate(self._folder.work, self._folder.path, artifact)
+        file = await asyncio.to_thread(self._locate, artifact)
         await self._tools.uploader.store_parts(
-            path, artifact, parts, grant, waiting, salvaged=salvaged
+            file, artifact, parts, grant, waiting, salvaged=salvaged
         )
 
     async def keep(self, mask: SecretMask) -> None:
@@ -184,12 +196,21 @@ class FolderWorkbench:
             await self.throw()
             return
         await self._tools.kept.keep(self._ref, self._folder)
+        await self._let_go()
 
     async def throw(self) -> None:
         """Throw the folder away."""
         await self._tools.trash.throw(self._folder.path)
+        await self._let_go()
 
-    def _place_secrets(self, assignment: Assignment) -> Path:
+    async def _let_go(self) -> None:
+        await asyncio.to_thread(self._tools.sandbox.let_go, keeper_id(self._ref))
+
+    def _locate(self, artifact: Artifact) -> PlainFile:
+        folder = self._folder
+        return locate(folder.work, folder.path, artifact, owner_of(folder.path))
+
+    def _place_secrets(self, assignment: Assignment, user: int) -> Path:
         """Lay out the secrets that the program is given as files, and return where."""
         values = assignment.secrets
         files = {
@@ -197,10 +218,13 @@ class FolderWorkbench:
             for use in assignment.job.secrets
             if use.form is SecretForm.FILE and use.name in values
         }
-        return self._tools.secrets.place(self._ref, files) if files else Path()
+        return self._tools.secrets.place(self._ref, files, user) if files else Path()
 
     def _make_folder(self, fetched: Mapping[str, str], environment: Path | None) -> None:
-        self._folder.work.mkdir(parents=True)
+        self._folder.path.parent.mkdir(parents=True, exist_ok=True)
+        # The agent's alone until its program starts.
+        self._folder.path.mkdir(mode=0o700)
+        self._folder.work.mkdir()
         if environment is not None:
             use_environment(self._folder.path, environment)
         self._folder.spool.mkdir()

@@ -67,3 +67,5 @@ class FolderWorkshop:
         for folder in await asyncio.to_thread(children, self.attempts):
             if folder.name not in known:
                 await self.tools.trash.throw_or_leave(folder, "a folder that no attempt owns")
+                if not folder.exists():
+                    await asyncio.to_thread(self.tools.sandbox.let_go, folder.name)

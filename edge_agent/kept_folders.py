@@ -143,7 +143,7 @@ class KeptFolders:
             await self.trash.throw(folder.path)
             return
         if moved:
-            for part in (folder.spool, folder.ports):
+            for part in (folder.spool, folder.ports, folder.home, folder.tmp):
                 await self._throw(path / part.name)
             await self._add(AsideFolder(ref, path, since))
             await self.trim(short=False)

@@ -27,7 +27,9 @@ from edge_agent.config import (
     parse_sandbox,
     parse_size,
     parse_span,
+    parse_users,
 )
+from edge_agent.sandbox.user_range import USERS_OF_JOBS
 from edge_agent.settings_text import settings_text
 from services.membership.options import gossip_options, gossip_settings
 from services.membership.settings import ConfigError
@@ -131,6 +133,13 @@ def _use_file(context: click.Context, path: Path) -> None:
     help="How far jobs are kept from this node, and from each other, that ask for no more: each as a user of "
     "its own (user), in namespaces of its own too (confined), or as the user of the agent (none).  auto: user "
     "where it can be had, else confined; where neither can, the agent does not start.",
+)
+@click.option(
+    "--job-users",
+    default=str(USERS_OF_JOBS),
+    metavar="FIRST:COUNT",
+    help="Users that jobs become that do not run as the user of the agent, each attempt another one: numbers that "
+    "no other user of this machine has.",
 )
 @click.option(
     "--facts-root",
@@ -269,6 +278,7 @@ def agent_config(given: dict[str, Any]) -> AgentConfig:
             health_file=given["health_file"],
             facts_root=given["facts_root"],
             sandbox=parse_sandbox(given["sandbox"]),
+            job_users=parse_users(given["job_users"]),
         )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error

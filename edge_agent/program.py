@@ -214,7 +214,7 @@ class ProgramPlan:
         closed = None if self.user < 0 else self._barrier(program)
         if closed is not None:
             raise ProgramError(
-                f"the job runs as user {self.user}, to whom {closed} is closed on the way to {program}: let others "
+                f"the job runs as user {self.user}, to which {closed} is closed on the way to {program}: let others "
                 f"pass there (chmod o+x), or take an interpreter that all may use (`python: system`)"
             )
 

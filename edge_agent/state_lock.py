@@ -30,7 +30,8 @@ def hold_state(state: Path) -> Iterator[None]:
             f"{socket_path} is too long for a Unix socket ({_SOCKET_PATH_MAX} bytes): "
             "choose a shorter --state"
         )
-    prepare_state_folder(state, LOCK_NAME)
+    # Jobs of an earlier agent may run, and pass it.
+    prepare_state_folder(state, LOCK_NAME, passed=True)
     try:
         lock = _open_lock(state / LOCK_NAME)
     except OSError as error:

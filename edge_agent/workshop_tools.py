@@ -10,6 +10,7 @@ from edge_agent.file_inputs import FileInputs
 from edge_agent.folder_inputs import FolderInputs
 from edge_agent.kept_folders import KeptFolders
 from edge_agent.long_work import LongWork
+from edge_agent.sandbox.planning import SandboxPlanning
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.secrets.secret_folders import SecretFolders
 from edge_agent.trash import Trash
@@ -33,6 +34,7 @@ class WorkshopTools:
         trash: takes what is to go.
         kept: takes what is to be kept for people.
         secrets: hands secrets over as files.
+        sandbox: makes the doors of attempts.
     """
 
     sdk: SdkCopy
@@ -47,3 +49,4 @@ class WorkshopTools:
     trash: Trash
     kept: KeptFolders
     secrets: SecretFolders
+    sandbox: SandboxPlanning

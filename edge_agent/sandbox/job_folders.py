@@ -24,11 +24,17 @@ from edge_agent.tree import Descent, children
 
 _PASS: Final = 0o711
 _READ: Final = 0o755
+"""Python looks for what it may import, and so reads the folder of the SDK."""
 _CLOSED: Final = 0o700
 _FILE: Final = 0o600
 _OTHERS: Final = 0o077
-_OPEN_PARTS: Final = (("attempts", _PASS), ("environments", _READ), ("sdk", _READ))
-_CLOSED_PARTS: Final = ("bundles", "inputs", "packages", "trash", "kept", "installer")
+_OPEN_PARTS: Final = (
+    *(("attempts", _PASS), ("builds", _PASS), ("environments", _PASS), ("packages", _PASS)),
+    ("sdk", _READ),
+)
+_CLOSED_PARTS: Final = ("bundles", "inputs", "installer", "kept", "trash")
+_OF_BUILDS: Final = "namespaces"
+"""The folder of packages in which each belongs to a user of builds."""
 
 
 def open_state(state: Path) -> None:
@@ -40,6 +46,9 @@ def open_state(state: Path) -> None:
     for name in _CLOSED_PARTS:
         (state / name).mkdir(mode=_CLOSED, exist_ok=True)
         _close(state / name)
+    for folder in children(state / "packages"):
+        if folder.name != _OF_BUILDS:
+            _close(folder)
     for folder in children(state / "attempts"):
         # One of before, or of a job without a user of its own; what is in it was kept by the state folder.
         if folder.is_dir() and owner_of(folder) < 0:
@@ -48,10 +57,19 @@ def open_state(state: Path) -> None:
         (state / name).mkdir(mode=mode, exist_ok=True)
         (state / name).chmod(mode)
     mode = stat.S_IMODE(state.stat().st_mode)
-    if (
-        not mode & 1
-    ):  # one that others may pass already is shared, such as /tmp, and is used as it is
+    # One that others may pass already is shared, such as /tmp, and is used as it is.
+    if not mode & 1:
         state.chmod(mode | _PASS)
+
+
+def close_state(state: Path) -> None:
+    """Let no job pass a state folder, since none of them has a user of its own; a shared one stays as it is.
+
+    Raises:
+        OSError: its rights cannot be set.
+    """
+    if stat.S_IMODE(state.stat().st_mode) == _PASS:
+        state.chmod(_CLOSED)
 
 
 def owner_of(attempt: Path) -> int:

@@ -18,7 +18,7 @@ Example: two agents of one machine draw 200000 both; the second finds the file, 
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +72,11 @@ class JobUsers:
                     # Where it is another's by now, the machine has started since, and nothing of this one runs.
                     self._claim(owner, folder.name)
                     self._taken[folder.name] = owner
+
+    @property
+    def taken(self) -> Collection[str]:
+        """The attempts that have a user."""
+        return self._taken.keys()
 
     def take(self, attempt: str) -> int:
         """Return the user of an attempt, which is taken if it has none.

@@ -27,6 +27,11 @@ class UserRange:
                 f"has one user or more, and ends below {_END_MAX}"
             )
 
+    @property
+    def last(self) -> int:
+        """The last of them."""
+        return self.first + self.count - 1
+
     def __contains__(self, uid: int) -> bool:
         return self.first <= uid < self.first + self.count
 
@@ -44,3 +49,7 @@ class UserRange:
         if match is None:
             raise ValueError(f"{text!r} is not FIRST:COUNT, as in 200000:65536")
         return cls(int(match[1]), int(match[2]))
+
+
+USERS_OF_JOBS: Final = UserRange()
+"""What an agent takes that is told of no other one."""

@@ -10,9 +10,10 @@ from services.runtime.process import StartRefusedError
 PRIVATE_FOLDER: Final = 0o700
 PRIVATE_FILE: Final = 0o600
 _OTHERS: Final = 0o077
+_PASS: Final = 0o011
 
 
-def prepare_state_folder(folder: Path, ours: str) -> None:
+def prepare_state_folder(folder: Path, ours: str, *, passed: bool = False) -> None:
     """Make the folder if it is missing, and take the rights of all others away.
 
     What lies in it holds variables of jobs, which may be secrets. The folder keeps others out; the
@@ -22,6 +23,7 @@ def prepare_state_folder(folder: Path, ours: str) -> None:
     Args:
         folder: the state folder.
         ours: name of a file that lies in every folder of this kind that was used before.
+        passed: leave others the right to pass it on the way to what is theirs, and no other, if they have it.
 
     Raises:
         StartRefusedError: It cannot be made or looked into, or belongs to another user.
@@ -38,7 +40,7 @@ def prepare_state_folder(folder: Path, ours: str) -> None:
         entries = list(os.scandir(folder))
         if entries and all(entry.name != ours for entry in entries):
             return
-        _close(folder)
+        _close(folder, _OTHERS & ~_PASS if passed else _OTHERS)
         for entry in entries:
             mode = entry.stat(follow_symlinks=False).st_mode
             if stat.S_ISREG(mode) or stat.S_ISSOCK(mode):
@@ -65,12 +67,12 @@ def create_private(path: Path) -> bool:
     return True
 
 
-def _close(path: Path) -> None:
-    """Take the rights of others; a disk that is read-only keeps them, and is used as it is."""
+def _close(path: Path, rights: int = _OTHERS) -> None:
+    """Take rights of others; a disk that is read-only keeps them, and is used as it is."""
     mode = stat.S_IMODE(path.lstat().st_mode)
-    if mode & _OTHERS:
+    if mode & rights:
         try:
-            path.chmod(mode & ~_OTHERS)
+            path.chmod(mode & ~rights)
         except OSError as error:
             if (
                 not isinstance(error, PermissionError)

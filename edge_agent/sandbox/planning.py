@@ -1,0 +1,204 @@
+"""The door of each attempt: the level at which it runs, the user that it becomes, and the plan that makes it so.
+
+What a job asks for and what the node can do are values; here they meet, right before the program starts. A part
+of a plan that cannot be made raises, and the attempt ends with START and the words: it never runs with less.
+"""
+
+import logging
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edge_agent.attempt_folder import AttemptFolder, keeper_id
+from edge_agent.program import ProgramError
+from edge_agent.sandbox.device_nodes import device_nodes
+from edge_agent.sandbox.job_folders import close_attempt, close_state, open_state, owner_of
+from edge_agent.sandbox.job_users import JobUsers, NoUserError
+from edge_agent.sandbox.narrowing import Narrowing, NarrowingError, Needs
+from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
+from edge_agent.sandbox.reach import barrier
+from edge_agent.sandbox.user_processes import end_processes_of
+from services.runtime.log import fields
+from shoal.names import AttemptRef
+from shoal.sandbox import NodeSandbox, SandboxLevel
+from shoal.spec import Job
+
+LOG = logging.getLogger(__name__)
+
+_OOM_SCORE: Final = 500
+"""Jobs go before the agent and its keeper where memory is short; see `edge_agent.sandbox.entry`."""
+_ROOT: Final = 0
+_OTHERS_USE: Final = 0o006
+
+
+class SandboxRefusedError(ProgramError):
+    """A job cannot be given what it asks for here; the message says why, and what helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDoor:
+    """What an attempt is given.
+
+    Attributes:
+        level: how far it is kept from the rest.
+        uid: the user that it becomes, whose group has the same number; -1 for the agent's own.
+    """
+
+    level: SandboxLevel = SandboxLevel.NONE
+    uid: int = -1
+
+
+@dataclass(eq=False)
+class SandboxPlanning:
+    """Makes the doors of a node's attempts; `open` it. It touches files and processes, so call it on a thread.
+
+    Args:
+        state: the agent's state folder.
+        node: what the node can do.
+        users: the users of its attempts; None where they cannot have any.
+        narrowing: what narrows what they see.
+        devices: classes of devices that the node has.
+    """
+
+    state: Path
+    node: NodeSandbox
+    users: JobUsers | None
+    narrowing: Narrowing
+    devices: Collection[str] = ()
+    _opened: bool = False
+
+    def open(self) -> None:
+        """Take over what an earlier agent left.
+
+        Raises:
+            OSError: the registry of users, or the rights of the state folder, cannot be had.
+        """
+        if self.users is None:
+            close_state(self.state)
+            return
+        self.users.open(self.state / "attempts")
+        if self.node.default is SandboxLevel.NONE and not self.users.taken:
+            close_state(self.state)  # until there is a job that asks for more
+        else:
+            self._open_state()
+
+    def level_of(self, job: Job) -> SandboxLevel:
+        """Return the level at which a job runs here.
+
+        Raises:
+            SandboxRefusedError: the node cannot do what it asks for.
+        """
+        wanted = job.sandbox.level
+        level = self.node.level_for(wanted)
+        if level is None:
+            why = self.node.refused.get(wanted) or "its agent was started without it (--sandbox)"
+            raise SandboxRefusedError(
+                f"the job asks for the sandbox {wanted.value}, and this node cannot do that: {why}"
+            )
+        return level
+
+    def door(self, ref: AttemptRef, job: Job) -> AttemptDoor:
+        """Return what an attempt is given; the same each time, until it is let go.
+
+        Raises:
+            SandboxRefusedError: it cannot be given what it asks for.
+            OSError: the state folder cannot be opened for it.
+        """
+        level = self.level_of(job)
+        if level is SandboxLevel.NONE or self.users is None:
+            return AttemptDoor(level)
+        try:
+            uid = self.users.take(keeper_id(ref))
+        except NoUserError as error:
+            raise SandboxRefusedError(str(error)) from error
+        if not self._opened:
+            self._open_state()
+        return AttemptDoor(level, uid)
+
+    def plan(
+        self,
+        door: AttemptDoor,
+        job: Job,
+        folder: AttemptFolder,
+        reads: Sequence[Path],
+    ) -> SandboxPlan:
+        """Return what is done to a program before it begins.
+
+        Args:
+            door: what its attempt is given.
+            job: what it is.
+            folder: where it lives; given to its user.
+            reads: what it has to read: its environment, the SDK, files of its secrets. All are there.
+
+        Raises:
+            SandboxRefusedError: it cannot be had.
+        """
+        if door.level is SandboxLevel.NONE:
+            return NO_PLAN
+        nodes = device_nodes(job.resources.devices, self.devices)
+        plan = SandboxPlan(
+            oom_score=_OOM_SCORE,
+            uid=door.uid,
+            gid=door.uid,
+            groups=_groups(nodes),
+            no_new_privileges=True,
+        )
+        writes = [folder.work, folder.ports, *([folder.home, folder.tmp] if door.uid >= 0 else [])]
+        needs = Needs(
+            folder=str(folder.work),
+            reads=tuple(str(path) for path in (*reads, *_interpreters(reads, door.uid))),
+            writes=tuple(str(path) for path in writes),
+            devices=tuple(map(str, nodes)),
+            network=job.sandbox.network,
+        )
+        try:
+            return self.narrowing.plan(plan, door.level, needs)
+        except NarrowingError as error:
+            raise SandboxRefusedError(str(error)) from error
+
+    def close(self, folder: AttemptFolder) -> int:
+        """End what is left of an attempt whose program has ended, close its folder, and return its user.
+
+        Raises:
+            OSError: the folder cannot be closed.
+        """
+        owner = owner_of(folder.path)
+        if owner >= 0:
+            if left := end_processes_of(owner):
+                said = fields(path=folder.path, uid=owner, left=left)
+                LOG.warning("processes of an attempt cannot be ended", extra=said)
+            close_attempt(folder.path)
+        return owner
+
+    def let_go(self, attempt: str) -> None:
+        """Let others have the user of an attempt of which nothing is left where a job gets to."""
+        if self.users is not None:
+            self.users.free(attempt)
+
+    def _open_state(self) -> None:
+        open_state(self.state)
+        self._opened = True
+
+
+def _groups(nodes: Sequence[Path]) -> tuple[int, ...]:
+    """The groups by which devices can be used; never root's, which opens more than devices."""
+    found: set[int] = set()
+    for node in nodes:
+        status = node.stat()
+        if status.st_gid != _ROOT and status.st_mode & _OTHERS_USE != _OTHERS_USE:
+            found.add(status.st_gid)
+    return tuple(sorted(found))
+
+
+def _interpreters(reads: Sequence[Path], uid: int) -> list[Path]:
+    """Where the interpreters of environments live, as far as a user gets there: their folders hold links to them."""
+    found: list[Path] = []
+    for path in reads:
+        program = path / "bin" / "python"
+        if program.exists():
+            prefix = Path(os.path.realpath(program)).parent.parent
+            if uid < 0 or barrier(prefix, uid) is None:
+                found.append(prefix)
+    return found
