@@ -331,7 +331,9 @@ def _sandbox(config: AgentConfig, process: AgentProcess) -> NodeSandbox:
         StartRefusedError: the level that the operator asked for cannot be had.
     """
     search = process.environ.get("PATH", os.defpath)
-    found = try_levels(ground_here(config.state, config.job_users.last, config.architecture, search))
+    found = try_levels(
+        ground_here(config.state, config.job_users.last, config.architecture, search)
+    )
     sandbox = decide(config.sandbox, found)
     levels = [level.value for level in SandboxLevel if level in sandbox.levels]
     refused = {level.value: why for level, why in sandbox.refused.items()}

@@ -106,7 +106,7 @@ async def test_each_attempt_has_a_user_and_no_other_attempt_sees_what_is_its_own
     assert board.artifact(one, "results/x") == b"mine\n"
     assert board.artifact(one, "stdout").startswith(uid.encode())
     await board.idle()
-    assert registered(board) == []
+    await until(lambda: registered(board) == [], 20, "no user being taken")
 
 
 async def test_nothing_of_a_state_folder_is_open_but_what_jobs_need(board: Board) -> None:
@@ -145,7 +145,7 @@ async def test_an_agent_that_is_killed_finds_its_jobs_with_their_users(board: Bo
     assert board.controller.log(ref).split() == [str(uid), "ready", str(uid)]
     assert board.artifact(ref, "results/lines")
     await board.idle()
-    assert registered(board) == []
+    await until(lambda: registered(board) == [], 20, "no user being taken")
 
 
 async def test_what_a_job_leaves_running_ends_before_its_results_are_read(board: Board) -> None:
