@@ -31,6 +31,8 @@ SCRATCH: Final = ("/tmp", "/var/tmp")  # noqa: S108 - a job's own, made for it
 """Where any program may put temporary files; behind bubblewrap they are its own."""
 HIDDEN: Final = ("/etc/shoal", "/home", "/root", "/run", *SCRATCH)
 """What no job sees of any node: people's and services' folders, sockets, and temporary files of others."""
+_DEVICES: Final = "/dev"
+"""A new one of its own, in which /dev/shm is empty, too."""
 _OWN: Final = (
     "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
 )  # fmt: skip
@@ -44,7 +46,7 @@ class Confinement:
         program: where bubblewrap is.
         folder: where the program begins.
         hidden: folders that are replaced by empty ones: writable for `/tmp` and `/var/tmp`, read-only for others.
-        visible: what can be read although it is below a hidden folder.
+        visible: what can be read although it is below a hidden folder or /dev, as files of secrets in /dev/shm.
         writable: what can be written.
         devices: device files that it may use, beside those that each program has (`/dev/null` and its like).
         network: which network it has.
@@ -88,7 +90,8 @@ def _words(asked: Confinement) -> Iterator[str]:
     for folder in empty:
         yield from ("--tmpfs", folder)
     writable = frozenset(asked.writable)
-    bound = {path for path in asked.visible if _is_below(path, empty)} | writable
+    replaced = (*empty, _DEVICES)
+    bound = {path for path in asked.visible if _is_below(path, replaced)} | writable
     for path in sorted(bound, key=_depth):
         yield from ("--bind" if path in writable else "--ro-bind", path, path)
     for folder in empty:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import os
 import signal
@@ -62,16 +63,23 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
         running.stop()
 
 
-@pytest.fixture
-async def board() -> AsyncIterator[Board]:
-    """A board whose agent has its session, and whose jobs may touch the files of the test."""
+@contextlib.asynccontextmanager
+async def board_at(level: str) -> AsyncIterator[Board]:
+    """A board whose agent has its session, and runs jobs at a level."""
     async with (
         ObjectServer() as objects,
         ScriptedController(objects) as controller,
-        AgentProcess(controller.address) as agent,
+        AgentProcess(controller.address, "--sandbox", level) as agent,
     ):
         found = Board(objects, controller, agent)
         await found.connected()
+        yield found
+
+
+@pytest.fixture
+async def board() -> AsyncIterator[Board]:
+    """A board whose jobs may touch the files of the test."""
+    async with board_at("none") as found:
         yield found
 
 
@@ -121,8 +129,16 @@ raise SystemExit("login with " + token + " was refused")
 """
 
 
-async def test_a_secret_is_in_nothing_that_a_job_printed_and_in_no_reason(board: Board) -> None:
+@pytest.mark.parametrize("level", ["none", "user", "confined"])
+async def test_a_secret_is_in_nothing_that_a_job_printed_and_in_no_reason(level: str) -> None:
     """Variable and file; traceback and environment; live logs, the archive, the reason, and the board's disk."""
+    if level != "none" and os.geteuid() != 0:
+        pytest.skip("only root lets jobs have users")
+    async with board_at(level) as board:
+        await _tells(board)
+
+
+async def _tells(board: Board) -> None:
     ref = board.run(job(TELLS % hashlib.sha256(KEY).hexdigest()), secrets=SECRETS)
     assert await board.end(ref) is JobState.FAILED
     code, _, words = board.controller.reason(ref)
