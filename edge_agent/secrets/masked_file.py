@@ -1,48 +1,80 @@
-"""Hiding secrets in a file where it lies, once its program has ended: it is archived, and kept for people."""
+"""Hiding secrets in a log once its program has ended: what is archived, and kept for people.
+
+**Rule.** A log with secrets is replaced by one of the same size without them, in one step. Why not in its place: it is
+still being shipped, and the power may fail; half of a value beside the stars of its other half would be found no more.
+A log without secrets is left alone.
+"""
 
 import os
-import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from edge_agent.long_work import Steps
 from edge_agent.secrets.secret_mask import SecretMask
-from edge_agent.tree import NoPlainFileError, kind
+from edge_agent.tree import open_plain
+from services.runtime.state_folder import PRIVATE_FILE
 
 _CHUNK_BYTES: Final = 1 << 20
-_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def mask_file(path: Path, mask: SecretMask, chunk_bytes: int = _CHUNK_BYTES) -> Steps[None]:
-    """Hide secrets in a file; its size stays as it is, and doing it twice is the same as once.
-
-    Each value lies whole in the window of the chunk in which it begins. Only what is hidden is written.
+    """Hide secrets in a file; doing it twice is the same as once.
 
     Args:
-        path: the file.
+        path: the file, in a folder that only the agent may change.
         mask: knows the secrets.
         chunk_bytes: how much is looked at in one step.
 
     Raises:
         NoPlainFileError: something else has the name of the file.
-        OSError: it cannot be read or written.
+        OSError: it cannot be read, or there is no room for another one.
     """
     if not mask:
         return
-    mode = path.lstat().st_mode
-    if not stat.S_ISREG(mode):
-        raise NoPlainFileError(0, f"it is a {kind(mode)}")
-    descriptor = os.open(path, _FLAGS)
+    source = open_plain(path)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise NoPlainFileError(0, f"it is a {kind(status.st_mode)}")
-        for offset in range(0, status.st_size, chunk_bytes):
-            data = os.pread(descriptor, chunk_bytes + mask.margin, offset)
-            ended = offset + len(data) >= status.st_size
-            hidden = mask.hide(data, ended=ended)
-            for begin, end in mask.spans(data, ended=ended) if hidden != data else ():
-                os.pwrite(descriptor, hidden[begin:end], offset + begin)
+        read = _reader(source, mask)
+        for offset in range(0, os.fstat(source).st_size, chunk_bytes):
+            plain, hidden = read(offset, chunk_bytes)
+            if hidden != plain:
+                yield from _replace(path, source, read, chunk_bytes)
+                return
             yield
     finally:
-        os.close(descriptor)
+        os.close(source)
+
+
+def _reader(source: int, mask: SecretMask) -> Callable[[int, int], tuple[bytes, bytes]]:
+    """Return what reads a piece as it is and as it is shown; values reach over its borders."""
+    size = os.fstat(source).st_size
+
+    def read(offset: int, count: int) -> tuple[bytes, bytes]:
+        begin = max(0, offset - mask.margin)
+        data = os.pread(source, min(offset + count + mask.margin, size) - begin, begin)
+        shown = mask.hide(data, ended=begin + len(data) >= size)
+        piece = slice(offset - begin, offset - begin + count)
+        return data[piece], shown[piece]
+
+    return read
+
+
+def _replace(
+    path: Path, source: int, read: Callable[[int, int], tuple[bytes, bytes]], chunk_bytes: int
+) -> Steps[None]:
+    status = os.fstat(source)
+    target = path.with_name(f"{path.name}.masked")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(target, flags, PRIVATE_FILE), "wb") as file:
+            for offset in range(0, status.st_size, chunk_bytes):
+                file.write(read(offset, chunk_bytes)[1])
+                yield
+            file.flush()
+            os.fsync(file.fileno())
+            # When it was printed is told by this.
+            os.utime(file.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+        target.replace(path)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise

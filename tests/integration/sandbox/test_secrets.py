@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from edge_agent.secrets.secret_folders import BASES, SecretFolders
+from edge_agent.secrets.secret_mask import SecretMask
+from edge_agent.uploads.collect import collect
 from shoal.model import JobState, PipelineState
+from shoal.names import AttemptRef
 from shoal.secret import SecretForm, SecretUse
 from shoal.spec import ArchiveOn, Environment, Job
 from tests.integration.agent.board import Board
@@ -26,7 +29,9 @@ from tests.kit.mosquitto import Mosquitto
 from tests.kit.object_server import ObjectServer
 from tests.kit.s3_servers import Ministack
 from tests.kit.scripted_controller import ScriptedController
+from tests.kit.small_disk import small_disk
 from tests.kit.until import until
+from tests.unit.agent.at_once import done_at_once
 
 TOKEN = b"correct horse/battery+staple=="
 KEY = b"-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\n-----END KEY-----\n\0\xff"
@@ -356,3 +361,23 @@ async def test_the_folder_of_a_job_that_was_ended_is_kept_without_secrets(
     [kept] = (board.agent.state / "kept").iterdir()
     assert (kept / "stderr").read_bytes() == b"x" + b"*" * len(TOKEN)
     assert holding(board.agent.state, TOKEN) == []
+
+
+def test_without_room_for_another_log_nothing_of_it_is_shown_or_lost(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        path = disk.path / "stdout"
+        path.write_bytes(TOKEN + b"x" * 1_000_000)
+        (disk.path / "work").mkdir()
+        disk.fill()
+        ref = AttemptRef("default", "p", "a", 1, 1)
+        steps = collect(disk.path / "work", (), disk.path, ref, mask=SecretMask([TOKEN]))
+        found = done_at_once(steps)
+        assert found.artifacts == ()
+        assert "may hold secrets, which cannot be hidden: No space left" in found.problem
+        assert path.stat().st_size == len(TOKEN) + 1_000_000
+        assert sorted(os.listdir(disk.path)) == ["filler", "stdout", "work"]
+        disk.empty()
+        steps = collect(disk.path / "work", (), disk.path, ref, mask=SecretMask([TOKEN]))
+        found = done_at_once(steps)
+        assert [one.path for one in found.artifacts] == ["stdout"]
+        assert path.read_bytes() == b"*" * len(TOKEN) + b"x" * 1_000_000

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import random
 from pathlib import Path
 from urllib.parse import quote
@@ -102,9 +103,31 @@ def test_a_file_is_hidden_in_across_the_borders_of_its_chunks(tmp_path: Path) ->
             rng.choice([VALUE, b"\n", b"x" * rng.randrange(90), VALUE[:5]]) for _ in range(9)
         )
         path.write_bytes(said)
+        os.utime(path, (1_000, 2_000))
         done_at_once(mask_file(path, MASK, 64))
         assert path.read_bytes() == MASK.hide(said, ended=True)
         assert VALUE not in path.read_bytes()
+        assert path.stat().st_mtime == 2_000
+        assert os.listdir(tmp_path) == ["stdout"]
+
+
+def test_a_log_is_replaced_in_one_step_and_only_if_it_has_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "stdout"
+    path.write_bytes(b"x" * 200 + VALUE + b"y" * 200)
+    with path.open("rb") as before:
+        steps = mask_file(path, MASK, 64)
+        for _ in range(6):
+            next(steps)
+            assert path.read_bytes() == before.read()
+            before.seek(0)
+        steps.close()  # given up, or its agent dies
+        assert VALUE in path.read_bytes()
+        done_at_once(mask_file(path, MASK, 64))
+        assert path.read_bytes() == b"x" * 200 + b"*" * len(VALUE) + b"y" * 200
+    assert os.listdir(tmp_path) == ["stdout"]
+    number = path.stat().st_ino
+    done_at_once(mask_file(path, MASK, 64))
+    assert path.stat().st_ino == number
 
 
 def test_no_link_and_no_fifo_is_written_to(tmp_path: Path) -> None:
