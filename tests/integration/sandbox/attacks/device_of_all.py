@@ -1,7 +1,6 @@
 """Open a device that was not asked for, whose node every user may use (0666).
 
-Refused at: user; the list of devices of cgroup v1. Where there is none: at confined, where only devices asked for are
-there.
+Refused at: confined; devices that were not asked for are not there.
 """
 
 import os
