@@ -228,7 +228,9 @@ class EnvironmentCache:
         if place is None or place in self._opened:
             return place
         try:
-            if await self.work.run(take_over(place, os.geteuid())):
+            # An agent in a container was another user before.
+            owner = (await asyncio.to_thread(place.lstat)).st_uid
+            if await self.work.run(take_over(place, owner)):
                 # Its rights are part of its seal.
                 self._built[key] = place, await self.work.run(seal(place, key))
         except (OSError, LeftBehindError) as error:

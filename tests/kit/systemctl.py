@@ -1,8 +1,8 @@
 """Stands in for `systemctl` where no systemd runs: starts and ends what the units of /etc/systemd/system say.
 
 A program in a folder of a host's PATH, of the standard library alone. It knows what our units use: `ExecStart`, `User`,
-`StateDirectory` and `KillMode`. It watches nothing, so what `Restart` says is not carried out. `boot` starts what is
-enabled, as a machine does.
+`AmbientCapabilities`, `StateDirectory`, `RuntimeDirectory` and `KillMode`. It watches nothing, so what `Restart`
+says is not carried out. `boot` starts what is enabled, as a machine does.
 """
 
 import configparser
@@ -31,20 +31,37 @@ def _unit(name: str) -> dict[str, str]:
     return dict(parser["Service"])
 
 
+def _runtime(unit: dict[str, str]) -> list[tuple[Path, str]]:
+    name = unit.get("RuntimeDirectory")
+    return [(Path("/run", name), "0755")] if name else []
+
+
+def _as(unit: dict[str, str]) -> list[str]:
+    """Words that start a program as the unit's user, with the capabilities that it keeps."""
+    user = unit["User"]
+    words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
+    kept = unit.get("AmbientCapabilities", "").lower().split()
+    if kept:
+        given = ",".join(f"+{word.removeprefix('cap_')}" for word in kept)
+        words += [f"--inh-caps={given}", f"--ambient-caps={given}"]
+    if unit.get("NoNewPrivileges") == "yes":
+        words.append("--no-new-privs")
+    return words
+
+
 def start(name: str) -> None:
     """Start a unit's program as its user."""
     unit = _unit(name)
     user = pwd.getpwnam(unit["User"])
     folder = Path("/var/lib") / unit["StateDirectory"]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.chown(folder, user.pw_uid, user.pw_gid)
+    for made, mode in ((folder, unit["StateDirectoryMode"]), *_runtime(unit)):
+        made.mkdir(parents=True, exist_ok=True)
+        made.chmod(int(mode, 8))
+        shutil.chown(made, user.pw_uid, user.pw_gid)
     RUNNING.mkdir(exist_ok=True)
     with (RUNNING / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            shlex.split(unit["ExecStart"]),
-            user=user.pw_uid,
-            group=user.pw_gid,
-            extra_groups=os.getgrouplist(user.pw_name, user.pw_gid),
+            [*_as(unit), *shlex.split(unit["ExecStart"])],
             cwd="/",
             env={
                 "HOME": user.pw_dir,

@@ -308,4 +308,6 @@ async def _check_units(made: Machines) -> None:
     verify = program("systemd-analyze")
     units = "/etc/systemd/system/shoal-controller.service /etc/systemd/system/shoal-agent.service"
     status, said = await made.run(1, f"{verify} verify {units}")
-    assert (status, said) == (0, "")
+    # systemd before 254 does not know this one, and goes on.
+    told = [line for line in said.splitlines() if "'DelegateSubgroup'" not in line]
+    assert (status, told) == (0, [])

@@ -207,7 +207,7 @@ def _run_as_any_user(walk: Walk) -> None:
         "--network", f"{walk.project}_default", "--user", "4321:4321", "--cap-drop", "ALL", "--memory", "512m",
         "--tmpfs", "/run/shoal", "--tmpfs", "/tmp:exec", "--tmpfs", "/var/lib/shoal:uid=4321,gid=4321,exec",
         *(f"--env={name}={value}" for name, value in variables.items()),
-        f"shoal-agent:{walk.tag}", "agent", "--cpus", "1.5",
+        f"shoal-agent:{walk.tag}", "agent", "--sandbox", "none", "--cpus", "1.5",
     )  # fmt: skip
     try:
         folder = walk.home("this") / "stray"

@@ -1,5 +1,6 @@
 """The compose file and the Dockerfiles, as far as they can be read without docker."""
 
+import configparser
 import re
 from pathlib import Path
 from typing import Any, Final, cast
@@ -40,7 +41,11 @@ def test_every_variable_of_the_file_is_told_at_its_top() -> None:
     assert sorted(used - set(re.findall(r"\w+", top))) == []
 
 
-def test_every_service_is_built_here_and_has_no_rights() -> None:
+AGENT_CAPABILITIES: Final = {"SETUID", "SETGID", "CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL"}
+"""What an agent gives its jobs users by, and no more."""
+
+
+def test_every_service_is_built_here_and_has_no_rights_that_it_does_not_need() -> None:
     for name, service in _services().items():
         built = Path(service["build"]["dockerfile"])
         assert built in DOCKERFILES, name
@@ -48,10 +53,23 @@ def test_every_service_is_built_here_and_has_no_rights() -> None:
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["init"] is True, name
+        if name.startswith("board-"):
+            assert service["user"] == "0:0", name
+            assert set(service["cap_add"]) == AGENT_CAPABILITIES, name
+            continue
+        assert "cap_add" not in service, name
         # An ordinary user in the end, whatever the stages before are.
         users = re.findall(r"^USER (\S+)$", text(built), re.MULTILINE)
         assert users, name
         assert users[-1] not in {"root", "0", "0:0"}, name
+
+
+def test_the_unit_gives_an_agent_the_same_capabilities() -> None:
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.read_string(text(Path("compose") / "systemd" / "shoal-agent.service"))
+    for option in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        given = {word.removeprefix("CAP_") for word in unit["Service"][option].split()}
+        assert given == AGENT_CAPABILITIES, option
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=str)
