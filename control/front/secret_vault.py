@@ -1,9 +1,10 @@
 """Seals values of secrets under keys that lie in a file of the controller's folder, and opens them again.
 
 Theory. The store is copied, backed up and read by more people than the controller's folder; so it holds values
-sealed alone (ChaCha20-Poly1305, RFC 8439), and the keys stand in a file of their own. A seal binds its value to
-namespace, name and version: a row that is copied over another one, or over a later version of itself, opens
-nothing. A key is named by the first digits of its SHA-256, so a file that was damaged names no key of a row.
+sealed alone (AES-256-GCM, NIST SP 800-38D, as on the boards), and the keys stand in a file of their own. A seal
+binds its value to namespace, name and version: a row that is copied over another one, or over a later version
+of itself, opens nothing. A key is named by the first digits of its SHA-256, so a file that was damaged names no
+key of a row.
 
 Invariant: a key leaves the file only after no committed row names it; so at every moment, and after a crash at
 any moment, each committed row opens.
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from control.core.rows import SecretRow
 from services.runtime.log import fields
@@ -76,7 +77,7 @@ class SecretVault:
             self.add_key()
         key, nonce = self._keys[0], self._random(NONCE_BYTES)
         bound = _bound(namespace, name, version)
-        return key_id(key), nonce + ChaCha20Poly1305(key).encrypt(nonce, value, bound)
+        return key_id(key), nonce + AESGCM(key).encrypt(nonce, value, bound)
 
     def open(self, row: SecretRow) -> bytes:
         """Return the value of a row.
@@ -93,7 +94,7 @@ class SecretVault:
         nonce, sealed = row.sealed[:NONCE_BYTES], row.sealed[NONCE_BYTES:]
         bound = _bound(row.namespace, row.name, row.version)
         try:
-            return ChaCha20Poly1305(key).decrypt(nonce, sealed, bound)
+            return AESGCM(key).decrypt(nonce, sealed, bound)
         except (InvalidTag, ValueError):
             raise VaultError(
                 f"secret {row.name} of namespace {row.namespace} does not open: its row of the store was changed; "

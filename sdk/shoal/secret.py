@@ -11,6 +11,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+from shoal.names import ID_PATTERN
+
 SECRET_BYTES_MIN: Final = 4
 """Shortest value of a secret: what is shorter would be found in every log, where values are left out."""
 
@@ -77,6 +79,19 @@ class SecretView:
 def no_secrets() -> Mapping[str, bytes]:
     """An empty mapping that cannot be filled: values by the name of a secret."""
     return MappingProxyType({})
+
+
+def secret_name_problem(name: str) -> str:
+    """Say why `name` is no name of a secret; empty when it is one.
+
+    The words do not have it: a value may have been written in the place of its name.
+    """
+    if ID_PATTERN.fullmatch(name):
+        return ""
+    return (
+        "what stands there is no name of a secret, which has up to 63 lower-case letters, digits or hyphens; write "
+        "the name, and give the value with: shoal secret set NAME"
+    )
 
 
 def value_problem(value: bytes) -> str:

@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 from shoal import limits, spec
 from shoal.checks.folders import folder_problems, may_bring, named_by_place
-from shoal.checks.problem import Path, Problem, and_, id_problems, number_problems
+from shoal.checks.problem import Path, Problem, and_, number_problems
 from shoal.checks.program_file import program_file
 from shoal.limits import COMMAND_BYTES_MAX
 from shoal.recipe import BundleFiles, ingredients
 from shoal.redaction import HIDDEN, redacted
 from shoal.sandbox import Claim, SandboxLevel, SandboxNetwork
-from shoal.secret import JOB_SECRETS_MAX
+from shoal.secret import JOB_SECRETS_MAX, secret_name_problem
 from shoal.suggestion import did_you_mean
 from shoal.wire.fields import json_problem, relative_path_problem
 
@@ -144,7 +144,8 @@ def _secrets(job: spec.Job, at: Path) -> Iterator[Problem]:
     for use in job.secrets:
         path = (*at, "secrets", use.variable)
         yield from _variable(path, use.variable)
-        yield from id_problems(path, "secret", use.name)
+        if problem := secret_name_problem(use.name):
+            yield Problem(path, problem)
         if use.variable in job.variables:
             yield Problem(
                 path, "`variables` has a value for it, too; leave out one of them, or rename it"

@@ -66,8 +66,18 @@ def _read(name: str, source: str | None) -> bytes:
         raise click.ClickException(f"{source} cannot be read: {error.strerror}") from None
 
 
+def _no_value(context: click.Context, _parameter: click.Parameter, words: tuple[str, ...]) -> None:
+    """Refuse a value among the words of the command, and do not repeat it."""
+    if words and not context.resilient_parsing:
+        raise click.UsageError(
+            "a value is no word of the command line, which every user of the machine can read: leave it out, and "
+            "the command asks for it, or reads stdin or --file FILE; what was given now is better changed"
+        )
+
+
 @secret.command("set")
 @click.argument("name", shell_complete=name_completion.secrets)
+@click.argument("words", nargs=-1, metavar="", expose_value=False, callback=_no_value)
 @click.option(
     "--file",
     "value",

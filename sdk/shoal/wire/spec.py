@@ -7,7 +7,7 @@ from types import MappingProxyType
 from shoal import limits, spec
 from shoal.compat import Compat, compat_name_problem
 from shoal.parameter import ParameterValue, name_problem, value_problem
-from shoal.secret import JOB_SECRETS_MAX, SecretForm, SecretUse
+from shoal.secret import JOB_SECRETS_MAX, SecretForm, SecretUse, secret_name_problem
 from shoal.v1 import spec_pb2
 from shoal.wire import fields
 from shoal.wire.codec import (
@@ -258,11 +258,19 @@ _RETRY = codec(
     backoff_seconds=duration(1.0),
     backoff_limit_seconds=duration(60.0),
 )
+
+
+def _decode_secret_name(name: str, path: str) -> str:
+    if problem := secret_name_problem(name):
+        raise WireError(path, problem)
+    return name
+
+
 _SECRET_USE = codec(
     SecretUse,
     spec_pb2.SecretUse,
     variable=checked(fields.variable),
-    name=identifier("secret"),
+    name=checked(_decode_secret_name),
     form=one(enumeration(SecretForm, spec_pb2.SecretForm, "form", "form of a secret")),
 )
 

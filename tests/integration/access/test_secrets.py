@@ -263,6 +263,8 @@ async def test_the_command_takes_values_from_stdin_and_files_and_never_shows_the
         assert dict(given.secrets) == {"lab-token": VALUE, "lab-key": key.read_bytes()}
         untextual = Pipeline("p", (Job("a", ("x",), secrets=(SecretUse("KEY", "lab-key"),)),))
         assert "as: file" in (await refused(client.submit(untextual))).message
+    status, _, err = await shoal("secret", "set", "lab-token", VALUE.decode())
+    assert (status, "a value is no word of the command line" in err) == (2, True)
     status, _, err = await shoal("secret", "set", "lab-token", stdin=b"ab\n")
     assert (status, "has 2 bytes; give 4 at least" in err) == (2, True)
     status, _, err = await shoal("secret", "set", "lab-token", "--file", str(tmp_path / "gone"))

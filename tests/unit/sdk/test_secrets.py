@@ -52,7 +52,7 @@ def test_both_forms_are_read(tmp_path: Path) -> None:
         ("{API_TOKEN: {as: file}}", "", "it names no secret; add for example `name: lab-token`"),
         ("{API_TOKEN: {name: t, as: stdin}}", "", "'stdin' is not possible here"),
         ("{API_TOKEN: {name: t, value: v}}", "", "there is no 'value' here"),
-        ("{API_TOKEN: Lab_Token}", "", "secret 'Lab_Token' is not a valid id"),
+        ("{API_TOKEN: ghp_16C7e42F292c}", "", "what stands there is no name of a secret"),
         ("{API-TOKEN: t}", "", "'API-TOKEN' is not the name of a variable"),
         ("{SHOAL_JOB: t}", "", "names that begin with SHOAL_ are set by the system"),
         ("{A: t}", "variables: {A: b}", "`variables` has a value for it, too"),
@@ -66,6 +66,16 @@ def test_both_forms_are_read(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_said(secrets: str, more: str, said: str, tmp_path: Path) -> None:
     assert any(said in one for one in complaints(written(secrets, more), tmp_path))
+
+
+def test_a_value_in_the_place_of_a_name_is_not_repeated(tmp_path: Path) -> None:
+    value = "ghp_16C7e42F292c"
+    assert value not in str(complaints(written(f"{{API_TOKEN: {value}}}"), tmp_path))
+    message = encode_job_spec(JOB)
+    message.secrets[0].name = value
+    with pytest.raises(WireError, match="what stands there is no name of a secret") as told:
+        decode_job_spec(message)
+    assert value not in str(told.value)
 
 
 def test_a_variable_stands_for_one_secret() -> None:

@@ -34,6 +34,24 @@ KEYS = (
         "the command of a job is `run`",
     ),
     (_A + "args: [-v]}", "jobs.a.args", "'args'", "the command of a job is `run`"),
+    (
+        _A + "secrets: [API_TOKEN]}",
+        "jobs.a.secrets",
+        "a mapping from variables",
+        "{API_TOKEN: lab-token}",
+    ),
+    (
+        _A + "secrets: {API_TOKEN: ghp_16C7e42F292c}}",
+        "jobs.a.secrets.API_TOKEN",
+        "no name of a secret",
+        "shoal secret set NAME",
+    ),
+    (
+        _A + "secrets: {API_TOKEN: {name: t, as: env}}}",
+        "jobs.a.secrets.API_TOKEN.as",
+        "'env'",
+        "variable",
+    ),
     (_A + "image: python:3.11}", "jobs.a.image", "'image'", "{requirements: FILE}"),
     (
         _A + "depends_on: [b]}",
