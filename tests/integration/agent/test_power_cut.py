@@ -10,6 +10,7 @@ import pytest
 
 from shoal.model import JobState
 from shoal.names import AttemptRef
+from shoal.secret import SecretForm, SecretUse
 from shoal.spec import Environment, Job, PipStep
 from tests.integration.agent.board import Board
 from tests.kit.agent_process import AgentProcess
@@ -120,6 +121,31 @@ async def test_g9b_what_ran_runs_again_within_10_s_without_network(powered: Powe
     await powered.ends_well(ref)
     assert powered.began == 2
     assert powered.board.objects.gets == gets
+
+
+async def test_what_has_secrets_runs_again_with_them_without_network(
+    powered: PoweredBoard, tmp_path: Path
+) -> None:
+    """The key of the board is on its disk before what is sealed under it, so that a cut at any moment loses neither."""
+    got = tmp_path / "got"
+    script = f'echo "$LAB_TOKEN $(cat $LAB_KEY)" >> {got}; {WAITS}'
+    script = script.format(began=powered.began_path, gate=powered.gate)
+    uses = (SecretUse("LAB_TOKEN", "token"), SecretUse("LAB_KEY", "key", SecretForm.FILE))
+    ref = powered.board.run(
+        Job(
+            "a",
+            ("sh", "-ec", script.replace("python main.py", "echo made on the board")),
+            secrets=uses,
+        ),
+        secrets={"token": b"correct horse", "key": b"battery staple"},
+    )
+    await until(lambda: powered.began == 1, 20, "the program")
+    await powered.cut()
+    await until(lambda: powered.began == 2, 60, f"it again\n{powered.board.agent.log()[-3000:]}")
+    assert got.read_text() == "correct horse battery staple\n" * 2
+    powered.gate.touch()
+    await powered.network()
+    await powered.ends_well(ref)
 
 
 async def test_what_was_being_prepared_is_prepared_once_there_is_a_network(
