@@ -39,6 +39,7 @@ SECRETS = {"lab-token": TOKEN, "lab-key": KEY}
 USES = (SecretUse("LAB_TOKEN", "lab-token"), SecretUse("LAB_KEY", "lab-key", SecretForm.FILE))
 
 
+LEVELS = ("none", "user", "confined")
 FORMS = (
     TOKEN,
     TOKEN[:9],
@@ -88,6 +89,12 @@ async def board() -> AsyncIterator[Board]:
         yield found
 
 
+def only_root(level: str) -> None:
+    """Skip a test of a level that needs users for jobs, where there are none."""
+    if level != "none" and os.geteuid() != 0:
+        pytest.skip("only root lets jobs have users")
+
+
 def job(script: str, name: str = "a") -> Job:
     """A job of the system's interpreter with both secrets."""
     return Job(
@@ -134,11 +141,10 @@ raise SystemExit("login with " + token + " was refused")
 """
 
 
-@pytest.mark.parametrize("level", ["none", "user", "confined"])
+@pytest.mark.parametrize("level", LEVELS)
 async def test_a_secret_is_in_nothing_that_a_job_printed_and_in_no_reason(level: str) -> None:
     """Variable and file; traceback and environment; live logs, the archive, the reason, and the board's disk."""
-    if level != "none" and os.geteuid() != 0:
-        pytest.skip("only root lets jobs have users")
+    only_root(level)
     async with board_at(level) as board:
         await _tells(board)
 
@@ -226,6 +232,49 @@ async def test_a_job_with_secrets_starts_after_a_reboot_without_network(
     assert holding(board.agent.state, KEY[:48]) == []
     await board.idle()
     assert not [path for path in in_memory(board) if path.is_file()]
+
+
+PAUSES = """
+import os, pathlib, signal, time
+key = pathlib.Path(os.environ["LAB_KEY"])
+assert key.stat().st_uid == os.getuid()
+print(os.getuid(), time.monotonic_ns(), os.environ["LAB_TOKEN"], key.read_bytes(), flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_job_of_each_level_has_its_secrets_after_a_reboot_without_network(
+    level: str,
+) -> None:
+    """Its user is another than the agent's at each level but `none`, and the file is that user's."""
+    only_root(level)
+    async with board_at(level) as board:
+        ref = board.run(job(PAUSES), secrets=SECRETS)
+
+        def printed_there() -> bytes:
+            folders = board.agent.state.glob("attempts/*/stdout")
+            return b"".join(path.read_bytes() for path in folders)
+
+        await until(lambda: KEY[:9] in printed_there(), 30, board.agent.log()[-3000:])
+        said = printed_there()
+        assert TOKEN in said
+        assert (int(said.split()[0]) == os.getuid()) == (level == "none")
+        await reboot(board)
+
+        def again() -> bool:
+            found = printed_there()
+            return KEY[:9] in found and found.split()[1] != said.split()[1]
+
+        await until(again, 60, board.agent.log()[-3000:])
+        assert printed_there().split()[2:] == said.split()[2:]
+        board.objects.away = False
+        await board.controller.start()
+        board.controller.stop_attempt(ref)
+        assert await board.end(ref) is JobState.CANCELLED
+        await board.idle()
+        assert holding(board.agent.state, TOKEN) == []
+        assert not [path for path in in_memory(board) if path.is_file()]
 
 
 async def test_files_are_there_while_the_program_runs_and_gone_with_it_whatever_ends_it(
