@@ -31,6 +31,10 @@ _WRITTEN: Final = ("/dev", "/proc", *bubblewrap.SCRATCH)
 """What every program of level `user` may write below, as far as rights of files let it."""
 
 
+_SHOWN: Final = ("/bin", "/dev", "/lib", "/proc", "/sbin", "/sys", "/usr")
+"""What is never hidden: no program runs without. A service's user may have its home there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What one program needs of its node. Paths are absolute and exist.
@@ -67,20 +71,14 @@ class Narrowing:
     def __init__(
         self, hidden: Iterable[str], filters: Iterable[str], machine: str, wrapper: str
     ) -> None:
-        found = {
-            os.path.realpath(path) for path in (*bubblewrap.HIDDEN, *hidden) if Path(path).is_dir()
-        }
-        self._hidden = tuple(sorted(found))
+        self._hidden = tuple(sorted(_folders((*bubblewrap.HIDDEN, *hidden))))
         self._wrapper = wrapper
         known = landlock.abi() if LANDLOCK in set(filters) else 0
         self._files = known >= landlock.FILES_ABI
         self._scoped = known >= landlock.SCOPES_ABI
         calls = seccomp.program(machine) if SECCOMP in set(filters) else b""
         self._calls = base64.b64encode(calls).decode()
-        resolver = os.path.realpath("/etc/resolv.conf")
-        self._reads = tuple(
-            path for path in (*_READ, str(Path(resolver).parent)) if Path(path).is_dir()
-        )
+        self._reads = tuple(path for path in (*_READ, self._resolver()) if Path(path).exists())
 
     def plan(self, plan: SandboxPlan, level: SandboxLevel, needs: Needs) -> SandboxPlan:
         """Return `plan` with what narrows it to `needs` at a level.
@@ -113,6 +111,11 @@ class Narrowing:
                     wrap=self._words(plan, needs),
                 )
 
+    def _resolver(self) -> str:
+        """What says how names are found: a folder, since the file in it is replaced now and then."""
+        file = Path(os.path.realpath("/etc/resolv.conf"))
+        return str(file if str(file.parent) in self._hidden else file.parent)
+
     def _rules(self, needs: Needs) -> tuple[FilesRule, ...]:
         scratch = {os.path.realpath(path) for path in bubblewrap.SCRATCH}
         hidden = [path for path in self._hidden if path not in scratch]
@@ -142,6 +145,18 @@ class Narrowing:
                 filtered=bool(self._calls),
             )
         )
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    """Those that are there and can be hidden: a home may be unset, `/` or where programs are."""
+    real = {
+        os.path.realpath(path) for path in paths if Path(path).is_absolute() and Path(path).is_dir()
+    }
+    return {
+        path
+        for path in real - {"/"}
+        if not any(Path(path).is_relative_to(shown) for shown in _SHOWN)
+    }
 
 
 def _real(paths: Iterable[str]) -> tuple[str, ...]:

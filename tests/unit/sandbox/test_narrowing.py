@@ -67,6 +67,22 @@ def test_level_confined_wraps_the_program(tmp_path: Path) -> None:
     assert plan.wrap[-3:] == ("--chdir", str(work), "--")
 
 
+@pytest.mark.parametrize("home", ["", "/", "/usr/sbin", "relative", "/bin"])
+def test_a_home_that_is_none_of_its_own_is_not_hidden(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or all programs of the node would be hidden with it."""
+    (tmp_path / "relative").mkdir()
+    monkeypatch.chdir(tmp_path)
+    plans = [
+        Narrowing(hidden, (), platform.machine(), "/usr/bin/bwrap").plan(
+            PLAN, SandboxLevel.CONFINED, Needs(str(tmp_path))
+        )
+        for hidden in ([home], [])
+    ]
+    assert plans[0] == plans[1]
+
+
 def test_no_network_needs_level_confined(tmp_path: Path) -> None:
     needs = Needs(str(tmp_path), network=SandboxNetwork.NONE)
     with pytest.raises(NarrowingError, match="needs the level confined, and this one has user"):
@@ -90,12 +106,12 @@ def test_a_program_of_level_user_sees_nothing_hidden_and_writes_what_it_may(tmp_
     """Its user is that of the tests: what is refused here is not refused by rights of files."""
     work = tmp_path / "work"
     work.mkdir()
-    narrowing = Narrowing(["/usr/share"], [SECCOMP, LANDLOCK], platform.machine(), "")
+    narrowing = Narrowing(["/var/lib"], [SECCOMP, LANDLOCK], platform.machine(), "")
     plan = narrowing.plan(SandboxPlan(), SandboxLevel.USER, Needs(str(work), writes=(str(work),)))
     said = _run(
         plan,
         work,
-        "ls /usr/share || echo hidden; ls /run || echo hidden; echo 1 >file && cat file;"
+        "ls /var/lib || echo hidden; ls /run || echo hidden; echo 1 >file && cat file;"
         " echo 1 >/etc/changed || echo refused; cat /etc/passwd >/dev/null && echo read;"
         " echo 1 >/dev/shm/$$ && rm /dev/shm/$$ && echo scratch; unshare --user true || echo refused",
     )
