@@ -137,10 +137,10 @@ def sandbox(job: Pending, room: NodeRoom) -> str:
         return "its agent does not say which sandboxes it can do: update it"
     said: list[str] = []
     if can.level_for(asked.level) is None:
-        have = " and ".join(level.value for level in SandboxLevel if level in can.levels)
+        have = " and ".join(f"`{level.value}`" for level in SandboxLevel if level in can.levels)
         why = can.refused.get(asked.level, "")
         said.append(
-            f"the job asks for the sandbox level {asked.level.value}, and it has {have or 'none'}"
+            f"the job asks for the sandbox `{asked.level.value}`, and it can do {have or 'no level'}"
             + (f" ({limits.cut(why, _WHY_CHARACTERS_MAX)})" if why else "")
         )
     loose = [claim.value for claim in Claim if claim in asked.enforce - can.enforces.keys()]

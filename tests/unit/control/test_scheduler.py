@@ -107,12 +107,12 @@ def test_a_node_can_be_required_by_its_name_unless_a_label_says_otherwise() -> N
                 "n1", sandbox=NodeSandbox(NONE, frozenset({NONE}), refused={USER: "it is not root"})
             ),
             job(sandbox=Sandbox(USER)),
-            "the job asks for the sandbox level user, and it has none (it is not root)",
+            "the job asks for the sandbox `user`, and it can do `none` (it is not root)",
         ),
         (
             node("n1", sandbox=NodeSandbox(USER, frozenset({USER}), {Claim.CPUS: "cgroup v1"})),
             job(sandbox=Sandbox(CONFINED, enforce=frozenset({Claim.CPUS, Claim.DISK}))),
-            "and it has user; the job's claims of disk have to bind it, and cannot there",
+            "and it can do `user`; the job's claims of disk have to bind it, and cannot there",
         ),
     ],
 )
