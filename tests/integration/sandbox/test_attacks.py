@@ -47,6 +47,7 @@ jobs:
     sandbox: {sandbox}
     grace: 20s
     variables: {{VICTIM_TOKEN: victim-secret-{token}}}
+    secrets: {secrets}
 """
 ALL: Final = attacks()
 Outcomes = Mapping[tuple[str, str], Mapping[str, object]]
@@ -116,8 +117,11 @@ async def _level(
     slug = level.replace(" ", "-")
     token = f"{state.name}-{slug}"
     segment = 0x5A0A0000 + os.getpid() * len(LEVELS) + number
+    secret = f"victim-{slug}"
+    await client.set_secret(secret, f"sealed-secret-{token[::-1]}".encode())
     victim = await _submit(
-        client, state / f"victim-{slug}", level, token, ["victim.py", token, str(segment)]
+        *(client, state / f"victim-{slug}", level, token, ["victim.py", token, str(segment)]),
+        secrets=f"{{VICTIM_KEY: {{name: {secret}, as: file}}}}",
     )
     await until(lambda: _says(client, victim, "ready"), 60, f"the victim of {level}")
     [node] = cluster.agents
@@ -131,6 +135,7 @@ async def _level(
         "segment": str(segment),
         "victim_pid": str(process),
         "victim_work": str(work),
+        "victim_key": _variable(process, "VICTIM_KEY"),
         "state": str(agent),
         "sdk": str(next((agent / "sdk").iterdir())),
         "agent_pid": str(_with_words("agent", str(agent))[0]),
@@ -159,6 +164,7 @@ async def _submit(
     token: str,
     words: list[str],
     world: Mapping[str, str] | None = None,
+    secrets: str = "{}",
 ) -> str:
     folder.mkdir()
     shutil.copyfile(HERE / words[0], folder / words[0])
@@ -166,7 +172,11 @@ async def _submit(
         shutil.copytree(FOLDER, folder / "attacks", ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "world.json").write_text(json.dumps(world))
     spec = _SPEC.format(
-        name=folder.name, words=", ".join(words), sandbox=_SANDBOX[level], token=token
+        name=folder.name,
+        words=", ".join(words),
+        sandbox=_SANDBOX[level],
+        token=token,
+        secrets=secrets,
     )
     (folder / "pipeline.yaml").write_text(spec)
     return (await submit_file(client, folder / "pipeline.yaml")).pipeline.id
@@ -178,6 +188,12 @@ async def _says(client: Client, name: str, word: str) -> bool:
         raise AssertionError(describe(seen))
     [job] = seen.jobs
     return job.state is JobState.RUNNING and word in await printed(client, name)
+
+
+def _variable(pid: int, name: str) -> str:
+    """Return a variable of a process."""
+    found = Path("/proc", str(pid), "environ").read_bytes().decode().split("\0")
+    return next(one.removeprefix(f"{name}=") for one in found if one.startswith(f"{name}="))
 
 
 def _with_words(*words: str) -> list[int]:
