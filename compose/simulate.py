@@ -5,12 +5,14 @@ import contextlib
 import dataclasses
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from compose.child import ChildEndedError
+from compose.given_secrets import check_given, read_secrets
 from compose.local_cluster import LocalCluster, LocalClusterConfig
 from compose.own_sandbox import OwnSandbox, own_sandbox
 from compose.simulate_fault import Fault, FaultError, check_boards, check_fault, parse_fault
@@ -56,6 +58,7 @@ class Simulation:
     state: Path
     sandbox: OwnSandbox
     logs: bool
+    secrets: Mapping[str, bytes] = dataclasses.field(repr=False)
 
 
 def _fault(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> object:
@@ -107,6 +110,14 @@ def _fault(_context: click.Context, _parameter: click.Parameter, value: tuple[st
     metavar="KEY=VALUE",
     help="Variable of every program, instead of one of that name in the file.",
 )
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    callback=read_secrets,
+    metavar="NAME=FILE",
+    help="Value of a secret that the file names, byte for byte.",
+)
 @replay_options
 @values_options
 def simulate(
@@ -114,6 +125,7 @@ def simulate(
     agents: int,
     name: str,
     variables: tuple[tuple[str, str], ...],
+    secrets: Mapping[str, bytes],
     faults: tuple[Fault, ...],
     out: Path,
     logs: bool | None,  # noqa: FBT001  # click passes it by name
@@ -129,6 +141,7 @@ def simulate(
         shoal simulate --fault 'kill detector@3s' --agents 4 pipeline.yaml
         shoal simulate --fault 'stop camera@200 records+1s' pipeline.yaml
         shoal simulate --set limit=20 --env DEBUG=1 pipeline.yaml
+        shoal simulate --secret lab-token=token.txt pipeline.yaml
 
     Every board is a set of processes, and jobs run, stream and fail over as on a real mesh. Labels,
     memory and devices that jobs ask for are taken to be there. What each job printed and archived is
@@ -153,6 +166,7 @@ def simulate(
         spec_file, pipeline=with_options(spec_file.pipeline, name, dict(variables))
     )
     refuse_by_hand(spec_file.pipeline)
+    check_given(spec_file.pipeline, secrets)
     for job in with_programs(spec_file.pipeline):
         if may_read_terminal(job):
             click.echo(
@@ -186,6 +200,7 @@ def simulate(
             state=folder.absolute(),
             sandbox=own_sandbox(folder.absolute()),
             logs=len(jobs_of(prepared.pipeline)) == 1 if logs is None else logs,
+            secrets=secrets,
         )
         code = run(lambda: _simulate(simulation))
     sys.exit(code)
@@ -275,6 +290,8 @@ async def _run(simulation: Simulation, cluster: LocalCluster, client: "Client") 
 
     if simulation.prepared.packed is not None:
         await client.ensure_bundle(simulation.prepared.packed)
+    for secret, value in simulation.secrets.items():
+        await client.set_secret(secret, value)
     submitted = (await client.submit(simulation.prepared.pipeline)).pipeline
     with display_for(console(stderr=True), live=not simulation.logs) as display:
         injector = Injector(cluster, client, display.say)

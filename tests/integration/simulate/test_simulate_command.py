@@ -246,3 +246,39 @@ def _processes_of(state: Path) -> Sequence[str]:
         if os.fsencode(state) in known:
             found.append(entry.name)
     return found
+
+
+async def test_a_simulation_is_given_the_secrets_that_its_jobs_name(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text(
+        "name: push\n"
+        "jobs:\n"
+        "  push:\n"
+        "    run: [sh, -c, 'test \"$TOKEN\" = hunter2-never-shown && echo got $TOKEN']\n"
+        "    environment: {python: system}\n"
+        "    secrets: {TOKEN: lab-token}\n"
+    )
+    (tmp_path / "token").write_text("hunter2-never-shown")
+    words = ("simulate", "--agents", "1", "--out", "out", "pipeline.yaml")
+
+    async def simulated(*more: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            *_SHOAL,
+            *words,
+            *more,
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await asyncio.wait_for(process.communicate(), _DEADLINE)
+        assert b"hunter2-never-shown" not in said
+        return process.returncode, said.decode()
+
+    status, said = await simulated()
+    assert (status, "give it a value with --secret lab-token=FILE" in said) == (2, True)
+    status, said = await simulated("--secret", "lab-token=gone")
+    assert (status, "lab-token in gone cannot be read" in said) == (2, True)
+    status, said = await simulated("--secret", "lab-token=token", "--secret", "other=token")
+    assert (status, "no job gets the secret other" in said) == (2, True)
+    status, said = await simulated("--secret", "lab-token=token")
+    assert status == 0, said
+    assert (tmp_path / "out" / "push" / "stdout").read_text().startswith("got ****")
