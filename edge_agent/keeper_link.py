@@ -10,6 +10,7 @@ from edge_agent.attempts.local_attempt import ProgramExit
 from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.links.keeper import KeeperConnection, KeeperDoor
+from edge_agent.sandbox.group_counts import GroupCounts
 from services.runtime.log import fields
 from services.runtime.process import OtherVersionError
 from shoal.names import AttemptRef
@@ -179,4 +180,7 @@ def program_exit(record: ProcessRecord, stderr_tail: str, disk_full: str) -> Pro
         disk_full=disk_full,
         out_of_memory=record.out_of_memory,
         not_begun=record.not_begun,
+        counts=GroupCounts(
+            record.memory_kills, record.refused_processes, bounded_memory=record.bounded_memory
+        ),
     )

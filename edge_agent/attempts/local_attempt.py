@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from edge_agent.attempts.phase import ARCHIVING, Phase
+from edge_agent.sandbox.group_counts import NO_COUNTS, GroupCounts
 from shoal.model import NO_REASON, Artifact, JobState, Reason
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
@@ -29,6 +30,7 @@ class ProgramExit:
     `disk_full` says what the node's disk had left, if it was full then; else it is empty.
     `left` says which processes of it could not be ended; else it is empty. `out_of_memory` says that the
     kernel ended it for want of memory. `not_begun` says why it was never executed; else it is empty.
+    `counts` are those of its own control group.
     """
 
     exit_code: int
@@ -42,6 +44,7 @@ class ProgramExit:
     left: str = ""
     out_of_memory: bool = False
     not_begun: str = ""
+    counts: GroupCounts = NO_COUNTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from edge_agent.attempts.effects import (
     WantUploads,
     WriteJournal,
 )
+from edge_agent.attempts.failure import failure
 from edge_agent.attempts.local_attempt import LocalAttempt, ProgramExit, ProgramStatus, Verdict
 from edge_agent.attempts.phase import (
     ALIVE,
@@ -70,7 +71,6 @@ def _lost(words: str) -> Verdict:
 
 
 _WORKER_LOST = _lost("the stream worker of this node died with the attempt's records")
-_LEASE_ENDED = _lost("the node's lease ran out, and the job may not run twice: it was ended here")
 _RESULTS_LOST = _lost("the node went down before it had stored the results, and lost some")
 _PROGRAM_LOST = _lost("the program is gone from this node with the keeper that kept it")
 _MAY_HAVE_BEGUN = _lost(
@@ -545,7 +545,7 @@ class AttemptsMachine:
         if record.assignment.has_ports:
             effects.append(Conclude(record.ref, succeeded and record.phase is Phase.RUNNING))
         if record.phase is not Phase.RUNNING or not succeeded:
-            verdict = record.verdict or _verdict(record, program_exit)
+            verdict = record.verdict or failure(record, program_exit)
             if program_exit.left:
                 verdict = _with(verdict, program_exit.left)
                 record = replace(record, verdict=verdict)
@@ -926,45 +926,3 @@ def _with(verdict: Verdict, left: str) -> Verdict:
     """Say, too, what could not be done."""
     message = f"{verdict.reason.message}; {left}" if verdict.reason.message else left
     return replace(verdict, reason=replace(verdict.reason, message=message))
-
-
-def _verdict(record: LocalAttempt, program_exit: ProgramExit) -> Verdict:
-    """Why a program that did not end well failed."""
-    if program_exit.lease_ended:
-        return _LEASE_ENDED
-    name, number = record.ref.job, 0
-    if program_exit.not_begun:
-        return Verdict(
-            JobState.FAILED, Reason(ReasonCode.START, 0, f"{name}: {program_exit.not_begun}")
-        )
-    if program_exit.timed_out:
-        code = ReasonCode.TIMEOUT
-        limit = record.assignment.job.timeout_seconds
-        said = f"{name} ran longer than its timeout of {limit:g} s and was ended"
-    elif program_exit.out_of_memory:
-        code = ReasonCode.OOM
-        said = (
-            f"{name} was killed by the kernel, as memory ran out on its node or in the agent's container; "
-            "let it take less, ask for what it takes by `resources: {memory: …}`, or give the node more"
-        )
-    elif program_exit.disk_full:
-        code = ReasonCode.DISK
-        ended = (
-            f"by signal {program_exit.signal}"
-            if program_exit.signal
-            else f"with exit status {program_exit.exit_code}"
-        )
-        said = (
-            f"{name} ended {ended} while the disk of its node was full ({program_exit.disk_full}); "
-            "write less, or place the job where there is more room"
-        )
-    elif program_exit.problem:
-        code, said = ReasonCode.STREAM, f"{name}: {program_exit.problem}"
-    elif program_exit.signal:
-        code, number = ReasonCode.SIGNAL, program_exit.signal
-        said = f"{name} was ended by signal {number}"
-    else:
-        code, number = ReasonCode.EXIT, program_exit.exit_code
-        said = f"{name} ended with exit status {number}"
-    tail = f"; it said last:\n{program_exit.stderr_tail}" if program_exit.stderr_tail else ""
-    return Verdict(JobState.FAILED, Reason(code, number, f"{said}{tail}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_agent.keeper.record import ProcessRecord
+from edge_agent.sandbox.group_counts import NO_COUNTS, GroupCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Ended(OfAttempt):
     """The leader of a process group has ended; exactly one of `exit_code` and `signal` is set.
 
     `lease_ended` says that its guard ended it, `left` what of it could not be ended, `out_of_memory` that
-    the kernel ended it for want of memory, `not_begun` why it was never executed.
+    the kernel ended it for want of memory, `not_begun` why it was never executed. `counts`
+    are those of its own control group.
     """
 
     exit_code: int | None
@@ -45,6 +47,7 @@ class Ended(OfAttempt):
     left: str = ""
     out_of_memory: bool = False
     not_begun: str = ""
+    counts: GroupCounts = NO_COUNTS
 
 
 @dataclass(frozen=True, slots=True)

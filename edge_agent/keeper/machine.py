@@ -207,6 +207,9 @@ class KeeperMachine:
             end_time=event.end_time,
             out_of_memory=event.out_of_memory,
             not_begun=event.not_begun,
+            memory_kills=event.counts.memory_kills,
+            refused_processes=event.counts.refused_processes,
+            bounded_memory=event.counts.bounded_memory,
         )
         if kept.forgotten:
             del self._kept[event.attempt]

@@ -17,7 +17,8 @@ class ProcessRecord:
     because its lease was not renewed, `problem` why records of its FIFOs may be missing, `left` which
     processes of it could not be ended, and why. `made` are the words with which it was started, by
     which its starter knows what it is. `out_of_memory` says that the kernel ended it for want of memory,
-    `not_begun` why it was never executed, though the process that was to do so ran.
+    `not_begun` why it was never executed, though the process that was to do so ran. `memory_kills`,
+    `refused_processes` and `bounded_memory` are those of `GroupCounts`, once it has ended.
     """
 
     attempt: str
@@ -35,6 +36,9 @@ class ProcessRecord:
     made: str = ""
     out_of_memory: bool = False
     not_begun: str = ""
+    memory_kills: int | None = None
+    refused_processes: int = 0
+    bounded_memory: bool = False
 
     def to_json(self) -> dict[str, object]:
         """Return the object that travels on the socket."""

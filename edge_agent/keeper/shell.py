@@ -22,6 +22,8 @@ from edge_agent.keeper.oom_score import JOB_SCORE
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.relay import Relay
 from edge_agent.keeper.remains import Remains
+from edge_agent.sandbox.group_counts import GroupCounts
+from edge_agent.sandbox.group_folder import group_counts
 from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
 from shoal.protocol_version import KEEPER, Protocols
 
@@ -54,6 +56,7 @@ class _Ending:
     give_up_at: float
     out_of_memory: bool
     not_begun: str
+    counts: GroupCounts
 
 
 @dataclass(eq=False)
@@ -356,10 +359,13 @@ class KeeperShell:
                 outcome = replace(outcome, exit_code=None, signal=number)
         record = self._machine.record(attempt)
         killed = signal.SIGKILL in {outcome.signal, (outcome.exit_code or 0) - _SHELL_SIGNAL}
+        # Read before anything of the group is killed: what is refused a process from then on says nothing.
+        counts = group_counts(self._plans[attempt].kill)
+        counted = counts.memory_kills is not None
         out_of_memory = self.memory_kills.ended(
-            attempt, pid if record is None else record.pid, killed=killed
+            attempt, pid if record is None else record.pid, killed=killed and not counted
         )
-        self._ending[attempt] = _Ending(outcome, give_up_at, out_of_memory, not_begun)
+        self._ending[attempt] = _Ending(outcome, give_up_at, out_of_memory, not_begun, counts)
 
     def _sweep(self) -> None:
         """End what attempts that are over left behind; an attempt is over once nothing is left of it."""
@@ -404,6 +410,7 @@ class KeeperShell:
                 left,
                 ending.out_of_memory,
                 ending.not_begun,
+                ending.counts,
             )
         )
 

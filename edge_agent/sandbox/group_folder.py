@@ -20,40 +20,28 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from edge_agent.sandbox.group_counts import GroupCounts
 
 _BATCH_BYTES: Final = 1 << 20
 """The kernel takes memory from a group's bound in batches, and gives the rest of one back before it kills."""
 
 
-@dataclass(frozen=True, slots=True)
-class GroupCounts:
-    """What the kernel has counted in a group since it was made.
-
-    Attributes:
-        memory_kills: processes that it killed for want of memory.
-        refused_processes: processes and threads that it refused, because there were as many as there may be.
-        bounded_memory: whether the group ever met its own bound of memory; if not, a group above it or the machine
-            had no more.
-    """
-
-    memory_kills: int = 0
-    refused_processes: int = 0
-    bounded_memory: bool = False
-
-
 def group_counts(folders: Sequence[str]) -> GroupCounts:
-    """Read what was counted in a group; what cannot be read is 0."""
-    kills = refused = met = 0
+    """Read what was counted in a group; what cannot be read was not counted."""
+    kills: int | None = None
+    refused = met = 0
     for folder in map(Path, folders):
         for name in ("memory.events", "memory.oom_control"):
-            kills = max(kills, _count(folder / name, "oom_kill"))
-        met += _count(folder / "memory.events", "oom")
-        limit = _count(folder / "memory.limit_in_bytes", "")
-        met += _count(folder / "memory.max_usage_in_bytes", "") > limit - _BATCH_BYTES > 0
-        refused = max(refused, _count(folder / "pids.events", "max"))
+            found = _count(folder / name, "oom_kill")
+            kills = kills if found is None else found + (kills or 0)
+        met += _count(folder / "memory.events", "oom") or 0
+        limit = _count(folder / "memory.limit_in_bytes", "") or 0
+        used = _count(folder / "memory.max_usage_in_bytes", "") or 0
+        met += used > limit - _BATCH_BYTES > 0
+        refused += _count(folder / "pids.events", "max") or 0
     return GroupCounts(kills, refused, bounded_memory=met > 0)
 
 
@@ -100,14 +88,14 @@ def _write(path: Path, text: str) -> bool:
     return True
 
 
-def _count(path: Path, wanted: str) -> int:
-    """Read the number behind a word, or the only number of a file that has no words."""
+def _count(path: Path, wanted: str) -> int | None:
+    """Read the number behind a word, or the only number of a file that has no words; None where there is none."""
     try:
         lines = path.read_text("ascii").splitlines()
     except (OSError, ValueError):
-        return 0
+        return None
     for line in lines:
         name, _, number = line.rpartition(" ")
         if name == wanted and number.isdecimal():
             return int(number)
-    return 0
+    return None

@@ -78,6 +78,7 @@ class ReasonCode(enum.StrEnum):
     EXIT = "EXIT"
     SIGNAL = "SIGNAL"
     OOM = "OOM"
+    PROCESSES = "PROCESSES"
     TIMEOUT = "TIMEOUT"
     INSTALL = "INSTALL"
     BUNDLE = "BUNDLE"

@@ -251,7 +251,7 @@ class Reason(_message.Message):
     message: _builtins.str
     """One sentence for people, with the thing, the value and the remedy; may carry the tail of stderr."""
     exact_code: _builtins.str
-    """A code that peers of 0.1.0 do not know, such as OOM; `code` then has the nearest that they know."""
+    """A code that peers of 0.1.0 do not know, such as OOM or PROCESSES; `code` then has the nearest that they know."""
     def __init__(
         self,
         *,

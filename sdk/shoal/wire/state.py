@@ -29,7 +29,12 @@ MEMBER_STATE = enumeration(model.MemberState, nodes_service_pb2.MemberState, "st
 LOG_STREAM = enumeration(view.LogStream, pipelines_service_pb2.LogStream, "stream")
 
 
-_NEAR: Final = MappingProxyType({model.ReasonCode.OOM: model.ReasonCode.SIGNAL})
+_NEAR: Final = MappingProxyType(
+    {
+        model.ReasonCode.OOM: model.ReasonCode.SIGNAL,
+        model.ReasonCode.PROCESSES: model.ReasonCode.EXIT,
+    }
+)
 """What a reason that 0.1.0 does not know, and would refuse, is called there."""
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.sandbox.group_folder import GroupCounts, group_counts, kill_group, processes_of
+from edge_agent.sandbox.group_counts import GroupCounts
+from edge_agent.sandbox.group_folder import group_counts, kill_group, processes_of
 
 
 def _folder(path: Path, **files: str) -> str:
