@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from edge_agent.disk_claim import ClaimedFolder
 from edge_agent.disk_watch import DiskReading, FolderUse
 from shoal.names import AttemptRef
 
@@ -13,6 +14,10 @@ class DiskMeter(Protocol):
 
     async def read(self) -> DiskReading:
         """What the disk has left."""
+        ...
+
+    async def claimed(self, folders: Iterable[ClaimedFolder]) -> tuple[FolderUse, ...]:
+        """What attempts have of what they claim, no further than where it is more; see `disk_claim`."""
         ...
 
     async def folders(self, paths: Iterable[tuple[AttemptRef, Path]]) -> tuple[FolderUse, ...]:
