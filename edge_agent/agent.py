@@ -7,6 +7,7 @@ afterwards lives in its journal.
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import math
 import os
@@ -15,6 +16,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -22,6 +24,7 @@ from typing import Final
 import shoal
 from edge_agent.agent_process import AgentProcess
 from edge_agent.agent_shell import AgentShell
+from edge_agent.attempt_folder import keeper_id
 from edge_agent.bundles.prefetch import Prefetch
 from edge_agent.config import AgentConfig
 from edge_agent.content_cache import ContentCache
@@ -52,6 +55,8 @@ from edge_agent.links.stream_worker import StreamWorkerSocket
 from edge_agent.logs import LogShipper
 from edge_agent.long_work import LongWork
 from edge_agent.node_identity import NodeIdentity, known_identity
+from edge_agent.sandbox.control_groups import ControlGroups
+from edge_agent.sandbox.job_limits import JobLimits, node_claims
 from edge_agent.sandbox.job_users import REGISTRY, JobUsers
 from edge_agent.sandbox.narrowing import Narrowing
 from edge_agent.sandbox.planning import SandboxPlanning
@@ -111,6 +116,12 @@ class Agent:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(hold_state(state))
             sandbox = _sandbox(config, process)
+            groups = await asyncio.to_thread(ControlGroups.open, _groups_name(state))
+            stack.callback(groups.close)
+            own_users = SandboxLevel.USER in sandbox.levels
+            sandbox = replace(sandbox, enforces=node_claims(groups.enforces, own_users=own_users))
+            if groups.refused:
+                LOG.info("some claims bind no job by a group", extra=fields(why=groups.refused))
             await stack.enter_async_context(self._journal)
             identity = None if config.insecure else await asyncio.to_thread(known_identity, config)
             if identity is None and not on_loopback(config.streams):
@@ -125,14 +136,15 @@ class Agent:
                 await Joining(config, word, process.rng.random).run(identity)
             work = await stack.enter_async_context(LongWork(process.clock))
             gauge = DiskGauge(
-                state, state / LOCK_NAME, lambda: self._journal.trouble, process.clock
+                *(state, state / LOCK_NAME, lambda: self._journal.trouble, process.clock),
+                lambda ref: groups.processes(keeper_id(ref)),
             )
             await stack.enter_async_context(gauge)
             web = await stack.enter_async_context(WebSessions.open())
             member = await self._open_member(stack, identity)
             gossip = None if member is None else member.gossip
             tls = ClientTls(lambda: b"" if identity is None else identity.trust.authorities)
-            planning = self._planning(sandbox)
+            planning = self._planning(sandbox, groups)
             try:
                 await asyncio.to_thread(planning.open)
             except OSError as error:
@@ -219,7 +231,7 @@ class Agent:
             LOG.info("members are served", extra=beside)
         return member
 
-    def _planning(self, node: NodeSandbox) -> SandboxPlanning:
+    def _planning(self, node: NodeSandbox, groups: ControlGroups) -> SandboxPlanning:
         config, process = self._config, self._process
         state = Path(os.path.realpath(config.state))
         users = None
@@ -230,7 +242,8 @@ class Agent:
         narrowing = Narrowing(
             hidden, node.filters, config.architecture, shutil.which("bwrap", path=search) or ""
         )
-        return SandboxPlanning(state, node, users, narrowing, frozenset(config.capacity.devices))
+        limits = JobLimits(groups, frozenset(config.capacity.devices))
+        return SandboxPlanning(state, node, users, narrowing, limits)
 
     async def _open_workshop(
         self,
@@ -344,6 +357,11 @@ def _sandbox(config: AgentConfig, process: AgentProcess) -> NodeSandbox:
     if found.remark and sandbox.default is not SandboxLevel.NONE:
         LOG.warning("jobs that name no interpreter cannot start", extra=fields(why=found.remark))
     return sandbox
+
+
+def _groups_name(state: Path) -> str:
+    """What the control groups of a state folder are called, by every agent of it."""
+    return hashlib.sha256(os.fsencode(os.path.realpath(state))).hexdigest()[:16]
 
 
 def _no_keys(_keys: Sequence[bytes]) -> None:

@@ -25,6 +25,7 @@ from edge_agent.attempts.machine import AttemptsMachine
 from edge_agent.attempts.phase import ARCHIVING, FAILS_FOR_ITS_DISK, PREPARING, Phase
 from edge_agent.attempts.shell import AttemptShell, Durable
 from edge_agent.config import AgentConfig
+from edge_agent.disk_claim import ClaimedFolder, beyond_claim, next_look
 from edge_agent.disk_watch import DiskWatch
 from edge_agent.facts.heat import refusal
 from edge_agent.facts.news import worth_telling
@@ -38,6 +39,7 @@ from edge_agent.lease import NodeLease
 from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.stream_worker import HELPER
 from edge_agent.outdated import Outdated
+from edge_agent.sandbox.binding import binding_claims
 from edge_agent.secrets.secret_mask import NO_MASK, SecretMask, mask_of
 from edge_agent.session import effects as session_effects
 from edge_agent.session.events import ControllersKnown, Moved, Recorded, Say, SessionEvent
@@ -52,6 +54,7 @@ from shoal.model import Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.node_facts import NO_FACTS, NodeFacts
 from shoal.protocol_version import SESSION
+from shoal.sandbox import Claim
 from shoal.session.bundles import BundlesHeld, BundlesWanted, WantedBundle
 from shoal.session.feature import Feature
 from shoal.session.folder_files import FilesGranted
@@ -69,7 +72,7 @@ from shoal.session.messages import (
 from shoal.session.observation import Observation
 from shoal.session.trust import CertificateIssued, Trust
 from shoal.session.uploads import UploadsGranted
-from shoal.spec import Placement
+from shoal.spec import Job, Placement
 
 LOG = logging.getLogger(__name__)
 
@@ -166,6 +169,8 @@ class AgentShell:
         self._group: asyncio.TaskGroup | None = None
         self._disk = DiskWatch(str(config.state), config.disk_reserve_bytes)
         self._spool = SpoolLimit(config.spool_bytes_max)
+        self._claims_at = 0.0
+        """When it is looked again at what attempts have written of what they claim."""
         self._said = WELL
         self._kept = ""
         """Digests of the bundles that are to be kept, as they are in the journal."""
@@ -391,6 +396,7 @@ class AgentShell:
                 LOG.warning(words, extra=fields(why=told))
             if full:
                 await self._fail_for_disk()
+            await self._fail_for_claims()
             await self._links.workshop.trim(short=self._disk.short)
             await self._replace_outdated()
             await self._say_condition()
@@ -461,6 +467,36 @@ class AgentShell:
             if asked or worth_telling(self._facts_told, facts):
                 self._facts_told = facts
                 await self._say(facts)
+
+    async def _fail_for_claims(self) -> None:
+        """Fail attempts that have written more than they claim, where that binds them."""
+        begun = self._process.clock()
+        folders = [
+            ClaimedFolder(
+                record.ref,
+                self._services.folder(record.ref).path,
+                record.assignment.job.resources.disk_bytes,
+            )
+            for record in self._attempts.records.values()
+            if record.phase is Phase.RUNNING and self._is_bound(record.assignment.job)
+        ]
+        if not folders or begun < self._claims_at:
+            return
+        uses = await self._links.disk.claimed(folders)
+        self._claims_at = next_look(begun, self._process.clock(), _DISK_SECONDS)
+        for folder, use in zip(folders, uses, strict=True):
+            failed = beyond_claim(folder, use)
+            if failed is not None:
+                why = fields(name=folder.ref.name, why=failed.reason.message)
+                LOG.warning("an attempt is failed for what it has written", extra=why)
+                await self._attempts_driver.post(failed)
+
+    def _is_bound(self, job: Job) -> bool:
+        """Whether a job is bound by the bytes of files that it claims."""
+        level = self._links.sandbox.level_for(job.sandbox.level)
+        if level is None or not job.resources.disk_bytes:
+            return False
+        return Claim.DISK in binding_claims(job.sandbox, level)
 
     async def _fail_for_disk(self) -> None:
         if self._links.workshop.kept():

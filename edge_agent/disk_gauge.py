@@ -174,7 +174,7 @@ class _Use:
     def _size(self, status: os.stat_result) -> int:
         """What a file takes; of one with several names its share, or for a claim all of it, once.
 
-        Of the names of a job's file some may be where nobody looks.
+        Some names of a job's file may be in folders that are not counted.
         """
         size = status.st_blocks * 512
         if status.st_nlink <= 1 or stat.S_ISDIR(status.st_mode):

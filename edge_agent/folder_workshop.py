@@ -59,11 +59,12 @@ class FolderWorkshop:
                 LOG.warning("secrets are left in memory", extra=fields(name=ref.name, error=error))
 
     async def sweep(self, known: Collection[str], running: Collection[str]) -> None:
-        """Throw folders of attempts away that are not known any more, and secrets of programs that do not run."""
+        """Throw away what is left of attempts that are not known any more, and secrets of programs that do not run."""
         try:
             await asyncio.to_thread(self.tools.secrets.sweep, running)
         except OSError as error:
             LOG.warning("secrets are left in memory", extra=fields(error=error))
+        await asyncio.to_thread(self.tools.sandbox.sweep, known)
         for folder in await asyncio.to_thread(children, self.attempts):
             if folder.name not in known:
                 await self.tools.trash.throw_or_leave(folder, "a folder that no attempt owns")

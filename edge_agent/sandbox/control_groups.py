@@ -169,15 +169,12 @@ class ControlGroups:
         return groups
 
     def close(self) -> None:
-        """Let go of the locks; the groups stay, as the jobs in them do."""
+        """Let go of the locks; groups of attempts stay, as the jobs in them do."""
+        for base in self._bases:
+            with contextlib.suppress(OSError):  # there are some
+                base.rmdir()
         while self._locks:
             os.close(self._locks.pop())
-
-    def discard(self) -> None:
-        """Remove the folders that the groups of attempts were made in, if no group is left there."""
-        for base in self._bases:
-            with contextlib.suppress(OSError):
-                base.rmdir()
 
     def make(self, attempt: str, limits: GroupLimits) -> GroupPlaces:
         """Make the group of an attempt, or give it these limits if it is there.
@@ -200,6 +197,14 @@ class ControlGroups:
             tuple(str(place / "cgroup.procs") for place in places),
             tuple(str(place) for place in places),
         )
+
+    def processes(self, attempt: str) -> tuple[int, ...]:
+        """Return the processes of an attempt; none where it has no group."""
+        name = _folder_name(attempt)
+        found: dict[int, None] = {}
+        for base in self._bases:
+            found |= dict.fromkeys(processes_of(base / name))
+        return tuple(found)
 
     def remove(self, attempt: str) -> bool:
         """Kill what is left in the group of an attempt, and remove it; say whether nothing of it is there any more."""

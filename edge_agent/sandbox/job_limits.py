@@ -24,6 +24,7 @@ from typing import Final
 from edge_agent.sandbox.binding import binding_claims
 from edge_agent.sandbox.control_groups import ControlGroups, GroupError, GroupLimits, device_word
 from edge_agent.sandbox.device_nodes import device_nodes
+from edge_agent.sandbox.plan import SandboxPlan
 from shoal.limits import PROCESSES_DEFAULT
 from shoal.sandbox import Claim, SandboxLevel
 from shoal.spec import Job, Resources
@@ -39,16 +40,6 @@ WATCH: Final = "watch"
 
 class ClaimError(Exception):
     """A claim that has to bind cannot be made to on this node; the message says which, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class LimitedPlan:
-    """What a `SandboxPlan` says of limits, under the same names."""
-
-    join: tuple[str, ...] = ()
-    oom_score: int = JOB_OOM_SCORE
-    limits: tuple[tuple[int, int], ...] = ()
-    kill: tuple[str, ...] = ()
 
 
 def node_claims(groups: Mapping[Claim, str], *, own_users: bool) -> Mapping[Claim, str]:
@@ -78,8 +69,8 @@ class JobLimits:
     devices: Collection[str] = ()
     root: Path = Path("/")
 
-    def plan(self, attempt: str, job: Job, level: SandboxLevel, *, own_user: bool) -> LimitedPlan:
-        """Make the control group of an attempt, and say what else limits it.
+    def plan(self, attempt: str, job: Job, level: SandboxLevel, *, own_user: bool) -> SandboxPlan:
+        """Make the control group of an attempt; return a plan of that, and of what else limits it, alone.
 
         Args:
             attempt: what no other attempt of the node is called.
@@ -99,10 +90,12 @@ class JobLimits:
                     f"{self.groups.refused or 'it has no user of its own'}"
                 )
         limits = _resource_limits(job.resources, level, binding, claims)
+        # A plan that says nothing else is none: the keeper has a score for its program, too.
+        score = 0 if level is SandboxLevel.NONE and not binding else JOB_OOM_SCORE
         by_group = {claim for claim in binding if claim in self.groups.enforces}
         guarded = level is not SandboxLevel.NONE and self.groups.devices
         if not by_group and not guarded:
-            return LimitedPlan(limits=limits)
+            return SandboxPlan(oom_score=score, limits=limits)
         resources = job.resources
         group = GroupLimits(
             resources.memory_bytes if Claim.MEMORY in by_group else 0,
@@ -114,11 +107,14 @@ class JobLimits:
             places = self.groups.make(attempt, group)
         except GroupError as error:
             raise ClaimError(str(error)) from error
-        return LimitedPlan(places.join, limits=limits, kill=places.kill)
+        return SandboxPlan(places.join, score, limits, kill=places.kill)
+
+    def nodes(self, resources: Resources) -> tuple[Path, ...]:
+        """Return the device nodes that a job asks for."""
+        return device_nodes(resources.devices, self.devices, self.root)
 
     def _devices(self, resources: Resources) -> tuple[str, ...]:
-        nodes = device_nodes(resources.devices, self.devices, self.root)
-        return tuple(word for node in nodes if (word := device_word(node)))
+        return tuple(word for node in self.nodes(resources) if (word := device_word(node)))
 
 
 def _resource_limits(

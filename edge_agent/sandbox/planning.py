@@ -7,17 +7,17 @@ of a plan that cannot be made raises, and the attempt ends with START and the wo
 import logging
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.program import ProgramError
-from edge_agent.sandbox.device_nodes import device_nodes
 from edge_agent.sandbox.job_folders import close_attempt, close_state, open_state, owner_of
+from edge_agent.sandbox.job_limits import ClaimError, JobLimits
 from edge_agent.sandbox.job_users import JobUsers, NoUserError
 from edge_agent.sandbox.narrowing import Narrowing, NarrowingError, Needs
-from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
+from edge_agent.sandbox.plan import SandboxPlan
 from edge_agent.sandbox.reach import barrier
 from edge_agent.sandbox.user_processes import end_processes_of
 from services.runtime.log import fields
@@ -27,8 +27,6 @@ from shoal.spec import Job
 
 LOG = logging.getLogger(__name__)
 
-_OOM_SCORE: Final = 500
-"""Jobs go before the agent and its keeper where memory is short; see `edge_agent.sandbox.entry`."""
 _ROOT: Final = 0
 _OTHERS_USE: Final = 0o006
 
@@ -59,14 +57,14 @@ class SandboxPlanning:
         node: what the node can do.
         users: the users of its attempts; None where they cannot have any.
         narrowing: what narrows what they see.
-        devices: classes of devices that the node has.
+        limits: makes what they claim bind them.
     """
 
     state: Path
     node: NodeSandbox
     users: JobUsers | None
     narrowing: Narrowing
-    devices: Collection[str] = ()
+    limits: JobLimits
     _opened: bool = False
 
     def open(self) -> None:
@@ -135,11 +133,16 @@ class SandboxPlanning:
         Raises:
             SandboxRefusedError: it cannot be had.
         """
+        attempt, own_user = folder.path.name, door.uid >= 0
+        try:
+            limited = self.limits.plan(attempt, job, door.level, own_user=own_user)
+        except ClaimError as error:
+            raise SandboxRefusedError(str(error)) from error
         if door.level is SandboxLevel.NONE:
-            return NO_PLAN
-        nodes = device_nodes(job.resources.devices, self.devices)
-        plan = SandboxPlan(
-            oom_score=_OOM_SCORE,
+            return limited
+        nodes = self.limits.nodes(job.resources)
+        plan = replace(
+            limited,
             uid=door.uid,
             gid=door.uid,
             groups=_groups(nodes),
@@ -172,8 +175,14 @@ class SandboxPlanning:
             close_attempt(folder.path)
         return owner
 
+    def sweep(self, known: Collection[str]) -> None:
+        """Remove the control groups that earlier agents left, but those of attempts that are known."""
+        self.limits.groups.sweep(known)
+
     def let_go(self, attempt: str) -> None:
         """Let others have the user of an attempt of which nothing is left where a job gets to."""
+        if not self.limits.groups.remove(attempt):
+            LOG.warning("a control group is left", extra=fields(name=attempt))
         if self.users is not None:
             self.users.free(attempt)
 

@@ -43,7 +43,6 @@ def groups() -> Iterator[ControlGroups]:
         yield opened
     finally:
         opened.sweep(())
-        opened.discard()
         opened.close()
 
 

@@ -28,11 +28,13 @@ from edge_agent.agent_process import AgentProcess
 from edge_agent.agent_shell import AgentShell
 from edge_agent.attempts.local_attempt import LocalAttempt
 from edge_agent.config import AgentConfig
+from edge_agent.disk_claim import ClaimedFolder
 from edge_agent.disk_watch import DiskReading, FolderUse
 from edge_agent.keeper.client import StartRequest
 from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.session import SessionCall
 from edge_agent.links.stream_worker import HELPER, StreamWorkerStub
+from edge_agent.sandbox.job_limits import node_claims
 from edge_agent.secrets.secret_mask import NO_MASK, SecretMask
 from services.runtime.process import StartRefusedError
 from shoal.cause import causes
@@ -58,7 +60,9 @@ RESTART_SECONDS: Final = 1.0
 VERSIONS: Final = ("mesh-1", "mesh-1", "mesh-2")
 """Of which an agent is, drawn at each start: keeper and stream worker may be of another."""
 CAPACITY: Final = Capacity(4.0, 8 << 30)
-SANDBOX: Final = NodeSandbox(levels=frozenset({SandboxLevel.NONE}))
+SANDBOX: Final = NodeSandbox(
+    levels=frozenset({SandboxLevel.NONE}), enforces=node_claims({}, own_users=False)
+)
 """Its programs are memory: nothing is there to be kept from them."""
 _HEATS: Final = (Heat.COOL, Heat.WARM, Heat.HOT, Heat.WARM)
 _HEAT_SECONDS: Final = 45.0
@@ -108,7 +112,7 @@ class Board:
         """What its agent remembers durably."""
         self.spools = SpoolDisk(rng)
         self.folders = FolderDisk(self.spools)
-        self.disk = MemoryDisk()
+        self.disk = MemoryDisk(self._written)
         self.sensors = MemorySensors(loop.time, name)
         self.workshop = MemoryWorkshop(rng, self.folders, archive, network, name)
         self.keeper = MemoryKeeper(self, make_program)
@@ -288,6 +292,10 @@ class Board:
     async def _dial(self, address: str) -> AsyncIterator[SessionCall]:
         yield cast("SessionCall", await self.network.call(address, CONNECT))
 
+    def _written(self, ref: AttemptRef) -> int:
+        """Bytes of files that the programs of an attempt have made."""
+        return sum(one.program.written for one in self.programs if one.ref == ref and one.program)
+
     def _processes(self) -> list[Process]:
         mine = [] if self.agent is None or self.agent.dead else [self.agent]
         return [*mine, *self.keeper.processes()]
@@ -335,14 +343,23 @@ class _WorkerDoor:
 
 
 class MemoryDisk:
-    """See `DiskMeter` of the agent."""
+    """See `DiskMeter` of the agent.
 
-    def __init__(self) -> None:
+    Args:
+        written: how much of an attempt lies there.
+    """
+
+    def __init__(self, written: Callable[[AttemptRef], int]) -> None:
         self.reading = DISK
+        self._written = written
 
     async def read(self) -> DiskReading:
         """Return what is left, as a test has it."""
         return self.reading
+
+    async def claimed(self, folders: Iterable[ClaimedFolder]) -> tuple[FolderUse, ...]:
+        """Return what programs have made."""
+        return tuple(FolderUse(one.ref, self._written(one.ref), 1) for one in folders)
 
     async def folders(self, paths: Iterable[tuple[AttemptRef, Path]]) -> tuple[FolderUse, ...]:
         """Return that no folder can be looked at."""

@@ -28,6 +28,7 @@ from edge_agent.keeper import effects, events, machine
 from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
 from edge_agent.keeper.guard import GRACE_SECONDS
 from edge_agent.keeper.record import ProcessRecord
+from edge_agent.sandbox.group_counts import NO_COUNTS, GroupCounts
 from services.streams.worker.keeper_ports import KeeperAwayError, KeeperRefusedError
 from services.streams.worker.port_link import PortEnd, PortName
 from shoal.names import AttemptRef
@@ -373,8 +374,10 @@ class MemoryKeeper:
         lease_ended = guard is not None and guard.lease_ended
         keeper = self.process
 
+        counts = NO_COUNTS if running.program is None else running.program.counts
+
         def leader_ended() -> None:
-            self._leader_ended(running, status, number, lease_ended)
+            self._leader_ended(running, status, number, lease_ended, counts)
 
         self.later(self._arrive, keeper, leader_ended)
 
@@ -384,6 +387,7 @@ class MemoryKeeper:
         status: int,
         number: int,
         lease_ended: bool,  # noqa: FBT001
+        counts: GroupCounts,
     ) -> None:
         self._guards.pop(running.attempt, None)
         ended = events.Ended(
@@ -392,6 +396,7 @@ class MemoryKeeper:
             number or None,
             self._board.wall(),
             lease_ended,
+            counts=counts,
         )
         self.handle(ended)
 

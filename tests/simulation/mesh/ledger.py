@@ -18,6 +18,7 @@ from shoal.session.assignment import Goal
 from shoal.session.lane import Lane
 from shoal.session.messages import Desired
 from shoal.spec import Pipeline
+from tests.simulation.mesh.program import TAKES_TOO_MUCH
 
 _MESSAGES = frozenset({rows.OutboxKind.MESSAGE, rows.OutboxKind.KEPT_MESSAGE})
 _STORED, _TOLD = 7, 8
@@ -185,6 +186,7 @@ class Ledger:
         # What a stream worker has to say of its peers is that it cannot go on from where they are.
         self.check(row.reason.code is not ReasonCode.STREAM, row.ref.name, row.reason.message)
         self.trace.note("attempt", row.ref.name, row.ref.epoch, row.node, row.state.name)
+        self._reason(row)
         if before is not None and before.terminal:
             self.check(
                 row.state is before,
@@ -198,6 +200,21 @@ class Ledger:
         if row.state is JobState.LOST and before is not JobState.LOST and row.ref in self.begun:
             self.losses += 1
         self.attempts[row.ref] = row.state
+
+    def _reason(self, row: rows.AttemptRow) -> None:
+        """What took more than it may have fails for that, whatever fails beside it."""
+        spec = self.specs.get(row.ref.job_ref.pipeline_ref)
+        if spec is None or row.state is not JobState.FAILED:
+            return
+        run = next((job.run for job in spec.jobs if job.name == row.ref.job), ())
+        taken = TAKES_TOO_MUCH.get(run[0]) if run else None
+        code = row.reason.code
+        if taken is not None:
+            good = code not in {ReasonCode.EXIT, ReasonCode.SIGNAL}
+            self.check(good, row.ref.name, "took too much:", taken, "and failed with", code)
+        elif run:
+            good = code not in TAKES_TOO_MUCH.values()
+            self.check(good, row.ref.name, "took nothing, and failed with", code)
 
     def _manifest(self, row: rows.ManifestRow) -> None:
         job = row.attempt.job_ref

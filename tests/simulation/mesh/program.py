@@ -2,7 +2,8 @@
 
 What it does stands in its argv (`stream_shape.JobShape.argv`), so that a specification says it:
 `rounds records=200 pace=0.01` is a source, `rounds` takes a round of every input and sends a record
-on every output, `sleep 5` ends well after 5 s, `fail 3 1` with exit status 3 after 1 s. `source 200
+on every output, `sleep 5` ends well after 5 s, `fail 3 1` with exit status 3 after 1 s. `grows 1` takes more memory
+than it may have after 1 s, `forks 1` more processes, `fills 1` more of the disk. `source 200
 0.01`, `map`, `join` and `sink` are short for `rounds`.
 """
 
@@ -13,10 +14,13 @@ import json
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
+from edge_agent.sandbox.group_counts import NO_COUNTS, GroupCounts
 from services.streams.block import Block, Kind, entries, pack, unpack
 from services.streams.worker.port_link import PortName
+from shoal.model import ReasonCode
 from tests.simulation.mesh.port import ProgramEnd
 from tests.simulation.mesh.process import Process
 from tests.simulation.mesh.stream_guarantees import Delivery
@@ -24,6 +28,14 @@ from tests.simulation.mesh.stream_shape import JobShape, entry_of, record_of
 
 if TYPE_CHECKING:
     from tests.simulation.mesh.board import Board
+
+TAKES_TOO_MUCH: Final[Mapping[str, ReasonCode]] = MappingProxyType(
+    {"grows": ReasonCode.OOM, "forks": ReasonCode.PROCESSES, "fills": ReasonCode.DISK}
+)
+"""What programs are called that take more than they may have, and the reason with which their attempts fail."""
+
+FILLED_BYTES: Final = 2 << 30
+"""What a program writes that fills the disk."""
 
 THINKING_SECONDS = 0.0005
 """The mean time from one burst of records to the next."""
@@ -58,6 +70,10 @@ class Program:
         self._exited = exited
         self._status = 0
         self._signal = int(signal.SIGKILL)
+        self.counts = NO_COUNTS
+        """What the kernel has counted in its group."""
+        self.written = 0
+        """Bytes of files that it has made."""
         self._first_attempt = environ.get("SHOAL_ATTEMPT", "1") == "1"
         described = json.loads(environ.get("SHOAL_PORTS", "{}"))
         given = described.get("inputs", {})
@@ -143,6 +159,19 @@ class Program:
             case ["fail", status, seconds]:
                 await asyncio.sleep(float(seconds))
                 return int(status)
+            case ["grows", seconds]:
+                await asyncio.sleep(float(seconds))
+                self.counts = GroupCounts(1, 0, bounded_memory=True)
+                self._die(int(signal.SIGKILL))
+                await asyncio.get_running_loop().create_future()
+            case ["forks", seconds]:
+                await asyncio.sleep(float(seconds))
+                self.counts = GroupCounts(0, 3)
+                return 1
+            case ["fills", seconds]:
+                await asyncio.sleep(float(seconds))
+                self.written = FILLED_BYTES
+                await asyncio.get_running_loop().create_future()
             case _:
                 pass
         try:

@@ -6,8 +6,10 @@ from random import Random
 from typing import Any
 
 from shoal.compat import Compat
+from shoal.sandbox import Claim, Sandbox
 from shoal.spec import ArchiveOn, Distribute, Job, Pipeline, Placement, Resources, Retry
 from tests.simulation.mesh.pinned import FOLDER
+from tests.simulation.mesh.program import FILLED_BYTES, TAKES_TOO_MUCH
 from tests.simulation.mesh.stream_shape import Edge, JobShape, Shape
 
 USUAL_LEASE_SECONDS = 6.0
@@ -237,8 +239,15 @@ def _single(rng: Random, faults: Faults) -> Submitted:
     placement = rng.choice((*Placement, Placement.AT_MOST_ONE_RUNNING))
     seconds = f"{rng.choice((rng.uniform(0.0, 3.0), rng.uniform(3.0, 8.0))):.2f}"
     fails = rng.random() < faults.failing_programs
-    run = ("fail", "3", seconds) if fails else ("sleep", seconds)
+    # By digits that are drawn already, as below.
+    bad = (*TAKES_TOO_MUCH, "fail")[(int(seconds[-1]) + int(seconds[-2])) % 4]
+    run: tuple[str, ...] = ("sleep", seconds)
+    if fails:
+        run = ("fail", "3", seconds) if bad == "fail" else (bad, seconds)
     job = Job("main", run, placement=placement, retry=_retry(rng), resources=_cpus(rng))
+    if "fills" in run:
+        claimed = replace(job.resources, disk_bytes=FILLED_BYTES // 2)
+        job = replace(job, resources=claimed, sandbox=Sandbox(enforce=frozenset({Claim.DISK})))
     job = replace(job, archive_on=rng.choice(tuple(ArchiveOn)))
     # Half of them tell a dashboard; the digit is drawn already.
     tells = int(seconds[-1]) % 2 == 0

@@ -7,7 +7,8 @@ import pytest
 
 from edge_agent.sandbox.control_groups import ControlGroups
 from edge_agent.sandbox.device_nodes import device_nodes
-from edge_agent.sandbox.job_limits import ClaimError, JobLimits, LimitedPlan, node_claims
+from edge_agent.sandbox.job_limits import JOB_OOM_SCORE, ClaimError, JobLimits, node_claims
+from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
 from shoal.limits import PROCESSES_DEFAULT
 from shoal.sandbox import Claim, Sandbox, SandboxLevel
 from shoal.spec import Job, Resources
@@ -32,14 +33,14 @@ def no_groups(tmp_path: Path) -> ControlGroups:
 def test_without_groups_resource_limits_bind_what_they_can(tmp_path: Path) -> None:
     limits = JobLimits(no_groups(tmp_path))
     plan = limits.plan("a", job(), SandboxLevel.USER, own_user=True)
-    assert plan == LimitedPlan(
+    assert plan == SandboxPlan(
+        oom_score=JOB_OOM_SCORE,
         limits=(
             (resource.RLIMIT_DATA, 64 * MIB),
             (resource.RLIMIT_NPROC, 32),
             (resource.RLIMIT_FSIZE, MIB),
-        )
+        ),
     )
-    assert plan.oom_score > 0
 
 
 def test_processes_of_a_user_that_others_have_too_are_not_limited_by_it(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_a_job_that_claims_nothing_has_a_bound_of_processes_alone(tmp_path: Path
 
 def test_at_level_none_only_what_the_job_names_binds_it(tmp_path: Path) -> None:
     limits = JobLimits(no_groups(tmp_path))
-    assert limits.plan("a", job(), SandboxLevel.NONE, own_user=False).limits == ()
+    assert limits.plan("a", job(), SandboxLevel.NONE, own_user=False) == NO_PLAN
     named = limits.plan("a", job(Claim.DISK), SandboxLevel.NONE, own_user=False)
     assert named.limits == ((resource.RLIMIT_FSIZE, MIB),)
 
