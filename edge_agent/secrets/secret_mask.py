@@ -9,6 +9,8 @@ printed line by line; and both as programs write them: base64 (with three alignm
 `base64(user:password)`), hexadecimal, percent-encoded, escaped as in JSON, in Python's repr and for a
 shell. What a program makes of a value otherwise (half of it, reversed, its hash) is not found.
 
+Of very long values the first `_LINES_MAX` lines of each kind are looked for by themselves, beside the whole.
+
 **Borders.** What is read in pieces may hold a part of a value. So a piece is looked at with `margin` bytes on
 either side of it, and a log that still grows ends before bytes with which a value may begin (`held`).
 Example: of `token=s3cr` nothing of `s3cr` is sent while `et!1` may follow; once the program has ended it
@@ -142,7 +144,8 @@ def _encoded(value: bytes) -> Iterator[bytes]:
             last = (before + len(value)) * 8 // 6
             yield encode(bytes(before) + value)[first:last]
     # As base64(1) and MIME break it.
-    yield from (line for line in base64.encodebytes(value).split() if len(line) >= _LINE_SHORTEST)
+    lines = base64.encodebytes(value).split()
+    yield from (line for line in lines[:_LINES_MAX] if len(line) >= _LINE_SHORTEST)
     for safe in ("", "/"):
         yield quote(value, safe=safe).encode()
         yield quote_plus(value, safe=safe).encode()
