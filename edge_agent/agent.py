@@ -57,7 +57,7 @@ from edge_agent.long_work import LongWork
 from edge_agent.node_identity import NodeIdentity, known_identity
 from edge_agent.sandbox.control_groups import ControlGroups
 from edge_agent.sandbox.job_limits import JobLimits, node_claims
-from edge_agent.sandbox.job_users import REGISTRY, JobUsers
+from edge_agent.sandbox.job_users import JobUsers
 from edge_agent.sandbox.narrowing import Narrowing
 from edge_agent.sandbox.planning import SandboxPlanning
 from edge_agent.sandbox.probe import decide, ground_here, try_levels
@@ -236,7 +236,7 @@ class Agent:
         state = Path(os.path.realpath(config.state))
         users = None
         if SandboxLevel.USER in node.levels:
-            users = JobUsers(config.job_users, REGISTRY, state, process.rng.random)
+            users = JobUsers(config.job_users, process.job_registry, state, process.rng.random)
         search = process.environ.get("PATH", os.defpath)
         hidden = [str(state), process.environ.get("HOME", "")]
         narrowing = Narrowing(

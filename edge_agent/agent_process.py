@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from edge_agent.sandbox.job_users import REGISTRY
+
 
 @dataclass(frozen=True, slots=True)
 class AgentProcess:
@@ -12,7 +14,8 @@ class AgentProcess:
 
     `python` is the agent's own interpreter, outside of any virtual environment. `boot_id` changes
     whenever the machine starts; empty where that is not known. `clock` is monotonic and the one that
-    leases are on, `wall` since the epoch, both in seconds; `token` draws a short random word.
+    leases are on, `wall` since the epoch, both in seconds; `token` draws a short random word. `job_registry`
+    is a folder that all agents share that may give a job the same user.
     """
 
     environ: Mapping[str, str]
@@ -24,3 +27,4 @@ class AgentProcess:
     wall: Callable[[], float]
     rng: Random
     token: Callable[[], str]
+    job_registry: Path = REGISTRY

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, cast
@@ -39,6 +40,7 @@ from services.runtime.secret_option import warn_of_visible
 from services.runtime.settings_file import read_settings, use_settings
 from shoal.cli.suggesting_group import SuggestingGroup
 from shoal.model import Capacity
+from shoal.sandbox import SandboxLevel
 from shoal.version import VERSION
 
 PREFIX: Final = "SHOAL_AGENT"
@@ -290,18 +292,29 @@ def _run(config: AgentConfig) -> int:
     from edge_agent.keeper.boottime import boottime  # noqa: PLC0415
     from edge_agent.keeper.oom_score import be_taken_last  # noqa: PLC0415
     from edge_agent.network_arrival import run_with_or_without_network  # noqa: PLC0415
+    from edge_agent.sandbox.job_users import REGISTRY  # noqa: PLC0415
+    from edge_agent.sandbox.subordinate_users import own_job_users  # noqa: PLC0415
 
+    python = Path(os.path.realpath(sys.executable))
+    registry = REGISTRY
+    if config.sandbox in {None, SandboxLevel.USER}:
+        own = own_job_users(config.state, python)
+        if own is not None:
+            config = replace(config, job_users=own)
+            runtime = os.environ.get("XDG_RUNTIME_DIR") or "~/.local/state"
+            registry = Path(runtime).expanduser() / "shoal" / "job-users"
     uv = Path(sys.executable).parent / "uv"
     process = AgentProcess(
         environ=MappingProxyType(dict(os.environ)),
         version=VERSION,
-        python=Path(os.path.realpath(sys.executable)),
+        python=python,
         uv=uv if uv.exists() else Path(shutil.which("uv") or "uv"),
         boot_id=fingerprint.boot_id(),
         clock=boottime,
         wall=time.time,
         rng=random.Random(),
         token=lambda: secrets.token_hex(4),
+        job_registry=registry,
     )
     be_taken_last()
     return run(lambda: run_with_or_without_network(config, lambda now: Agent(now, process).run()))

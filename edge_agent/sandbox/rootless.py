@@ -28,8 +28,6 @@ from typing import Final
 
 _CLONE_NEWUSER: Final = 0x10000000  # linux/sched.h
 _SECONDS: Final = 10.0
-_WHOLE_MAP: Final = 1 << 16
-"""A namespace that maps no more than that is one like this, and not the machine's own."""
 
 
 class RootlessError(OSError):
@@ -132,15 +130,6 @@ def why_not() -> str:
         words = words_of_child.read()
     os.waitpid(child, 0)
     return words.decode("utf-8", "replace")
-
-
-def is_rootless() -> bool:
-    """Whether this process is root of a namespace that maps few users, like the one that is made here."""
-    try:
-        lines = Path("/proc/self/uid_map").read_text("ascii").splitlines()
-    except OSError:
-        return False
-    return os.geteuid() == 0 and sum(int(line.split()[2]) for line in lines) <= _WHOLE_MAP + 1
 
 
 def _map(go: int, ready: int, maps: tuple[tuple[str, ...], ...]) -> int:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-_FIRST_MIN: Final = 1000
+FIRST_MIN: Final = 1000
 _END_MAX: Final = 4_294_967_294  # the last two numbers stand for "no user" (setresuid(2))
 _FORM: Final = re.compile(r"([0-9]{1,10}):([0-9]{1,10})")
 
@@ -21,9 +21,9 @@ class UserRange:
     count: int = 65_536
 
     def __post_init__(self) -> None:
-        if self.first < _FIRST_MIN or self.count < 1 or self.first + self.count > _END_MAX:
+        if self.first < FIRST_MIN or self.count < 1 or self.first + self.count > _END_MAX:
             raise ValueError(
-                f"{self.first}:{self.count} is no range of users for jobs: it begins at {_FIRST_MIN} or above, "
+                f"{self.first}:{self.count} is no range of users for jobs: it begins at {FIRST_MIN} or above, "
                 f"has one user or more, and ends below {_END_MAX}"
             )
 

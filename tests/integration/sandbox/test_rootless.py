@@ -3,13 +3,24 @@
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.sandbox import rootless
-from tests.kit.open_folder import open_folder  # noqa: F401 - a fixture
+from shoal.model import JobState
+from shoal.spec import Job
+from tests.integration.agent.board import Board
+from tests.kit.agent_process import AgentProcess
+from tests.kit.object_server import ObjectServer
+from tests.kit.open_folder import open_folder  # noqa: F401 - a fixture  # pyright: ignore[reportUnusedImport]
 from tests.kit.programs import program, unavailable
+from tests.kit.scripted_controller import ScriptedController
+from tests.kit.tree import ROOT
+from tests.kit.until import until
 
 USER = 61234
 FIRST = 300_000
@@ -44,7 +55,7 @@ if child == 0:
         os._exit(0)
     os._exit(1)
 refused = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-print(os.getuid(), count, refused, rootless.is_rootless(), (work / "result").read_text())
+print(os.getuid(), count, refused, (work / "result").read_text())
 """
 
 
@@ -69,6 +80,8 @@ def as_ada(open_folder: Path) -> "tuple[Path, list[str]]":  # noqa: F811
             unavailable(f"there is no /etc/{name} (package uidmap)")
         binds.append(f"mount --bind {open_folder / name} /etc/{name}")
     shutil.copy(rootless.__file__, open_folder / "rootless.py")
+    # The checkout and its interpreter may be below a folder that is closed to others, such as /root.
+    binds += _opened(open_folder / "closed", [ROOT, Path(sys.prefix), Path(sys.base_prefix)])
     script = " && ".join([*binds, 'exec "$@"'])
     setpriv = (program("setpriv"), "--reuid", str(USER), "--regid", str(USER), "--clear-groups")
     return folder, [program("unshare"), "--mount", "sh", "-c", script, "sh", *setpriv]
@@ -82,7 +95,7 @@ def test_a_subordinate_user_cannot_read_what_is_the_agents(
     program("newuidmap")
     done = _run(words, folder)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split(maxsplit=4) == ["0", "65536", "True", "True", "of the job\n"]
+    assert done.stdout.split(maxsplit=3) == ["0", "65536", "True", "of the job\n"]
     # Outside it is the seventh of ada's subordinate users.
     assert (folder / "work" / "result").stat().st_uid == FIRST + 6
     assert (folder / "private").stat().st_uid == USER
@@ -123,6 +136,26 @@ def test_a_range_is_found_by_name_or_by_number(tmp_path: Path) -> None:
     assert rootless.subordinate_ids(path, "ada", 1000) == rootless.SubordinateIds(100_000, 65_536)
 
 
+def _opened(aside: Path, paths: Sequence[Path]) -> list[str]:
+    """Commands that let every user of a mount namespace pass to these folders."""
+    closed = {
+        next((one for one in reversed(path.parents) if not one.stat().st_mode & 0o001), None): path
+        for path in paths
+    }
+    commands: list[str] = []
+    for number, folder in enumerate(filter(None, closed)):
+        source = aside / str(number)
+        source.mkdir(parents=True)
+        commands += [
+            f"mount --rbind {folder} {source}",
+            f"mount -t tmpfs -o mode=755 none {folder}",
+        ]
+        for path in (one for one in paths if one.is_relative_to(folder)):
+            beside = source / path.relative_to(folder)
+            commands += [f"mkdir -p {path}", f"mount --bind {beside} {path}"]
+    return commands
+
+
 def _run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*words, PYTHON, "-c", INSIDE, str(folder.parent / "rootless.py"), str(folder)],
@@ -131,3 +164,66 @@ def _run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=60,
     )
+
+
+class AgentOfAda(AgentProcess):
+    """An agent of that user, with a state folder of its own; it is told no level."""
+
+    def __init__(self, controller: str, home: Path, as_ada: list[str]) -> None:
+        environ = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": ""}
+        super().__init__(controller, environ=environ)
+        os.chown(self.state, USER, USER)
+        self._as_ada = as_ada
+
+    def argv(self) -> list[str]:
+        """The words of an agent, without a level, by ada."""
+        words = super().argv()
+        place = words.index("--sandbox")
+        return [*self._as_ada, *words[:place], *words[place + 2 :]]
+
+
+async def test_an_agent_of_an_ordinary_user_gives_each_attempt_a_subordinate_user(
+    as_ada: tuple[Path, list[str]],
+) -> None:
+    """Without a word about levels; a job reads nothing of the agent's, also after a restart, and is archived."""
+    home, words = as_ada
+    async with (
+        ObjectServer() as objects,
+        ScriptedController(objects) as controller,
+        AgentOfAda(controller.address, home, words) as agent,
+    ):
+        board = Board(objects, controller, agent)
+        try:
+            await board.connected()
+        except AssertionError as error:
+            error.add_note(agent.log())
+            raise
+        tries = (
+            f"cat {agent.state}/agent.db || cat {agent.state}/keeper.log || touch {agent.state}/x"
+        )
+        ref = board.run(
+            Job(
+                "work",
+                ("sh", "-c", f"if {tries}; then exit 9; fi; id -u > results/x; cat results/x"),
+            )
+        )
+        assert await board.end(ref) is JobState.SUCCEEDED, board.controller.reason(ref)
+        uid = int(board.artifact(ref, "results/x"))
+        assert 1000 <= uid < 65536
+        assert board.artifact(ref, "stdout") == b"%d\n" % uid
+        wait = (
+            "until test -e $HOME/go; do echo x >> $SHOAL_RESULTS/lines || exit 9; sleep 0.02; done"
+        )
+        long = board.run(Job("long", ("sh", "-c", f"echo ready; {wait}; id -u")))
+        await until(lambda: "ready" in controller.log(long), 30, "it runs")
+        sessions = controller.sessions
+        agent.kill()
+        agent.start()
+        await board.connected(sessions + 1)
+        folder = AttemptFolder(agent.state / "attempts" / keeper_id(long))
+        # Outside it is one of ada's subordinate users.
+        assert FIRST <= folder.home.stat().st_uid < FIRST + 65_536
+        (folder.home / "go").touch()
+        assert await board.end(long) is JobState.SUCCEEDED, board.controller.reason(long)
+        await board.idle()
+        assert agent.attempts() == []
