@@ -11,7 +11,6 @@ import hashlib
 import logging
 import math
 import os
-import platform
 import shutil
 import socket
 import sys
@@ -61,6 +60,7 @@ from edge_agent.sandbox.job_users import JobUsers
 from edge_agent.sandbox.narrowing import Narrowing
 from edge_agent.sandbox.planning import SandboxPlanning
 from edge_agent.sandbox.probe import decide, ground_here, try_levels
+from edge_agent.sandbox.reached_program import reached_program
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.secrets.secret_folders import SecretFolders
 from edge_agent.state_lock import LOCK_NAME, hold_state
@@ -270,22 +270,27 @@ class Agent:
         variables = installer_environ(
             packages.variables(own), pip_files(process.environ, Path(sys.prefix))
         )
+        uv = process.uv
+        if planning.users is not None:
+            uv = await asyncio.to_thread(
+                reached_program, uv, state / "tools", planning.users.users.first
+            )
         environments = EnvironmentCache(
             state / "environments",
             state / "attempts",
-            Interpreters(process.uv, process.python, variables),
-            Installer(process.uv, packages),
+            Interpreters(uv, process.python, variables),
+            Installer(uv, packages),
             BuildRooms(
                 state / "builds",
                 variables,
                 packages,
-                None,
+                planning.users,
                 work,
                 trash,
                 BuildPlanning(
-                    Narrowing((str(state),), (), platform.machine(), shutil.which("bwrap") or ""),
+                    planning.narrowing,
                     read_by_builds(
-                        (process.uv, Path(sys.prefix), Path(sys.base_prefix)),
+                        (uv, Path(sys.prefix), Path(sys.base_prefix)),
                         variables,
                         pythons(variables),
                     ),

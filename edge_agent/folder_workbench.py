@@ -86,8 +86,15 @@ class FolderWorkbench:
         # What tells one content of the job's folder from others.
         contents = [assignment.bundle_digest, job.layout.value]
         contents += (assignment.listings.get(folder.name, "") for folder in job.folders)
+        level = await asyncio.to_thread(self._tools.sandbox.ready, job)
         self._environment = await self._tools.environments.get(
-            job.environment, self._folder.work, " ".join(contents), progress, self._folder.path
+            job.environment,
+            self._folder.work,
+            " ".join(contents),
+            progress,
+            self._folder.path,
+            namespace=self._ref.namespace,
+            level=level,
         )
 
     async def _resolved(self, assignment: Assignment, waiting: Callable[[str], None]) -> Job:

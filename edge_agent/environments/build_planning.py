@@ -10,6 +10,7 @@ from typing import Final
 from edge_agent.sandbox.control_groups import ControlGroups, GroupError, GroupLimits
 from edge_agent.sandbox.narrowing import Narrowing, NarrowingError, Needs
 from edge_agent.sandbox.plan import SandboxPlan
+from edge_agent.sandbox.reach import barrier
 from shoal.sandbox import Claim, SandboxLevel
 
 _OOM_SCORE: Final = 500
@@ -75,8 +76,8 @@ class BuildPlanning:
             )
             needs = Needs(
                 str(folder),
-                reads=tuple(_there([*self.reads, *reads])),
-                writes=tuple(_there(writes)),
+                reads=tuple(_reached([*self.reads, *reads], uid)),
+                writes=tuple(_reached(writes, uid)),
             )
             return self.narrowing.plan(plan, level, needs)
         except (GroupError, NarrowingError) as error:
@@ -109,5 +110,8 @@ def read_by_builds(
     )
 
 
-def _there(paths: Iterable[Path]) -> Iterator[str]:
-    return (str(path) for path in dict.fromkeys(paths) if os.path.lexists(path))
+def _reached(paths: Iterable[Path], uid: int) -> Iterator[str]:
+    """What is there and can be reached: a plan that names anything else could not be carried out."""
+    for path in dict.fromkeys(paths):
+        if os.path.exists(path) and (uid < 0 or barrier(path.absolute(), uid) is None):  # noqa: PTH110 - never raises
+            yield str(path)

@@ -40,6 +40,8 @@ LOG = logging.getLogger(__name__)
 _FREE_SHARE: Final = 10
 """One part in so many of the file system stays free."""
 _UNREAD_MAX: Final = 1000
+_PYTHONS_OF_THE_NODE: Final = ("", "system")
+"""What a job may ask for that is a program of the node's: the agent's own interpreter, and the system's."""
 
 
 @dataclass(eq=False)
@@ -139,7 +141,10 @@ class EnvironmentCache:
             InterpreterMissingError, RecipeError, InstallError, ChecksumError, FetchError:
                 it cannot be built; nothing is left of it.
         """
-        interpreter = await self._interpreter(environment.python, namespace, level)
+        # Without packages nothing of a stranger runs, and all namespaces share what is built.
+        plain = not environment.steps and environment.python in _PYTHONS_OF_THE_NODE
+        at = SandboxLevel.NONE if plain else level
+        interpreter = await self._interpreter(environment.python, namespace, at)
         recipe = await asyncio.to_thread(
             read_recipe,
             environment,
@@ -147,18 +152,23 @@ class EnvironmentCache:
             folder,
             bundle,
             self.rooms.environ,
-            "" if level is SandboxLevel.NONE else namespace,
+            "" if at is SandboxLevel.NONE else namespace,
         )
         key = recipe.key
         async with self._locks.setdefault(key, asyncio.Lock()):
-            place = await self._built_before(key, progress, user)
+            if level is SandboxLevel.NONE or key != recipe.plain_key:
+                place = await self._built_before(key, progress, user)
+            else:
+                place = await self._adopted(key, progress, user)
             if place is None and recipe.plain_key != key:
                 async with self._locks.setdefault(recipe.plain_key, asyncio.Lock()):
                     place = await self._adopted(recipe.plain_key, progress, user)
             if place is not None:
                 return place
-            place = await self._build(recipe, interpreter, progress, namespace, level)
+            place = await self._build(recipe, interpreter, progress, namespace, at)
             await self._use(key, place, user)
+            if at is not level:
+                await self._open_to_all(key, place)
         await self._evict()
         return place
 
@@ -204,7 +214,8 @@ class EnvironmentCache:
             self._building -= 1
         self._built[key] = place, sealed
         self._read.add(place)
-        self._opened.add(place)
+        if level is not SandboxLevel.NONE:
+            self._opened.add(place)
         said = fields(key=key, path=place, size_bytes=sealed.size_bytes)
         LOG.info("environment built", extra=said)
         return place
@@ -228,16 +239,19 @@ class EnvironmentCache:
         if place is None or place in self._opened:
             return place
         try:
-            # An agent in a container was another user before.
-            owner = (await asyncio.to_thread(place.lstat)).st_uid
-            if await self.work.run(take_over(place, owner)):
-                # Its rights are part of its seal.
-                self._built[key] = place, await self.work.run(seal(place, key))
+            await self._open_to_all(key, place)
         except (OSError, LeftBehindError) as error:
-            LOG.warning("an environment is not adopted", extra=fields(path=place, why=error))
+            await self._give_up(key, place, f"it cannot be given to jobs of other users: {error}")
             return None
-        self._opened.add(place)
         return place
+
+    async def _open_to_all(self, key: str, place: Path) -> None:
+        # An agent in a container was another user before.
+        owner = (await asyncio.to_thread(place.lstat)).st_uid
+        if await self.work.run(take_over(place, owner)):
+            # Its rights are part of its seal.
+            self._built[key] = place, await self.work.run(seal(place, key))
+        self._opened.add(place)
 
     async def _is_sound(self, key: str, place: Path, known: Seal) -> bool:
         if not known.stamp:

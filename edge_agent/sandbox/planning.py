@@ -97,6 +97,18 @@ class SandboxPlanning:
             )
         return level
 
+    def ready(self, job: Job) -> SandboxLevel:
+        """Return the level at which a job runs here; users of jobs can pass the state folder from then on.
+
+        Raises:
+            SandboxRefusedError: the node cannot do what it asks for.
+            OSError: the state folder cannot be opened for it.
+        """
+        level = self.level_of(job)
+        if level is not SandboxLevel.NONE and self.users is not None and not self._opened:
+            self._open_state()
+        return level
+
     def door(self, ref: AttemptRef, job: Job) -> AttemptDoor:
         """Return what an attempt is given; the same each time, until it is let go.
 
@@ -104,15 +116,13 @@ class SandboxPlanning:
             SandboxRefusedError: it cannot be given what it asks for.
             OSError: the state folder cannot be opened for it.
         """
-        level = self.level_of(job)
+        level = self.ready(job)
         if level is SandboxLevel.NONE or self.users is None:
             return AttemptDoor(level)
         try:
             uid = self.users.take(keeper_id(ref))
         except NoUserError as error:
             raise SandboxRefusedError(str(error)) from error
-        if not self._opened:
-            self._open_state()
         return AttemptDoor(level, uid)
 
     def plan(

@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 BACKEND = """
 import base64, hashlib, json, os, socket, subprocess, sys, zipfile
@@ -83,15 +82,16 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 """
 
 
-def write_evil_package(folder: Path, targets: Mapping[str, object]) -> None:
-    """Write the package into a bundle's folder; the module `evil` of its build has `SAID`, JSON of what it could do.
+def evil_package(targets: Mapping[str, object]) -> dict[str, str]:
+    """Files of the package, for a bundle; the module `evil` of its build has `SAID`, JSON of what it could do.
 
     `targets` are paths to `read`, `list`, `write` and `dial`, the process `agent`, `links` (name in the environment
-    to target) and `sleep`, the word of the daemon that stays.
+    to target) and `sleep`, the word of the daemon that stays. What is left out is not tried.
     """
-    words = base64.b64encode(json.dumps(targets).encode()).decode()
-    (folder / "evil_backend.py").write_text(BACKEND.replace("@TARGETS@", words))
-    (folder / "pyproject.toml").write_text(
-        '[project]\nname = "evil"\nversion = "1.0"\n'
-        '[build-system]\nrequires = []\nbuild-backend = "evil_backend"\nbackend-path = ["."]\n'
-    )
+    kinds: dict[str, object] = {kind: [] for kind in ("read", "list", "write", "dial")}
+    words = base64.b64encode(json.dumps({**kinds, "links": {}, **targets}).encode()).decode()
+    return {
+        "evil_backend.py": BACKEND.replace("@TARGETS@", words),
+        "pyproject.toml": '[project]\nname = "evil"\nversion = "1.0"\n'
+        '[build-system]\nrequires = []\nbuild-backend = "evil_backend"\nbackend-path = ["."]\n',
+    }

@@ -7,17 +7,23 @@ import shutil
 import socket
 import stat
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from edge_agent.sandbox.job_users import JobUsers
-from edge_agent.sandbox.user_range import UserRange
+from edge_agent.sandbox.user_range import USERS_OF_JOBS, UserRange
+from shoal.model import JobState
 from shoal.sandbox import SandboxLevel
-from shoal.spec import PipStep, RequirementsStep
+from shoal.spec import Environment, Job, PipStep, RequirementsStep
+from tests.integration.agent.board import Board
+from tests.kit.agent_process import AgentProcess
+from tests.kit.bundle_archive import tar_of
 from tests.kit.environment_workshop import UV, EnvironmentWorkshop, open_workshop, says
-from tests.kit.evil_build import write_evil_package
+from tests.kit.evil_build import evil_package
+from tests.kit.object_server import ObjectServer
+from tests.kit.scripted_controller import ScriptedController
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="users for builds take root")
 _INSTALL = PipStep(("--no-index", "--no-deps", "--no-build-isolation", "."))
@@ -62,7 +68,7 @@ async def test_the_code_of_a_package_reaches_nothing_but_its_own(
             listening.bind(str(keeper))
             listening.listen()
             keeper.chmod(0o600)
-            write_evil_package(
+            _lay_out(
                 shop.work,
                 {
                     "read": [*map(str, (journal, other / "secret", hashed / "aa")), "/etc/shadow"],
@@ -100,15 +106,7 @@ async def test_the_code_of_a_package_reaches_nothing_but_its_own(
 
 async def test_what_was_built_is_the_agents_and_can_be_read_by_everyone(open_folder: Path) -> None:
     async with _apart(open_folder) as shop:
-        write_evil_package(
-            shop.work,
-            {
-                **{kind: [] for kind in ("read", "list", "write", "dial")},
-                "agent": os.getpid(),
-                "sleep": _SLEEP,
-                "links": {},
-            },
-        )
+        _lay_out(shop.work, {"agent": os.getpid(), "sleep": _SLEEP})
         cache = shop.cache()
         built = await shop.get(
             cache, _INSTALL, python="system", bundle="b", level=SandboxLevel.USER
@@ -138,6 +136,36 @@ async def test_what_was_built_is_the_agents_and_can_be_read_by_everyone(open_fol
             assert (found == built) is same
 
 
+@pytest.mark.parametrize("level", ["user", "confined"])
+async def test_a_job_runs_in_an_environment_that_a_stranger_built(level: str) -> None:
+    async with (
+        ObjectServer() as objects,
+        ScriptedController(objects) as controller,
+        AgentProcess(controller.address, "--sandbox", level) as agent,
+    ):
+        board = Board(objects, controller, agent)
+        await board.connected()
+        assert agent.process is not None
+        journal = str(agent.state / "agent.db")
+        files = evil_package({"read": [journal], "agent": agent.process.pid, "sleep": _SLEEP})
+        code = "import evil, json, os; said = json.loads(evil.SAID); print(said['uid'], os.getuid(), said)"
+        ref = board.run(
+            Job(
+                "main",
+                ("python", "-c", code),
+                environment=Environment(python="system", steps=(_INSTALL,)),
+            ),
+            tar_of(files),
+        )
+        assert await board.end(ref) is JobState.SUCCEEDED, board.controller.reason(ref)
+        builder, user, said = board.controller.log(ref).split(" ", 2)
+        assert int(builder) in USERS_OF_JOBS
+        assert int(user) in USERS_OF_JOBS
+        assert builder != user
+        assert "'kill the agent': 'refused" in said
+        assert "agent.db': 'refused" in said
+
+
 async def test_an_environment_of_an_agent_of_before_is_used_at_a_higher_level(
     open_folder: Path,
 ) -> None:
@@ -156,6 +184,11 @@ async def test_an_environment_of_an_agent_of_before_is_used_at_a_higher_level(
         built = await shop.get(cache, step, python="system", level=SandboxLevel.USER)
         assert built == first
         assert module.stat().st_mode & 0o777 == 0o644
+
+
+def _lay_out(folder: Path, targets: Mapping[str, object]) -> None:
+    for name, text in evil_package(targets).items():
+        (folder / name).write_text(text)
 
 
 def _running(word: str) -> list[str]:

@@ -25,7 +25,7 @@ from tests.kit.until import until
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root lets jobs have users")
 
 SYSTEM = Environment(python="system")
-OPEN = {"attempts", "builds", "environments", "packages", "sdk"}
+OPEN = {"attempts", "builds", "environments", "packages", "sdk", "tools"}
 
 
 @pytest.fixture
