@@ -1,6 +1,6 @@
 """Open a device that was not asked for, whose node every user may use (0666).
 
-Refused at: confined; devices that were not asked for are not there.
+Refused at: user; the list of devices of cgroup v1, and where there is none at confined: the node is not there.
 """
 
 import os
