@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.sandbox.probe import Ground, try_levels
+from compose.own_sandbox import own_sandbox
+from edge_agent.sandbox.probe import Ground, best, ground_here, reasons, try_levels
 from shoal.sandbox import SandboxLevel
 from shoal.wire.sandbox import NODE_SANDBOX
 from tests.kit.agent_process import AgentProcess
@@ -148,3 +149,15 @@ async def test_an_agent_whose_level_cannot_be_had_is_refused() -> None:
     assert "the sandbox level confined cannot be had here. user: can be had" in said
     assert "install the package bubblewrap" in said
     assert "Or say --sandbox none" in said
+
+
+def test_a_cluster_of_this_machine_takes_the_best_and_says_why_it_is_not_better(
+    open_folder: Path,  # noqa: F811
+) -> None:
+    state = open_folder / "cluster"
+    chosen = own_sandbox(state)
+    found = try_levels(ground_here(state, JOBS, MACHINE, os.environ["PATH"]))
+    assert chosen.level is (best(found) or NONE)
+    assert chosen.said.startswith(f"{chosen.level.value}: ")
+    assert (reasons(found) in chosen.said) == (chosen.level is NONE)
+    assert own_sandbox(state, CONFINED).level is CONFINED, "it is the agents that refuse"

@@ -1,16 +1,22 @@
 """What a job asks of its node and what a node can do: levels, their order, and both on the wire."""
 
 import json
+from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from shoal import spec
 from shoal.cli.document import to_document
+from shoal.cli.facts_table import node_details
+from shoal.cli.tables import nodes_table
 from shoal.sandbox import Claim, NodeSandbox, Sandbox, SandboxLevel, SandboxNetwork
 from shoal.session.feature import Feature, needed_features
 from shoal.specfile.load import parse
 from shoal.v1 import sandbox_pb2, spec_pb2
+from shoal.view import NodeView
 from shoal.wire.fields import WireError
 from shoal.wire.sandbox import NODE_SANDBOX
 from shoal.wire.spec import decode_job_spec, encode_job_spec
@@ -105,3 +111,25 @@ def test_what_this_version_does_not_know_is_refused_in_a_job_and_left_out_of_a_n
     assert found.filters == ("x" * 256,) * 16
     assert set(found.refused) == {USER}
     assert len(found.refused[USER]) < 2_100
+
+
+def test_people_see_what_a_node_can_do_and_cannot() -> None:
+    can = NodeSandbox(
+        USER,
+        frozenset({USER, NONE}),
+        {Claim.MEMORY: "cgroup v2", Claim.DISK: "watch"},
+        ("seccomp",),
+        {CONFINED: "there is no bubblewrap"},
+    )
+    out = StringIO()
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    show = Console(file=out, width=200).print
+    show(node_details(NodeView("n1", sandbox=can), now))
+    show(nodes_table([NodeView("n1", sandbox=can), NodeView("old")], now))
+    lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    assert "sandbox of jobs user (or none)" in lines
+    assert "cannot be had confined: there is no bubblewrap" in lines
+    assert "binds jobs memory by cgroup v2" in lines
+    assert "disk by watch" in lines
+    assert "filters seccomp" in lines
+    assert any(line.startswith("n1 ") and " user " in f"{line} " for line in lines)
