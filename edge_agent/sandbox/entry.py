@@ -83,10 +83,12 @@ def execute(
         _end_with(parent)
     if prepare is not None:
         prepare()
-    words = [*_wrap(plan, status), *argv]
+    words, variables = list(argv), dict(env)
+    if plan.wrap:
+        words, variables = [*_wrap(plan, env, status), *argv], {}
     _narrow(plan)
     lower(plan.limits)
-    os.execve(words[0], words, dict(env))  # noqa: S606 - what all of this is for
+    os.execve(words[0], words, variables)  # noqa: S606 - what all of this is for
 
 
 def lower(limits: Sequence[tuple[int, int]]) -> None:
@@ -150,16 +152,27 @@ def _end_with(parent: int) -> None:
         raise EntryError("its starter has ended")  # before that was asked for
 
 
-def _wrap(plan: SandboxPlan, status: int) -> Sequence[str]:
-    """The words before the program, with the numbers of descriptors that stay open."""
+def _wrap(plan: SandboxPlan, env: Mapping[str, str], status: int) -> Sequence[str]:
+    """The words before the program, with the numbers of descriptors that stay open.
+
+    bubblewrap itself has no variables: LD_PRELOAD of a job would run its code outside of its namespaces. It reads what
+    the program gets from a descriptor, since its own words are for everyone to see.
+    """
     numbers: dict[str, int] = {}
+    with _step("hand over its variables"):
+        variables = _high(os.memfd_create("variables"))
+        for name, text in env.items():
+            words = ("--setenv", name, text)
+            os.write(variables, b"".join(os.fsencode(word) + b"\0" for word in words))
+        os.lseek(variables, 0, os.SEEK_SET)
     if STATUS_WORD in plan.wrap:
         numbers[STATUS_WORD] = _high(os.memfd_create("status") if status < 0 else status)
     if SECCOMP_WORD in plan.wrap:
         with _step("hand over its filter of system calls"):
             numbers[SECCOMP_WORD] = _high(os.memfd_create("seccomp"))
             os.pwrite(numbers[SECCOMP_WORD], base64.b64decode(plan.seccomp, validate=True), 0)
-    return [str(numbers.get(word, word)) for word in plan.wrap]
+    program, *rest = [str(numbers.get(word, word)) for word in plan.wrap]
+    return [program, "--args", str(variables), *rest]
 
 
 def _high(descriptor: int) -> int:

@@ -38,7 +38,7 @@ class SandboxPlan:
         files: what Landlock allows; empty for no such rule. Such a process may not mount, so bubblewrap fails.
         scoped: it reaches no abstract socket and signals no process but its own and those that it starts (Landlock).
         seccomp: classic BPF of seccomp(2), base64; empty for none. Where `wrap` holds SECCOMP_WORD, bubblewrap sets it.
-        wrap: words before the program, those of bubblewrap; empty where there is none.
+        wrap: words before the program, those of bubblewrap, which gets its variables; empty where there is none.
         kill: folders of control groups whose processes are all killed when the leader has ended.
     """
 

@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 
 from edge_agent.keeper import strays
-from edge_agent.keeper.client import KeeperClient, KeeperError
+from edge_agent.keeper.client import KeeperClient, KeeperError, ensure_keeper
 from edge_agent.keeper.launch import Port
 from edge_agent.keeper.remains import end_user, processes_of_user
+from edge_agent.sandbox.control_groups import ControlGroups, GroupLimits
 from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
 from services.streams.worker.keeper_ports import fetch_ports
+from shoal.sandbox import Claim
 from tests.integration.keeper.programs import ended, keeper_of, program
 from tests.integration.sandbox.root_keeper import PLAN, USER, board, folder
+from tests.kit.group_name import group_name
 from tests.kit.until import until
 
 __all__ = ("board", "folder")
@@ -110,6 +113,37 @@ async def test_a_sandbox_that_cannot_be_set_up_is_told_from_a_program_that_faile
 
 
 @needs_bubblewrap
+@LEASES
+async def test_variables_of_a_wrapped_program_are_none_of_bubblewraps(
+    board: Path, lease: float
+) -> None:
+    request = program(board, "/bin/sh", "-c", "env; echo up; sleep 746", lease=lease)
+    env = {
+        "LD_PRELOAD": "/nowhere/evil.so",
+        "TOKEN": "first\nsecond",
+        "EMPTY": "",
+        "LATIN": "\udce9",
+    }
+    async with KeeperClient(board / "keeper.sock") as client:
+        pid = await client.start(replace(request, env=env, sandbox=WRAPPED))
+        await until(lambda: "up" in (board / "a.out").read_bytes().decode("latin"), what="it")
+        assert Path(f"/proc/{pid}/environ").read_bytes() == b""
+        assert b"first" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        await client.stop("a", 0.0)
+        await ended(client)
+    said = (board / "a.out").read_bytes()
+    for wanted in (
+        b"LD_PRELOAD=/nowhere/evil.so",
+        b"TOKEN=first\nsecond",
+        b"EMPTY=",
+        b"LATIN=\xe9",
+    ):
+        assert b"\n" + wanted + b"\n" in b"\n" + said
+    # Of the program alone: the linker would have complained of bubblewrap first.
+    assert (board / "a.err").read_text().count("'/nowhere/evil.so'") == len(("sh", "env", "sleep"))
+
+
+@needs_bubblewrap
 async def test_a_wrapped_program_has_its_ports(board: Path) -> None:
     ports = [Port("o", "out", fd=3), Port("f", "in", path=str(board / "ports" / "f"))]
     (board / "ports").mkdir(mode=0o711)
@@ -164,6 +198,45 @@ async def test_nothing_of_a_users_attempt_is_left_though_another_job_runs(
         assert not processes_of_user(USER)
         [other] = [pid for pid in strays.descendants(keeper) if strays.alive(pid)]
         assert strays.name_of(other) == "sleep"
+
+
+@LEASES
+async def test_nothing_is_left_in_a_control_group_though_it_shares_its_user_with_its_keeper(
+    board: Path, lease: float
+) -> None:
+    groups = ControlGroups.open(group_name())
+    try:
+        if Claim.PROCESSES not in groups.enforces:
+            pytest.skip(f"no control groups can be made here: {groups.refused}")
+        places = groups.make("a", GroupLimits(processes=64))
+        plan = SandboxPlan(join=places.join, kill=places.kill)
+        async with KeeperClient(board / "keeper.sock") as client:
+            await client.start(program(board, "/bin/sleep", "747", attempt="other"))
+            script = HIDING["a daemon that took its mark off"]
+            await client.start(
+                program(board, sys.executable, "-c", script, lease=lease, sandbox=plan)
+            )
+            record = await ended(client)
+            assert (record.exit_code, record.left) == (0, "")
+            keeper = keeper_of(board)
+            [other] = [pid for pid in strays.descendants(keeper) if strays.alive(pid)]
+            assert strays.name_of(other) == "sleep"
+    finally:
+        groups.sweep(())
+        groups.discard()
+        groups.close()
+
+
+async def test_a_guard_ends_all_of_its_programs_user_when_the_keeper_is_killed(board: Path) -> None:
+    script = f"{HIDING['a daemon that took its mark off'].replace('away()', 'os.fork() or away()')}"
+    waiting = "import os, time\nif os.fork(): time.sleep(748)\n" + script
+    async with KeeperClient(board / "keeper.sock") as client:
+        words = ("/usr/bin/python3", "-c", waiting)
+        await client.start(program(board, *words, lease=600.0, sandbox=PLAN))
+        await until(lambda: len(processes_of_user(USER)) > 1, what="a daemon")
+        os.kill(keeper_of(board), signal.SIGKILL)
+        await until(lambda: not processes_of_user(USER), what="the end of both")
+    await ensure_keeper(board / "keeper.sock", board / "keeper.log")
 
 
 async def test_the_user_of_a_running_program_is_given_to_no_other(board: Path) -> None:
