@@ -54,7 +54,7 @@ from shoal.model import Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.node_facts import NO_FACTS, NodeFacts
 from shoal.protocol_version import SESSION
-from shoal.sandbox import Claim
+from shoal.sandbox import Claim, SandboxLevel
 from shoal.session.bundles import BundlesHeld, BundlesWanted, WantedBundle
 from shoal.session.feature import Feature
 from shoal.session.folder_files import FilesGranted
@@ -272,7 +272,9 @@ class AgentShell:
                 ended = record.over or record.phase in ARCHIVING
                 self._logs.follow(record.ref, folder, masks[record.ref], ended=ended)
         found = self._programs(processes, lambda ref: masks.get(ref, NO_MASK))
-        restored = events.Restored(records, keeper, found, rebooted, survived)
+        restored = events.Restored(
+            records, keeper, found, rebooted, survived, unable=bool(self._lacks_sandboxes())
+        )
         for effect in self._attempts.handle(restored, self._process.clock()):
             await self._act_on_attempt(effect)
         if facts.get("boot_id") != booted:
@@ -336,7 +338,11 @@ class AgentShell:
         else:
             await self._streams.listed(processes)
             await self._attempts_driver.post(
-                events.ProgramsListed(keeper, self._programs(processes, self._mask))
+                events.ProgramsListed(
+                    keeper,
+                    self._programs(processes, self._mask),
+                    unable=bool(self._lacks_sandboxes()),
+                )
             )
 
     async def _exited(self, process: ProcessRecord) -> None:
@@ -405,12 +411,24 @@ class AgentShell:
 
     def _condition(self) -> NodeCondition:
         return NodeCondition(
-            self._disk.refusal or self._spool.refusal or refusal(self._facts.temperatures),
+            self._disk.refusal
+            or self._spool.refusal
+            or refusal(self._facts.temperatures)
+            or self._lacks_sandboxes(),
             self._links.workshop.kept(),
             self._keeper.version,
             (self._streams.made or "").partition(" ")[0],
             self._outdated().sentence,
             self._facts.heat,
+        )
+
+    def _lacks_sandboxes(self) -> str:
+        """Why the keeper cannot start programs as this node has to; empty if it can."""
+        if self._keeper.knows_sandboxes or self._links.sandbox.default is SandboxLevel.NONE:
+            return ""
+        return (
+            f"its keeper is of version {self._keeper.version or 'unknown'}, which keeps no job from another: new work "
+            "is taken once what runs under it has ended and it was replaced"
         )
 
     def _outdated(self) -> Outdated:

@@ -16,12 +16,12 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from edge_agent.sandbox.entry import drop_capabilities
 from edge_agent.sandbox.group_folder import kill_group
 from edge_agent.sandbox.plan import SandboxPlan
+from edge_agent.sandbox.user_processes import processes_of
 
 _FAILED: Final = 1
 
@@ -43,12 +43,14 @@ class Remains:
         left = dict.fromkeys(kill_group(self.folders) if self.folders else ())
         if self.uid > 0:
             end_user(self.uid)
-            left |= dict.fromkeys(processes_of_user(self.uid))
+            left |= dict.fromkeys(processes_of(self.uid))
         return list(left)
 
 
 def end_user(uid: int) -> None:
     """Kill every process of a user, which is not this process's own.
+
+    It forks, so it is not for a process with threads; `end_processes_of` is.
 
     Raises:
         OSError: there is no process to do it.
@@ -65,24 +67,6 @@ def end_user(uid: int) -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.waitpid(pid, 0)
-
-
-def processes_of_user(uid: int) -> list[int]:
-    """Process ids of what runs as a user, in any way; a zombie does not run."""
-    return [
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdecimal() and _runs_as(entry, str(uid))
-    ]
-
-
-def _runs_as(process: Path, uid: str) -> bool:
-    try:
-        lines = (process / "status").read_text(errors="replace").splitlines()
-    except OSError:
-        return False
-    said = dict(line.split(":", 1) for line in lines if line.startswith(("State:", "Uid:")))
-    return uid in said.get("Uid", "").split() and said["State"].split()[0] not in "ZX"
 
 
 def _end_all_as(uid: int) -> None:

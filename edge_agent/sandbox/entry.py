@@ -156,7 +156,7 @@ def _wrap(plan: SandboxPlan, env: Mapping[str, str], status: int) -> Sequence[st
     """The words before the program, with the numbers of descriptors that stay open.
 
     bubblewrap itself has no variables: LD_PRELOAD of a job would run its code outside of its namespaces. It reads what
-    the program gets from a descriptor, since its own words are for everyone to see.
+    the program gets from a descriptor, since every user of the machine sees its words.
     """
     numbers: dict[str, int] = {}
     with _step("hand over its variables"):

@@ -15,9 +15,10 @@ import pytest
 from edge_agent.keeper import strays
 from edge_agent.keeper.client import KeeperClient, KeeperError, ensure_keeper
 from edge_agent.keeper.launch import Port
-from edge_agent.keeper.remains import end_user, processes_of_user
+from edge_agent.keeper.remains import end_user
 from edge_agent.sandbox.control_groups import ControlGroups, GroupLimits
 from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
+from edge_agent.sandbox.user_processes import processes_of
 from services.streams.worker.keeper_ports import fetch_ports
 from shoal.sandbox import Claim
 from tests.integration.keeper.programs import ended, keeper_of, program
@@ -52,7 +53,7 @@ async def test_a_wrapped_program_handles_sigterm_and_says_how_it_ended(
         record = await ended(client)
     assert (record.exit_code, record.signal, record.left) == (3, None, "")
     assert (board / "a.out").read_text() == "up\nasked\n"
-    assert not processes_of_user(USER)
+    assert not processes_of(USER)
 
 
 @needs_bubblewrap
@@ -87,7 +88,7 @@ async def test_a_wrapped_program_that_does_not_listen_is_killed_with_all_it_has(
         await client.stop("a", 0.2)
         record = await ended(client)
     assert (record.signal, record.left) == (signal.SIGKILL, "")
-    assert not processes_of_user(USER)
+    assert not processes_of(USER)
 
 
 @needs_bubblewrap
@@ -195,7 +196,7 @@ async def test_nothing_of_a_users_attempt_is_left_though_another_job_runs(
         await client.start(program(board, python, "-c", script, lease=lease, sandbox=PLAN))
         record = await ended(client)
         assert (record.exit_code, record.left) == (0, "")
-        assert not processes_of_user(USER)
+        assert not processes_of(USER)
         [other] = [pid for pid in strays.descendants(keeper) if strays.alive(pid)]
         assert strays.name_of(other) == "sleep"
 
@@ -223,19 +224,19 @@ async def test_nothing_is_left_in_a_control_group_though_it_shares_its_user_with
             assert strays.name_of(other) == "sleep"
     finally:
         groups.sweep(())
-        groups.discard()
         groups.close()
 
 
 async def test_a_guard_ends_all_of_its_programs_user_when_the_keeper_is_killed(board: Path) -> None:
-    script = f"{HIDING['a daemon that took its mark off'].replace('away()', 'os.fork() or away()')}"
-    waiting = "import os, time\nif os.fork(): time.sleep(748)\n" + script
+    waiting = (
+        f"{DAEMON}\nif os.fork() == 0:\n    away()\nos.execve('/bin/sleep', ['sleep', '748'], {{}})"
+    )
     async with KeeperClient(board / "keeper.sock") as client:
         words = ("/usr/bin/python3", "-c", waiting)
         await client.start(program(board, *words, lease=600.0, sandbox=PLAN))
-        await until(lambda: len(processes_of_user(USER)) > 1, what="a daemon")
+        await until(lambda: len(processes_of(USER)) > 1, what="a daemon")
         os.kill(keeper_of(board), signal.SIGKILL)
-        await until(lambda: not processes_of_user(USER), what="the end of both")
+        await until(lambda: not processes_of(USER), what="the end of both")
     await ensure_keeper(board / "keeper.sock", board / "keeper.log")
 
 
