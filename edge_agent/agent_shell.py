@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, Final, assert_never
 
 from edge_agent.address_requests import AddressRequests
@@ -369,6 +370,8 @@ class AgentShell:
         """How a program ended, with its last words from its folder."""
         folder = self._services.folder(ref).path
         said = "" if process.exit_code == 0 else self._logs.last_words(folder, mask)
+        # Words of bubblewrap stand in the program's own output, too.
+        process = replace(process, not_begun=mask.text(process.not_begun))
         return program_exit(process, said, disk_full)
 
     def _programs(
