@@ -31,6 +31,8 @@ FILES_ABI: Final = 2
 """Where rules about files begin to be used."""
 SCOPES_ABI: Final = 6
 """Where abstract sockets and signals can be kept to one's own."""
+BESIDE_MAX: Final = 256
+"""How many names may stand in a folder on the way to a hidden one: rules travel to the keeper in one packet."""
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # asm-generic/unistd.h; x86_64 and aarch64 have the same
 _MACHINES: Final = ("x86_64", "aarch64")
@@ -114,7 +116,8 @@ def all_but(
 ) -> tuple[FilesRule, ...]:
     """Return rules that allow to read everything but what is below `hidden`.
 
-    What comes to lie beside a hidden folder later is hidden, too.
+    What comes to lie beside a hidden folder later is hidden, too. Each folder on the way to a hidden one costs a rule
+    for each name in it, so one with more than BESIDE_MAX names is allowed as a whole: there rights of files hide alone.
 
     Args:
         hidden: absolute paths.
@@ -132,7 +135,11 @@ def all_but(
         if path not in above:
             found.append(FilesRule(str(path)))
             return
-        for name in sorted(children(str(path))):
+        names = sorted(children(str(path)))
+        if len(names) > BESIDE_MAX:
+            found.append(FilesRule(str(path)))
+            return
+        for name in names:
             allow(path / name)
 
     allow(PurePosixPath("/"))

@@ -117,8 +117,13 @@ class Narrowing:
         return str(file if str(file.parent) in self._hidden else file.parent)
 
     def _rules(self, needs: Needs) -> tuple[FilesRule, ...]:
-        scratch = {os.path.realpath(path) for path in bubblewrap.SCRATCH}
-        hidden = [path for path in self._hidden if path not in scratch]
+        written = [os.path.realpath(path) for path in _WRITTEN]
+        # What is allowed as a whole hides nothing below it.
+        hidden = [
+            path
+            for path in self._hidden
+            if not any(Path(path).is_relative_to(folder) for folder in written)
+        ]
         reads = (*self._reads, *needs.reads)
         return landlock.all_but(
             hidden, _real(reads), _real((*_WRITTEN, *needs.writes, *needs.devices)), _names

@@ -47,6 +47,8 @@ def test_level_user_hides_what_bubblewrap_would(tmp_path: Path) -> None:
     assert FilesRule(str(work), write=True) in plan.files
     assert rules["/usr"] is False
     assert rules["/tmp"] is True
+    beside = {str(path) for path in tmp_path.parent.iterdir()}
+    assert not beside & set(rules), "what lies in a folder that may be written costs no rules"
     assert "/root" not in rules
     assert "/" not in rules
 
