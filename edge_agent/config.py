@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from edge_agent.sandbox.user_range import USERS_OF_JOBS, UserRange
+from edge_agent.sandbox.user_range import USERS_OF_JOBS, UserRange, users_of_others
 from services.membership.settings import ConfigError, GossipSettings
 from services.runtime.address import AddressError, host_port
 from services.runtime.outward import pinned
@@ -176,11 +176,13 @@ def parse_sandbox(word: str) -> SandboxLevel | None:
 
 
 def parse_users(text: str) -> UserRange:
-    """Read a range of users such as `200000:65536`.
+    """Read a range of users such as `200000:65536`; nothing is the first one from there that no others have.
 
     Raises:
         ConfigError: it is something else.
     """
+    if not text:
+        return USERS_OF_JOBS.beside(users_of_others())
     try:
         return UserRange.parse(text)
     except ValueError as error:

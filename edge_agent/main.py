@@ -30,7 +30,6 @@ from edge_agent.config import (
     parse_span,
     parse_users,
 )
-from edge_agent.sandbox.user_range import USERS_OF_JOBS
 from edge_agent.settings_text import settings_text
 from services.membership.options import gossip_options, gossip_settings
 from services.membership.settings import ConfigError
@@ -138,10 +137,12 @@ def _use_file(context: click.Context, path: Path) -> None:
 )
 @click.option(
     "--job-users",
-    default=str(USERS_OF_JOBS),
+    default="",
+    show_default=False,
     metavar="FIRST:COUNT",
     help="Users that jobs become that do not run as the user of the agent, each attempt another one: numbers that "
-    "no other user of this machine has.",
+    "no other user of this machine has.  [default: 65536 from 200000 on, above what /etc/passwd and /etc/subuid "
+    "give to others]",
 )
 @click.option(
     "--facts-root",

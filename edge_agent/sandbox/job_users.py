@@ -18,6 +18,7 @@ Example: two agents of one machine draw 200000 both; the second finds the file, 
 import contextlib
 import logging
 import os
+import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,7 @@ LOG = logging.getLogger(__name__)
 
 REGISTRY: Final = Path("/run/shoal/job-users")
 _PRIVATE: Final = 0o700
+_OTHERS_WRITE: Final = 0o022
 _BUSY_MAX: Final = 100
 
 
@@ -131,7 +133,9 @@ class JobUsers:
 
     def _make_registry(self) -> None:
         try:
-            self._registry.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+            for folder in (self._registry.parent, self._registry):
+                folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+                _check_owner(folder)
             if not os.access(self._registry, os.W_OK | os.X_OK, effective_ids=True):
                 raise PermissionError(0, "this user may not write there")
         except OSError as error:
@@ -173,3 +177,18 @@ class JobUsers:
         finally:
             draft.unlink(missing_ok=True)
         return True
+
+
+def _check_owner(folder: Path) -> None:
+    """Look that a folder is ours, since others may be able to make it, too.
+
+    Raises:
+        PermissionError: another user made it, or can write there.
+    """
+    status = folder.lstat()
+    if (
+        not stat.S_ISDIR(status.st_mode)
+        or status.st_uid not in {0, os.geteuid()}
+        or status.st_mode & _OTHERS_WRITE
+    ):
+        raise PermissionError(0, f"{folder} is another user's: remove it")

@@ -13,6 +13,7 @@ import pytest
 
 from edge_agent.attempt_folder import AttemptFolder
 from edge_agent.disk_gauge import DiskGauge
+from edge_agent.removal import remove_tree
 from edge_agent.sandbox.job_folders import close_attempt, hand_over, open_state, owner_of
 from edge_agent.tree import LeadsOutError, PlainFile, resolve_beneath
 from edge_agent.uploads.collect import Collected, collect, locate
@@ -100,7 +101,7 @@ def test_a_job_has_what_is_its_own_and_sees_nothing_else(open_folder: Path) -> N
         status, said = as_user(UID, "sh", "-c", words)
         assert status != 0, words
         assert "denied" in said, said
-    assert as_user(UID, "ls", f"{state}/environments") == (0, "")
+    assert as_user(UID, "ls", f"{state}/sdk") == (0, "")
     close_attempt(folder.path)
     assert as_user(UID, "ls", str(folder.work))[0] != 0
 
@@ -179,10 +180,15 @@ def swapped(folder: Path, one: str, other: str) -> Iterator[None]:
     """Change what two names mean, as fast as a process of the job can."""
     code = (
         "import ctypes, os, sys; libc = ctypes.CDLL(None); here, a, b = sys.argv[1:]; os.chdir(here)\n"
+        "os.write(1, b'x')\n"
         "while True: libc.renameat2(-100, a.encode(), -100, b.encode(), 2)"  # RENAME_EXCHANGE
     )
     words = ["/usr/bin/python3", "-c", code, str(folder), one, other]
-    with subprocess.Popen(words, user=UID, group=UID, extra_groups=[]) as process:
+    with subprocess.Popen(
+        words, user=UID, group=UID, extra_groups=[], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1)  # it runs
         try:
             yield
         finally:
@@ -221,6 +227,28 @@ def test_names_that_change_between_two_looks_lead_to_nothing_of_others(open_fold
             uploads += 1
     assert reads
     assert uploads
+
+
+def test_nothing_beyond_goes_while_names_change_under_a_removal(open_folder: Path) -> None:
+    beyond = open_folder / "beyond"
+    (beyond / "below").mkdir(parents=True)
+    for number in range(200):
+        (beyond / str(number)).touch()
+        (beyond / "below" / str(number)).touch()
+    beyond.chmod(0o711)
+    for number in range(30):
+        folder = prepared(open_folder, f"default.p.work.1-{number}")
+        for name in ("real", "real/below"):
+            (folder.work / name).mkdir()
+            for child in range(100):
+                (folder.work / name / str(child)).touch()
+        (folder.work / "fake").symlink_to(beyond)
+        done_at_once(hand_over(folder, UID))
+        with swapped(folder.work, "real", "fake"):
+            done_at_once(remove_tree(folder.path))
+    assert len(list(beyond.iterdir())) == 201
+    assert len(list((beyond / "below").iterdir())) == 200
+    assert stat.S_IMODE(beyond.stat().st_mode) == 0o711
 
 
 async def test_what_lies_beyond_is_not_measured_either(open_folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent.sandbox.job_users import JobUsers, NoUserError
 from edge_agent.sandbox.user_processes import end_processes_of, processes_of
-from edge_agent.sandbox.user_range import UserRange
+from edge_agent.sandbox.user_range import UserRange, users_of_others
 from tests.kit.until import until
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users")
@@ -151,3 +151,25 @@ async def test_many_processes_end_with_their_user() -> None:
         assert end_processes_of(bomb) == []
         process.wait(30)
     assert processes_of(bomb) == []
+
+
+def test_the_users_of_jobs_are_no_others(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root:x:0:0::/:/bin/sh\nada:x:200010:7::/:/bin/sh\nbad line\n")
+    (tmp_path / "subuid").write_text("ada:100000:65536\nbob:165536:65536\neve:x:1\n")
+    (tmp_path / "group").write_text("far:x:300000:\n")
+    taken = users_of_others(tmp_path)
+    assert sorted(taken) == [(0, 1), (100000, 65536), (165536, 65536), (200010, 1), (300000, 1)]
+    assert UserRange().beside(taken) == UserRange(231_072)
+    assert UserRange().beside(users_of_others(tmp_path / "missing")) == UserRange()
+    assert UserRange().beside([(1, 2**31)]) == UserRange()
+
+
+def test_a_registry_that_another_user_made_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry").chmod(0o777)
+    with pytest.raises(NoUserError, match="is another user's"):
+        users(tmp_path)
+    (tmp_path / "registry").rmdir()
+    (tmp_path / "registry").symlink_to("/tmp")
+    with pytest.raises(NoUserError, match="is another user's"):
+        users(tmp_path)
