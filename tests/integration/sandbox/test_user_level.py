@@ -93,7 +93,7 @@ async def test_each_attempt_has_a_user_and_no_other_attempt_sees_what_is_its_own
     other = board.run(
         shell("other", f"id -u; {script}; echo $HOME $TMPDIR $USER; touch $HOME/x $TMPDIR/x")
     )
-    assert await board.end(other) is JobState.SUCCEEDED
+    assert await board.end(other) is JobState.SUCCEEDED, board.controller.reason(other)
     lines = board.controller.log(other).split("\n")
     assert int(lines[0]) in USERS_OF_JOBS
     assert lines[0] != uid
