@@ -16,7 +16,7 @@ from typing import Final, Self, cast
 from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
-from edge_agent.keeper.request import MAX_PACKET_BYTES
+from edge_agent.keeper.request import IN_FILE, MAX_PACKET_BYTES, MAX_REQUEST_BYTES
 from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
 from shoal.protocol_version import KEEPER, SANDBOXES, Protocols
 
@@ -193,10 +193,12 @@ class KeeperClient:
         request_id = self._next_id
         self._next_id += 1
         packet = json.dumps({**message, "id": request_id}, default=str).encode()
-        if len(packet) > MAX_PACKET_BYTES:
+        known = 0 if self.protocols is None else self.protocols.highest
+        longest = MAX_REQUEST_BYTES if known >= SANDBOXES else MAX_PACKET_BYTES
+        if len(packet) > longest:
             raise KeeperError(
                 f"{message['op']} takes {len(packet)} bytes, and the keeper reads at most "
-                f"{MAX_PACKET_BYTES}: shorten the command or its variables"
+                f"{longest}: shorten the command or its variables"
             )
         pending = self._pending[request_id] = _Pending(asyncio.get_running_loop().create_future())
         try:
@@ -217,7 +219,10 @@ class KeeperClient:
         async with self._sending:
             while self._socket is not None:
                 try:
-                    self._socket.send(packet)
+                    if len(packet) > MAX_PACKET_BYTES:
+                        _send_file(self._socket, packet)
+                    else:
+                        self._socket.send(packet)
                 except BlockingIOError:
                     await self._writable(self._socket.fileno())
                 else:
@@ -279,6 +284,12 @@ class KeeperClient:
         if self._exits.full():
             self._exits.get_nowait()
         self._exits.put_nowait(None)
+
+
+def _send_file(connection: socket.socket, request: bytes) -> None:
+    with open(os.memfd_create("shoal-request"), "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+        file.write(request)
+        socket.send_fds(connection, [IN_FILE], [file.fileno()])
 
 
 def _protocols(said: object, version: str) -> Protocols | None:

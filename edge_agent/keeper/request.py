@@ -12,6 +12,10 @@ from edge_agent.sandbox.plan_json import plan_from_json
 
 MAX_PACKET_BYTES: Final = 128 * 1024
 """Longest packet in either direction; a sequenced-packet socket carries it whole."""
+MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
+"""Longest request: what is longer than a packet comes as a file, whose descriptor a packet brings (protocol 2)."""
+IN_FILE: Final = b"file"
+"""Such a packet."""
 
 T = TypeVar("T")
 

@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import socket
+import stat
 import struct
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -185,7 +186,11 @@ class KeeperShell:
             if mask & selectors.EVENT_WRITE:
                 self._flush(client)
             if mask & selectors.EVENT_READ:
-                packet, _, flags, _ = client.connection.recvmsg(requests.MAX_PACKET_BYTES)
+                packet, files, flags, _ = socket.recv_fds(
+                    client.connection, requests.MAX_PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC
+                )
+                if files:
+                    packet = _read_file(files)
                 if not packet:
                     self._drop(client)
                 elif flags & socket.MSG_TRUNC:
@@ -516,6 +521,17 @@ class KeeperShell:
         if self._clients.pop(client.connection, None) is not None:
             self._selector.unregister(client.connection)
             client.connection.close()
+
+
+def _read_file(descriptors: Sequence[int]) -> bytes:
+    """The request in a file; what is none, or too long, is not JSON either."""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptors[0]).st_mode):
+            return b"no file"
+        return os.pread(descriptors[0], requests.MAX_REQUEST_BYTES, 0) or b"an empty file"
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _user_of(connection: socket.socket) -> int:

@@ -92,14 +92,16 @@ def execute(
 
 
 def lower(limits: Sequence[tuple[int, int]]) -> None:
-    """Set limits of this process; those that would need rights have been raised before.
+    """Set limits of this process, at most to what is its hard limit; what may be raised has been before.
 
     Raises:
         EntryError: the kernel refuses one.
     """
     for which, amount in limits:
         with _step(f"set limit {which} to {amount}"):
-            resource.setrlimit(which, (amount, amount))
+            _, hard = resource.getrlimit(which)
+            least = hard if _more(amount, hard) else amount
+            resource.setrlimit(which, (least, least))
 
 
 def drop_capabilities() -> None:
@@ -126,8 +128,10 @@ def _take(plan: SandboxPlan) -> None:
     for which, amount in plan.limits:
         with _step(f"raise limit {which} to {amount}"):
             soft, hard = resource.getrlimit(which)
+            # Without the right to, the lower one that is there binds the program, which keeps the plan.
             if _more(amount, hard):
-                resource.setrlimit(which, (soft, amount))
+                with contextlib.suppress(ValueError):  # as which Python tells EPERM
+                    resource.setrlimit(which, (soft, amount))
 
 
 def _become(plan: SandboxPlan) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import platform
+import resource
 import shutil
 import signal
 import socket
@@ -97,6 +98,48 @@ async def test_a_keeper_that_is_no_root_leaves_none_of_its_rights(
         )
         await client.stop("b", 0.3)
         assert (await ended(client, "b")).left == "", "what is another user's is ended, too"
+
+
+async def test_a_limit_that_may_not_be_raised_to_what_a_plan_says_stays_below(plain: Path) -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    plan = replace(PLAN, oom_score=0, limits=((int(resource.RLIMIT_NOFILE), most + 1),))
+    async with KeeperClient(plain / "keeper.sock") as client:
+        await client.start(program(plain, "/bin/sh", "-c", "ulimit -Hn", sandbox=plan))
+        assert (await ended(client)).exit_code == 0
+    assert int((plain / "a.out").read_text()) == most
+
+
+async def test_a_request_longer_than_a_packet_comes_as_a_file(board: Path) -> None:
+    files = tuple(FilesRule(f"/nowhere/{number:0200}") for number in range(2_000))
+    plan = replace(PLAN, files=(FilesRule("/", write=True), *files))
+    env = {f"LONG_{number}": "x" * 100_000 for number in range(3)}
+    request = program(board, "/bin/sh", "-c", 'echo "${#LONG_0} ${#LONG_2}"')
+    async with KeeperClient(board / "keeper.sock") as client:
+        with pytest.raises(KeeperError, match="the keeper reads at most 131072"):
+            await client.start(replace(request, env=env))  # of this keeper nothing is known yet
+        await client.start(replace(request, env=env, sandbox=plan))
+        assert (await ended(client)).exit_code == 0
+        with pytest.raises(KeeperError, match=r"the keeper reads at most 4194304: shorten"):
+            await client.start(replace(request, attempt="b", env={"LONG": "x" * (5 << 20)}))
+        assert [one.attempt for one in await client.list()] == ["a"]
+    assert (board / "a.out").read_text() == "100000 100000\n"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "empty", "no JSON"])
+async def test_a_file_that_is_no_request_is_refused(board: Path, kind: str) -> None:
+    reading, writing = os.pipe() if kind == "pipe" else (os.memfd_create("x"), -1)
+    if kind == "no JSON":
+        os.write(reading, b"\xff" * 1000)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
+        link.connect(str(board / "keeper.sock"))
+        socket.send_fds(link, [b"file"], [reading])
+        said = json.loads(link.recv(1 << 17))
+    assert "the packet is not JSON" in said["error"]
+    for descriptor in (reading, writing):
+        if descriptor >= 0:
+            os.close(descriptor)
+    async with KeeperClient(board / "keeper.sock") as client:
+        assert not await client.list()
 
 
 async def test_a_setuid_program_gains_nothing(board: Path) -> None:
