@@ -69,7 +69,7 @@ class BuildPlanning:
                 join=join,
                 kill=kill,
                 oom_score=_OOM_SCORE,
-                limits=((resource.RLIMIT_CORE, 1), (resource.RLIMIT_NPROC, _PROCESSES_MAX)),
+                limits=_limits(),
                 uid=uid,
                 gid=uid,
                 no_new_privileges=True,
@@ -108,6 +108,15 @@ def read_by_builds(
         home / ".pyenv/versions",
         *(path for path in local if path.is_absolute()),
     )
+
+
+def _limits() -> tuple[tuple[int, int], ...]:
+    """No core files, and an end to forking; what is lower already stays, since raising it may take rights."""
+    found: list[tuple[int, int]] = []
+    for which, most in ((resource.RLIMIT_CORE, 1), (resource.RLIMIT_NPROC, _PROCESSES_MAX)):
+        _, hard = resource.getrlimit(which)
+        found.append((which, most if hard == resource.RLIM_INFINITY else min(most, hard)))
+    return tuple(found)
 
 
 def _reached(paths: Iterable[Path], uid: int) -> Iterator[str]:

@@ -70,6 +70,8 @@ def _read_order() -> tuple[SandboxPlan, list[str], Mapping[str, str], str]:
         line += chunk
     order = cast("dict[str, Any]", json.loads(line))
     argv, env = [str(word) for word in order["argv"]], dict(order["env"])
+    if not argv or not argv[0].startswith("/"):
+        raise ValueError(f"{argv} does not begin with an absolute path")
     return plan_from_json(order["plan"]), argv, env, str(order["cwd"])
 
 
