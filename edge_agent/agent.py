@@ -294,6 +294,7 @@ class Agent:
                         variables,
                         pythons(variables),
                     ),
+                    planning.limits.groups,
                 ),
                 process.token,
             ),

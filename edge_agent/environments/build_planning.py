@@ -63,7 +63,7 @@ class BuildPlanning:
         kill: tuple[str, ...] = ()
         try:
             if self.groups is not None and Claim.PROCESSES in self.groups.enforces:
-                places = self.groups.make(room, GroupLimits(processes=_PROCESSES_MAX))
+                places = self.groups.make(room, GroupLimits(processes=_PROCESSES_MAX, devices=()))
                 join, kill = places.join, places.kill
             plan = SandboxPlan(
                 join=join,

@@ -44,6 +44,7 @@ def attacks():
     attempt("become root", lambda: os.setuid(0))
     attempt("device", lambda: os.mknod("device", 0o20600, os.makedev(1, 3)))
     attempt("unshare", lambda: subprocess.run(["mount", "-t", "tmpfs", "none", "/mnt"], check=True))
+    SAID["groups"] = open("/proc/self/cgroup").read().split()
     SAID["uid"] = os.getuid()
     SAID["environ"] = dict(os.environ)
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -84,7 +85,7 @@ async def test_the_code_of_a_package_reaches_nothing_but_its_own(
             )
             built = await shop.get(shop.cache(), _INSTALL, python="system", bundle="b", level=level)
         said = json.loads(says(built, "import evil; print(evil.SAID)"))
-        environ = said.pop("environ")
+        environ, _ = said.pop("environ"), said.pop("groups")
         assert 310_000 <= said.pop("uid") < 311_000
         assert said.pop("no_new_privs") == "1"
         assert int(said.pop("capabilities"), 16) == 0
@@ -164,6 +165,9 @@ async def test_a_job_runs_in_an_environment_that_a_stranger_built(level: str) ->
         assert builder != user
         assert "'kill the agent': 'refused" in said
         assert "agent.db': 'refused" in said
+        if level == "user" and Path("/sys/fs/cgroup/pids/cgroup.procs").exists():
+            assert re.search(r":pids:\S*/shoal-[^/]+/\S*builds", said), said
+        assert not _groups_of_builds()
 
 
 async def test_an_environment_of_an_agent_of_before_is_used_at_a_higher_level(
@@ -189,6 +193,10 @@ async def test_an_environment_of_an_agent_of_before_is_used_at_a_higher_level(
 def _lay_out(folder: Path, targets: Mapping[str, object]) -> None:
     for name, text in evil_package(targets).items():
         (folder / name).write_text(text)
+
+
+def _groups_of_builds() -> list[Path]:
+    return list(Path("/sys/fs/cgroup").glob("*/**/shoal-*/*builds*"))
 
 
 def _running(word: str) -> list[str]:
