@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +35,15 @@ def own_sandbox(state: Path, asked: SandboxLevel | None = None) -> OwnSandbox:
     if asked is not None:
         return OwnSandbox(asked, _SAID[asked])
     from edge_agent.sandbox.probe import USER_TRIED, best, ground_here, reasons, try_levels  # noqa: PLC0415 - for a quick --help
+    from edge_agent.sandbox.subordinate_users import would_help  # noqa: PLC0415
 
     with contextlib.suppress(OSError):  # the cluster says it, with a remedy
         state.mkdir(parents=True, exist_ok=True)
     search = os.environ.get("PATH", os.defpath)
     found = try_levels(ground_here(state, USER_TRIED, platform.machine(), search))
     level = best(found)
+    if level is None and would_help(state, Path(os.path.realpath(sys.executable))):
+        level = SandboxLevel.USER  # its agents enter a namespace in which they can
     if level is None:
         none = SandboxLevel.NONE
         return OwnSandbox(

@@ -27,16 +27,22 @@ def own_job_users(state: Path, interpreter: Path) -> UserRange | None:
         state: the agent's state folder; it need not be there.
         interpreter: what the jobs are executed by.
     """
-    if os.geteuid() == 0 or _may_change_user():
-        return None
-    if barrier(state, _STRANGER) or barrier(interpreter, _STRANGER, EXECUTE):
-        return None
-    if why := why_not():
-        LOG.info("jobs cannot have subordinate users", extra=fields(why=why))
+    if not would_help(state, interpreter):
         return None
     count = enter_namespace()
     LOG.info("jobs have subordinate users", extra=fields(count=count))
     return UserRange(FIRST_MIN, count - FIRST_MIN + 1)
+
+
+def would_help(state: Path, interpreter: Path) -> bool:
+    """Whether `own_job_users` would have users for jobs; tries it in a child."""
+    if os.geteuid() == 0 or _may_change_user():
+        return False
+    if barrier(state, _STRANGER) or barrier(interpreter, _STRANGER, EXECUTE):
+        return False
+    if why := why_not():
+        LOG.info("jobs cannot have subordinate users", extra=fields(why=why))
+    return not why
 
 
 def _may_change_user() -> bool:

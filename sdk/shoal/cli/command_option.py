@@ -25,6 +25,7 @@ _KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "cpus": ("--cpus", "`resources: {cpus: 2}` under the job"),
         "memory_bytes": ("--memory", "`resources: {memory: 512MiB}` under the job"),
         "devices": ("--device", "`resources: {devices: [video]}` under the job"),
+        "sandbox": ("--sandbox", "`sandbox: confined` under the job"),
         "require": ("--require", "`place: {require: {LABEL: value}}` under the job"),
         "archive": ("--archive", "`archive: [PATTERN]` under the job"),
     }

@@ -20,6 +20,7 @@ from shoal.cli.replay_option import refuse_pace_alone, replay_options
 from shoal.cli.unit_option import unit
 from shoal.cli.values_option import refuse_values, values_options
 from shoal.errors import ShoalError
+from shoal.sandbox import SandboxLevel
 from shoal.specfile.units import parse_duration, parse_size
 
 
@@ -165,6 +166,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Memory it needs: 512MiB.",
 )
 @click.option("--device", "devices", multiple=True, help="Class of device it needs: video.")
+@click.option(
+    "--sandbox",
+    type=click.Choice([level.value for level in SandboxLevel]),
+    default=SandboxLevel.NONE.value,
+    help="How far it is kept from the rest of its node, at least.  [default: as the node does by itself]",
+)
 @click.option(
     "--require", multiple=True, type=pair, metavar="KEY=VALUE", help="Label of the node it needs."
 )

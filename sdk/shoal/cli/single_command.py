@@ -13,6 +13,7 @@ from shoal import bundle, spec
 from shoal.check import check_pipeline
 from shoal.checks.program_file import program_file
 from shoal.errors import ShoalError
+from shoal.sandbox import Sandbox, SandboxLevel
 
 _ID_LENGTH = 40
 
@@ -34,6 +35,7 @@ class Wishes:
     memory_bytes: int = 0
     devices: tuple[str, ...] = ()
     require: tuple[tuple[str, str], ...] = ()
+    sandbox: str = SandboxLevel.NONE.value
 
 
 def single_command(
@@ -66,6 +68,7 @@ def single_command(
         timeout_seconds=wishes.timeout_seconds,
         variables=dict(wishes.variables),
         stdin=stdin,
+        sandbox=Sandbox(SandboxLevel(wishes.sandbox)),
     )
     pipeline = spec.Pipeline(name, (job,))
     within = tuple(entries.values())

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from shoal.client import Client
 from shoal.model import JobState, PipelineState
-from shoal.sandbox import Sandbox, SandboxLevel, SandboxNetwork
+from shoal.sandbox import Claim, Sandbox, SandboxLevel, SandboxNetwork
 from shoal.spec import Environment, Job, Pipeline, Resources
 from tests.kit.agent_process import AgentProcess
 from tests.kit.cluster import describe, job_of, printed
@@ -73,6 +73,7 @@ async def test_nodes_tell_what_they_can_do_and_cannot(site: Site) -> None:
     assert node.sandbox.default is NONE
     assert node.sandbox.levels == {NONE, USER}
     assert "install the package bubblewrap" in node.sandbox.refused[CONFINED]
+    assert {Claim.MEMORY, Claim.PROCESSES, Claim.DISK} <= node.sandbox.enforces.keys()
 
 
 @pytest.mark.parametrize("asked", [NONE, USER])
@@ -88,7 +89,7 @@ async def test_a_job_gets_the_level_that_it_asks_for_although_the_node_does_none
 
 async def test_a_job_waits_for_a_node_that_can_do_more_and_is_told_why(site: Site) -> None:
     client = site.client
-    asked = Sandbox(CONFINED, SandboxNetwork.NONE)
+    asked = Sandbox(CONFINED, SandboxNetwork.NONE, frozenset({Claim.PROCESSES}))
     submitted = await client.submit(Pipeline("waits", (seen(asked),)))
     name = submitted.pipeline.name
 

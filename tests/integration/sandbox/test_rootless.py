@@ -26,6 +26,14 @@ USER = 61234
 FIRST = 300_000
 PYTHON = "/usr/bin/python3"
 
+CHOOSE = """
+import os, sys
+from pathlib import Path
+os.environ["PATH"] = sys.argv[2]
+from compose.own_sandbox import own_sandbox
+print(own_sandbox(Path(sys.argv[1])).level.value)
+"""
+
 # The module alone, for an interpreter that every user reaches.
 INSIDE = """
 import importlib.util, os, pathlib, sys
@@ -108,6 +116,29 @@ def test_without_rights_to_gain_it_says_what_to_do(as_ada: tuple[Path, list[str]
     assert done.returncode == 1
     assert "newuidmap cannot map subordinate users" in done.stderr
     assert "--sandbox confined" in done.stderr
+
+
+def test_a_cluster_of_an_ordinary_user_takes_its_subordinate_users_where_nothing_confines(
+    as_ada: tuple[Path, list[str]],
+) -> None:
+    """As `shoal up` chooses; the PATH has what maps users, and no bubblewrap."""
+    folder, words = as_ada
+    programs = folder / "bin"
+    programs.mkdir()
+    for name in ("newuidmap", "newgidmap"):
+        (programs / name).symlink_to(program(name))
+    chosen = {}
+    for path in (programs, folder):
+        done = subprocess.run(
+            [*words, sys.executable, "-c", CHOOSE, str(folder / "cluster"), str(path)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        chosen[path] = done.stdout.strip()
+    assert chosen == {programs: "user", folder: "none"}
 
 
 @pytest.mark.parametrize(

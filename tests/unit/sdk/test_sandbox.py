@@ -11,6 +11,7 @@ from rich.console import Console
 from shoal import spec
 from shoal.cli.document import to_document
 from shoal.cli.facts_table import node_details
+from shoal.cli.single_command import Wishes, single_command
 from shoal.cli.tables import nodes_table
 from shoal.sandbox import Claim, NodeSandbox, Sandbox, SandboxLevel, SandboxNetwork
 from shoal.session.feature import Feature, needed_features
@@ -133,3 +134,9 @@ def test_people_see_what_a_node_can_do_and_cannot() -> None:
     assert "disk by watch" in lines
     assert "filters seccomp" in lines
     assert any(line.startswith("n1 ") and " user " in f"{line} " for line in lines)
+
+
+def test_a_single_command_may_ask_for_a_level() -> None:
+    for level in SandboxLevel:
+        pipeline, _ = single_command(["wc"], Wishes(sandbox=level.value))
+        assert pipeline.jobs[0].sandbox == Sandbox(level)
