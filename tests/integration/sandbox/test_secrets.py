@@ -153,7 +153,7 @@ async def _tells(board: Board) -> None:
     ref = board.run(job(TELLS % hashlib.sha256(KEY).hexdigest()), secrets=SECRETS)
     assert await board.end(ref) is JobState.FAILED
     code, _, words = board.controller.reason(ref)
-    assert code == "EXIT"
+    assert code == "EXIT", words
     assert "login with *" in words
     await until(lambda: f"{ref.prefix}/out/stdout" in board.objects.objects, 30, "its log")
     said = [
