@@ -12,8 +12,9 @@ write-ahead log that is as long and is written over in place, and beside it a re
 given up for the files that SQLite makes when it opens a database. Where even that room is gone, the
 journal is read as it is, and written once there is room.
 
-Secrets of a job are sealed as they are written (`edge_agent.secrets.secret_seal`), in a column of their own; the
-column of the assignment has none of them.
+Secrets of a job are sealed as they are written (`edge_agent.secrets.secret_seal`), in a table of their own; the column
+of the assignment has none of them. While that table has a row the file is of a later version: an agent of before would
+begin such a job without its secrets, and show what it printed of them. Without one, an agent of before can go on.
 """
 
 import asyncio
@@ -65,14 +66,19 @@ CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS room (filler BLOB);
 """
 
-_SECRETS: Final = "ALTER TABLE attempt ADD COLUMN secrets BLOB NOT NULL DEFAULT x'';"
-
-STEPS: Final = (_FIRST, _SECRETS)
+STEPS: Final = (_FIRST,)
 """The statements that lead from each version of the file to the next one; an empty file has version 0.
 
 A record that an older agent could not read, such as one of a new phase, needs a step too, even one of no statement: an
-older agent would leave it out and end its job.
+older agent would leave it out and end its job. The next step has to be the table of secrets, which makes their version
+that of every file.
 """
+
+_SECRETS: Final = (
+    "CREATE TABLE IF NOT EXISTS secret (key TEXT PRIMARY KEY, sealed BLOB NOT NULL) WITHOUT ROWID"
+)
+_WITH_SECRETS: Final = len(STEPS) + 1
+"""The version of a file while it holds secrets."""
 
 
 class JournalError(StartRefusedError):
@@ -90,8 +96,10 @@ class _Write:
     statement: str
     parameters: tuple[object, ...]
     waiting: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
-    attempt: LocalAttempt | None = None
-    """Whose secrets are sealed as its last parameter."""
+    key: str = ""
+    """Of the attempt that it is about."""
+    secrets: Mapping[str, bytes] | None = None
+    """Those of the attempt; None if it is forgotten."""
 
 
 class Journal:
@@ -137,21 +145,21 @@ class Journal:
         """Remember an attempt; the future is done once it is durable."""
         return self._ask(
             record.ref,
-            "INSERT INTO attempt (key, assignment, record, secrets) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (key) DO UPDATE SET assignment = excluded.assignment, "
-            "record = excluded.record, secrets = excluded.secrets",
+            "INSERT INTO attempt (key, assignment, record) VALUES (?, ?, ?) ON CONFLICT (key) DO "
+            "UPDATE SET assignment = excluded.assignment, record = excluded.record",
             (
                 record.ref.prefix,
                 self._encode(record.assignment),
                 encode_record(record),
             ),
-            record,
+            key=record.ref.prefix,
+            secrets=record.assignment.secrets,
         )
 
     def forget(self, ref: AttemptRef) -> asyncio.Future[None]:
         """Remember an attempt no more."""
         self._encoded.pop(ref, None)
-        return self._ask(ref, "DELETE FROM attempt WHERE key = ?", (ref.prefix,))
+        return self._ask(ref, "DELETE FROM attempt WHERE key = ?", (ref.prefix,), key=ref.prefix)
 
     def note(self, name: str, value: str) -> asyncio.Future[None]:
         """Remember a fact about the node, such as its boot id."""
@@ -191,7 +199,7 @@ class Journal:
                 "remove it to begin anew; jobs that it knew are ended then"
             )
         try:
-            refuse_newer(self._path, len(STEPS))
+            refuse_newer(self._path, _WITH_SECRETS)
         except NewerFileError as error:
             raise JournalVersionError(f"the journal {error}") from error
         try:
@@ -267,15 +275,13 @@ class Journal:
 
     def _load(self) -> tuple[LocalAttempt, ...]:
         with self._reading() as connection:
-            # One that an older agent wrote, on a disk that takes no write now, has no secrets.
-            columns = {row[1] for row in connection.execute("PRAGMA table_info(attempt)")}
-            secrets = "secrets" if "secrets" in columns else "x''"
-            rows = connection.execute(
-                f"SELECT key, assignment, record, {secrets} FROM attempt ORDER BY key"  # noqa: S608 - our own text
-            )
+            sealed: dict[str, bytes] = {}
+            if _version(connection) == _WITH_SECRETS:
+                sealed = dict(connection.execute("SELECT key, sealed FROM secret").fetchall())
+            rows = connection.execute("SELECT key, assignment, record FROM attempt ORDER BY key")
             found = (
-                decode_row(key, assignment, record, self._unsealed(key, sealed))
-                for key, assignment, record, sealed in rows
+                decode_row(key, assignment, record, self._unsealed(key, sealed.get(key, b"")))
+                for key, assignment, record in rows
             )
             return tuple(record for record in found if record is not None)
 
@@ -306,15 +312,17 @@ class Journal:
 
     def _ask(
         self,
-        key: object,
+        thing: object,
         statement: str,
         parameters: tuple[object, ...],
-        attempt: LocalAttempt | None = None,
+        *,
+        key: str = "",
+        secrets: Mapping[str, bytes] | None = None,
     ) -> asyncio.Future[None]:
         if self._loop is None:
             raise JournalError("the journal is not open")
         done: asyncio.Future[None] = self._loop.create_future()
-        self._writer.put(key, _Write(statement, parameters, [done], attempt))
+        self._writer.put(thing, _Write(statement, parameters, [done], key, secrets))
         return done
 
     def _write_group(self, group: Sequence[_Write]) -> None:
@@ -344,12 +352,25 @@ class Journal:
                 self._loop.call_soon_threadsafe(_resolve, waiting)
 
     def _execute(self, group: Iterable[_Write], connection: sqlite3.Connection) -> None:
+        holding = _version(connection) == _WITH_SECRETS
         for write in group:
-            parameters = write.parameters
-            if write.attempt is not None:
-                secrets = write.attempt.assignment.secrets
-                parameters = (*parameters, self._seal.close(secrets, write.attempt.ref.prefix))
-            connection.execute(write.statement, parameters)
+            connection.execute(write.statement, write.parameters)
+            if write.secrets:
+                sealed = self._seal.close(write.secrets, write.key)
+                if not holding:
+                    connection.execute(_SECRETS)
+                    connection.execute(f"PRAGMA user_version = {_WITH_SECRETS}")
+                    holding = True
+                connection.execute(
+                    "INSERT INTO secret VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET "
+                    "sealed = excluded.sealed",
+                    (write.key, sealed),
+                )
+            elif holding and write.key and write.secrets is None:
+                connection.execute("DELETE FROM secret WHERE key = ?", (write.key,))
+                if connection.execute("SELECT 1 FROM secret LIMIT 1").fetchone() is None:
+                    connection.execute(f"PRAGMA user_version = {len(STEPS)}")
+                    holding = False
 
     def _note_trouble(self, error: Exception) -> None:
         before, self.trouble = (
@@ -369,6 +390,10 @@ class Journal:
 def _joined(older: _Write, newer: _Write) -> _Write:
     """Return a write in the place of an older one of the same thing, whose futures wait, too."""
     return replace(newer, waiting=[*older.waiting, *newer.waiting])
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _may_pass(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from edge_agent.attempts.local_attempt import LocalAttempt, Verdict
 from edge_agent.attempts.phase import Phase
-from edge_agent.journal import Journal, JournalError
+from edge_agent.journal import STEPS, Journal, JournalError
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.secret import SecretUse, no_secrets
@@ -88,9 +89,9 @@ async def test_a_row_that_cannot_be_read_costs_one_attempt(
     async with Journal(tmp_path / "agent.db") as journal:
         await journal.put(RECORD)
         with sqlite3.connect(tmp_path / "agent.db") as database:
-            database.execute("INSERT INTO attempt VALUES ('bad', x'ff', '{}', x'')")
+            database.execute("INSERT INTO attempt VALUES ('bad', x'ff', '{}')")
             database.execute(
-                "INSERT INTO attempt SELECT 'none', assignment, '{\"turn\": null}', x'' FROM attempt "
+                "INSERT INTO attempt SELECT 'none', assignment, '{\"turn\": null}' FROM attempt "
                 "WHERE key != 'bad'"
             )
         database.close()
@@ -170,3 +171,40 @@ async def test_a_secret_waits_for_a_disk_that_takes_no_key(tmp_path: Path) -> No
         await written
         assert journal.trouble == ""
         assert await journal.load() == (WITH_SECRET,)
+
+
+def version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+async def test_a_journal_is_of_a_later_version_only_while_it_holds_secrets(tmp_path: Path) -> None:
+    """An agent of before would begin the job without them, and show what it printed of them."""
+    path = tmp_path / "agent.db"
+    other = replace(
+        WITH_SECRET,
+        assignment=replace(WITH_SECRET.assignment, ref=AttemptRef("default", "p", "other", 1, 1)),
+    )
+    async with Journal(path) as journal:
+        await journal.put(replace(RECORD, assignment=replace(RECORD.assignment, ref=other.ref)))
+        assert version(path) == len(STEPS)
+        await journal.put(WITH_SECRET)
+        await journal.put(other)
+        assert version(path) == len(STEPS) + 1
+    async with Journal(path) as journal:
+        await journal.forget(WITH_SECRET.ref)
+        assert version(path) == len(STEPS) + 1
+        assert await journal.load() == (other,)
+        # What has lost its secrets keeps them sealed, for a key that is put back.
+        await journal.put(
+            replace(other, assignment=replace(other.assignment, secrets=no_secrets()))
+        )
+        assert await journal.load() == (other,)
+        await journal.forget(other.ref)
+        assert version(path) == len(STEPS)
+        await journal.put(WITH_SECRET)
+        journal.forget(WITH_SECRET.ref)
+        await journal.put(other)
+        assert version(path) == len(STEPS) + 1
+    async with Journal(path) as journal:
+        assert await journal.load() == (other,)
