@@ -27,8 +27,8 @@ LANDLOCK: Final = "landlock"
 
 _READ: Final = ("/run/udev",)
 """What says which device is which: programs that look for cameras read it."""
-_WRITTEN: Final = ("/dev", "/proc", *bubblewrap.SCRATCH)
-"""What every program of level `user` may write below, as far as rights of files let it."""
+_WRITTEN: Final = ("/dev", "/proc", "/sys", *bubblewrap.SCRATCH)
+"""What every program of level `user` may write below, as far as rights of files let it; `/sys` has pins."""
 
 
 _SHOWN: Final = ("/bin", "/dev", "/lib", "/proc", "/sbin", "/sys", "/usr")
