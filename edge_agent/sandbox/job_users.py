@@ -19,6 +19,7 @@ import contextlib
 import logging
 import os
 import stat
+import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
@@ -41,7 +42,7 @@ class NoUserError(OSError):
 
 
 class JobUsers:
-    """The users of the attempts of one agent; `open` it. It touches files, so call it on a thread.
+    """The users of the attempts of one agent; `open` it. It touches files, so call it on threads, several at once.
 
     Args:
         users: which ones there are.
@@ -58,6 +59,7 @@ class JobUsers:
         self._state = str(state.absolute())
         self._next = int(chance() * users.count)
         self._taken: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def open(self, attempts: Path) -> None:
         """Take over the users of the attempts in this folder, and let go of the others that were ours.
@@ -86,6 +88,10 @@ class JobUsers:
         Raises:
             NoUserError: all are taken, or the registry cannot be written.
         """
+        with self._lock:
+            return self._take(attempt)
+
+    def _take(self, attempt: str) -> int:
         known = self._taken.get(attempt)
         if known is not None:
             return known
@@ -112,14 +118,16 @@ class JobUsers:
 
     def free(self, attempt: str) -> None:
         """End what still runs as the user of an attempt, and let others have the user."""
-        uid = self._taken.pop(attempt, None)
-        if uid is None:
-            return
-        left = end_processes_of(uid)
-        if left:
-            LOG.warning("processes of an attempt cannot be ended", extra=fields(uid=uid, left=left))
-            return
-        self._release(uid)
+        with self._lock:
+            uid = self._taken.pop(attempt, None)
+            if uid is None:
+                return
+            left = end_processes_of(uid)
+            if left:
+                said = fields(uid=uid, left=left)
+                LOG.warning("processes of an attempt cannot be ended", extra=said)
+                return
+            self._release(uid)
 
     def _release(self, uid: int) -> None:
         with contextlib.suppress(OSError):
@@ -161,7 +169,7 @@ class JobUsers:
             ):
                 with contextlib.suppress(OSError):
                     path.unlink()
-            elif ours and path.name.isdecimal():
+            elif ours and path.name.isdecimal() and int(path.name) in self.users:
                 self._taken[attempt] = int(path.name)
 
     def _claim(self, uid: int, attempt: str) -> bool:

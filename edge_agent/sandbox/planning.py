@@ -179,7 +179,9 @@ class SandboxPlanning:
         """
         owner = owner_of(folder.path)
         if owner >= 0:
-            if left := end_processes_of(owner):
+            # A folder of another owner is that of an agent with other rights, or of another range.
+            ours = self.users is not None and owner in self.users.users
+            if ours and (left := end_processes_of(owner)):
                 said = fields(path=folder.path, uid=owner, left=left)
                 LOG.warning("processes of an attempt cannot be ended", extra=said)
             close_attempt(folder.path)

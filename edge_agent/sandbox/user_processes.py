@@ -21,7 +21,13 @@ def processes_of(uid: int) -> list[int]:
 
 
 def end_processes_of(uid: int) -> list[int]:
-    """Kill every process of a user, and return those that are still there; none of another user is hit."""
+    """Kill every process of a user, and return those that are still there; none of another user is hit.
+
+    Raises:
+        ValueError: it is root, or the user of this process.
+    """
+    if uid in {0, os.getuid(), os.geteuid()}:
+        raise ValueError(f"the processes of user {uid} are no job's")
     for _ in range(_ROUNDS):
         found = processes_of(uid)
         if not found:

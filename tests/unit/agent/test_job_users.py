@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -173,3 +174,22 @@ def test_a_registry_that_another_user_made_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "registry").symlink_to("/tmp")
     with pytest.raises(NoUserError, match="is another user's"):
         users(tmp_path)
+
+
+def test_many_at_once_get_one_each(tmp_path: Path) -> None:
+    (tmp_path / "attempts").mkdir()
+    ours = JobUsers(UserRange(3_100_000, 200), tmp_path / "registry", tmp_path, lambda: 0.0)
+    ours.open(tmp_path / "attempts")
+    names = [f"p.{number // 2}" for number in range(80)]
+    with ThreadPoolExecutor(8) as threads:
+        taken = dict(zip(names, threads.map(ours.take, names), strict=True))
+    assert len(set(taken.values())) == 40
+    for name, uid in taken.items():
+        assert (tmp_path / "registry" / str(uid)).read_text().splitlines()[1] == name
+    assert len(list((tmp_path / "registry").iterdir())) == 40
+
+
+def test_roots_and_our_own_processes_are_not_ended() -> None:
+    for uid in (0, os.getuid()):
+        with pytest.raises(ValueError, match="no job's"):
+            end_processes_of(uid)
