@@ -1,11 +1,13 @@
 """Jobs with users of their own, by a real agent that is root: what they have, and what is read of what they leave."""
 
+import contextlib
 import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.sandbox.job_users import REGISTRY
@@ -22,22 +24,39 @@ from tests.kit.object_server import ObjectServer
 from tests.kit.scripted_controller import ScriptedController
 from tests.kit.until import until
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root lets jobs have users")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root lets jobs have users"),
+]
 
 SYSTEM = Environment(python="system")
 OPEN = {"attempts", "builds", "environments", "packages", "sdk", "tools"}
 
 
-@pytest.fixture
-async def board() -> AsyncIterator[Board]:
-    """A board whose jobs have users of their own."""
+@contextlib.asynccontextmanager
+async def running_board(level: str) -> AsyncIterator[Board]:
+    """A board whose jobs run at a level if they ask for no more."""
     async with (
         ObjectServer() as objects,
         ScriptedController(objects) as controller,
-        AgentProcess(controller.address, "--sandbox", "user") as agent,
+        AgentProcess(controller.address, "--sandbox", level) as agent,
     ):
         found = Board(objects, controller, agent)
         await found.connected()
+        yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def board() -> AsyncIterator[Board]:
+    """A board whose jobs have users of their own."""
+    async with running_board("user") as found:
+        yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lenient() -> AsyncIterator[Board]:
+    """A board whose jobs have users of their own if they ask for it."""
+    async with running_board("none") as found:
         yield found
 
 
@@ -187,24 +206,47 @@ async def test_what_the_agents_user_alone_can_run_is_refused_with_the_remedy(boa
     assert "chmod o+x" in words
 
 
-async def test_a_job_may_ask_for_more_than_the_agent_gives_by_itself() -> None:
-    async with (
-        ObjectServer() as objects,
-        ScriptedController(objects) as controller,
-        AgentProcess(controller.address, "--sandbox", "none") as agent,
-    ):
-        board = Board(objects, controller, agent)
-        await board.connected()
-        plain = board.run(shell("plain", "id -u"))
-        assert await board.end(plain) is JobState.SUCCEEDED
-        assert board.controller.log(plain).split() == ["0"]
-        await board.idle()
-        assert stat.S_IMODE(agent.state.stat().st_mode) == 0o700
-        for level in (SandboxLevel.USER, SandboxLevel.CONFINED):
-            ref = board.run(shell(level.value, "id -u; echo x > results/x", sandbox=Sandbox(level)))
-            assert await board.end(ref) is JobState.SUCCEEDED, board.controller.reason(ref)
-            assert int(board.controller.log(ref)) in USERS_OF_JOBS
-            assert board.artifact(ref, "results/x") == b"x\n"
+async def test_a_job_may_ask_for_more_than_the_agent_gives_by_itself(lenient: Board) -> None:
+    board, state = lenient, lenient.agent.state
+    plain = board.run(shell("plain", "id -u"))
+    assert await board.end(plain) is JobState.SUCCEEDED
+    assert board.controller.log(plain).split() == ["0"]
+    await board.idle()
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    for level in (SandboxLevel.USER, SandboxLevel.CONFINED):
+        ref = board.run(shell(level.value, "id -u; echo x > results/x", sandbox=Sandbox(level)))
+        assert await board.end(ref) is JobState.SUCCEEDED, board.controller.reason(ref)
+        assert int(board.controller.log(ref)) in USERS_OF_JOBS
+        assert board.artifact(ref, "results/x") == b"x\n"
+
+
+@pytest.mark.parametrize("level", ["none", "user", "confined"])
+async def test_links_among_results_lead_to_nothing_of_others(lenient: Board, level: str) -> None:
+    board = lenient
+    secret = board.agent.state / "secret"
+    secret.write_text(f"of root alone at {level}")
+    secret.chmod(0o600)
+    wait = "until test -e go; do sleep 0.02; done"
+    name = f"links-{level}"
+    ref = board.run(
+        shell(
+            name,
+            f"ln -s {secret} results/soft; echo x > results/y; echo ready; {wait}",
+            sandbox=Sandbox(SandboxLevel(level)),
+        )
+    )
+    await said(board, ref, "ready")
+    work = folder_of(board, ref).work
+    # As a job does it where fs.protected_hardlinks is 0.
+    os.link(secret, work / "results" / "hard")
+    (work / "go").touch()
+    assert await board.end(ref) is JobState.FAILED  # the link that leads out is told at each level
+    words = board.controller.reason(ref)[2]
+    assert "'results/soft' is a link to" in words
+    got = any(secret.read_bytes() in data for data in board.objects.objects.values())
+    assert got is (level == "none")
+    assert ("'results/hard' cannot be read: it belongs to user 0" in words) is (level != "none")
+    assert board.artifact(ref, "results/y") == b"x\n"
 
 
 @pytest.mark.parametrize("level", ["user", "confined"])
