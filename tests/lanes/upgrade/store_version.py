@@ -15,12 +15,3 @@ def call_version(path: Path, version: int) -> None:
     """Let a file say that it has another version: what came since are tables, and columns with defaults."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
-
-
-def go_back(path: Path, said: str) -> None:
-    """Do what the sentence of an older program says, which found a later file."""
-    backup = next(word for word in said.split() if word.endswith(".backup"))
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-        if (path.parent / name).exists():
-            (path.parent / name).rename(path.parent / f"{name}.later")
-    path.write_bytes(Path(backup).read_bytes())
