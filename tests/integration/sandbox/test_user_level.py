@@ -21,6 +21,7 @@ from tests.integration.agent.board import Board
 from tests.kit.agent_process import AgentProcess
 from tests.kit.bundle_archive import tar_of
 from tests.kit.object_server import ObjectServer
+from tests.kit.programs import program
 from tests.kit.scripted_controller import ScriptedController
 from tests.kit.until import until
 
@@ -58,6 +59,20 @@ async def lenient() -> AsyncIterator[Board]:
     """A board whose jobs have users of their own if they ask for it."""
     async with running_board("none") as found:
         yield found
+
+
+SERVICE = 61_235
+CAPABILITIES = ("setuid", "setgid", "chown", "dac_override", "fowner", "kill")
+
+
+class UnitAgent(AgentProcess):
+    """An agent as a unit of systemd starts it: a user of its own, with these capabilities and no others."""
+
+    def argv(self) -> list[str]:
+        held = ",".join(f"+{name}" for name in CAPABILITIES)
+        words = [f"--inh-caps={held}", f"--ambient-caps={held}", f"--bounding-set=-all,{held}"]
+        user = [f"--reuid={SERVICE}", f"--regid={SERVICE}", "--clear-groups"]
+        return [program("setpriv"), *user, *words, *super().argv()]
 
 
 def shell(name: str, script: str, **more: object) -> Job:
@@ -268,3 +283,24 @@ async def test_ports_that_are_fifos_work_and_cannot_be_replaced(board: Board, le
         Path(folder_of(board, ref).ports / "out").exists()
         or board.controller.states(ref)[-1].terminal
     )
+
+
+async def test_an_agent_of_a_unit_gives_its_jobs_users_by_capabilities() -> None:
+    async with ObjectServer() as objects, ScriptedController(objects) as controller:
+        unit = UnitAgent(controller.address, "--sandbox", "user")
+        os.chown(unit.state, SERVICE, SERVICE)
+        async with unit as agent:
+            board = Board(objects, controller, agent)
+            await board.connected()
+            for level in (SandboxLevel.USER, SandboxLevel.CONFINED):
+                script = (
+                    "id -u; grep CapPrm /proc/self/status; ls .. 2>/dev/null; echo x > results/x"
+                )
+                ref = board.run(shell(level.value, script, sandbox=Sandbox(level)))
+                assert await board.end(ref) is JobState.SUCCEEDED, board.controller.reason(ref)
+                uid, *_, capabilities = board.controller.log(ref).split()[:3]
+                assert int(uid) in USERS_OF_JOBS
+                assert int(capabilities, 16) == 0
+                assert board.artifact(ref, "results/x") == b"x\n"
+            await board.idle()
+            await until(lambda: registered(board) == [], 20, "no user being taken")
