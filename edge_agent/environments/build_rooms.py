@@ -76,6 +76,8 @@ class BuildRooms:
         """Throw away what builds of an agent that has ended left."""
         for left in await asyncio.to_thread(children, self.folder):
             await self.trash.throw_or_leave(left, "the folder of a build")
+        # A killed agent has shut nothing, and the number of its user of builds is another's next.
+        await asyncio.to_thread(_shut_all, self.store.of("any").folder.parent)
 
     @contextlib.asynccontextmanager
     async def open(self, namespace: str, level: SandboxLevel) -> AsyncIterator[BuildRoom]:
@@ -155,7 +157,7 @@ class BuildRooms:
         """Let the user of builds at what they keep; what is not as they left it is thrown away."""
         owner = os.geteuid() if uid < 0 else uid
         await asyncio.to_thread(_make_way, kept.folder.parent.parent, kept.folder.parent)
-        await asyncio.to_thread(_shut_others, kept.folder.parent)
+        await asyncio.to_thread(_shut_all, kept.folder.parent, kept.folder)
         for folder in (kept.uv, kept.pip, kept.wheels):
             try:
                 whole = await self.work.run(_given(folder, owner))
@@ -182,10 +184,10 @@ def _make_way(*folders: Path) -> None:
             folder.chmod(mode | _OPEN)
 
 
-def _shut_others(folder: Path) -> None:
-    """Let the agent alone at what lies beside a folder."""
-    for path in children(folder.parent):
-        if path != folder and stat.S_IMODE(path.lstat().st_mode) & 0o077:
+def _shut_all(parent: Path, but: Path | None = None) -> None:
+    """Let the agent alone at what lies in a folder."""
+    for path in children(parent):
+        if path != but and stat.S_IMODE(path.lstat().st_mode) & 0o077:
             path.chmod(_SHUT)
 
 

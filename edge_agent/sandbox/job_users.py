@@ -9,8 +9,8 @@ that: the owner of the folder says which one the attempt has, for as long as the
 with the machine's uptime, as processes do. So an agent that starts takes over what its folders say, and lets go
 of what it had taken for attempts that are gone.
 
-**Why not the lowest.** What an attempt left in places that all may write to, such as /tmp, is the next one's that
-gets its number. So numbers go round, from one that is drawn at the start.
+**Why not the lowest.** What an attempt left in places that all may write to is the next one's that gets its number.
+It is removed (`user_leavings`) from the usual ones alone. So numbers go round, from one that is drawn at the start.
 
 Example: two agents of one machine draw 200000 both; the second finds the file, and takes 200001.
 """
@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
+from edge_agent.sandbox.user_leavings import remove_left_by
 from edge_agent.sandbox.user_processes import end_processes_of, processes_of
 from edge_agent.sandbox.user_range import UserRange
 from edge_agent.tree import children
@@ -127,7 +128,10 @@ class JobUsers:
                 said = fields(uid=uid, left=left)
                 LOG.warning("processes of an attempt cannot be ended", extra=said)
                 return
-            self._release(uid)
+        # What is left may be much, and its entry keeps the user from others meanwhile.
+        if stays := remove_left_by(uid):
+            LOG.warning("files of an attempt cannot be removed", extra=fields(uid=uid, left=stays))
+        self._release(uid)
 
     def _release(self, uid: int) -> None:
         with contextlib.suppress(OSError):

@@ -19,6 +19,7 @@ from edge_agent.sandbox.job_users import JobUsers, NoUserError
 from edge_agent.sandbox.narrowing import Narrowing, NarrowingError, Needs
 from edge_agent.sandbox.plan import SandboxPlan
 from edge_agent.sandbox.reach import barrier
+from edge_agent.sandbox.user_leavings import remove_left_by
 from edge_agent.sandbox.user_processes import end_processes_of
 from services.runtime.log import fields
 from shoal.names import AttemptRef
@@ -184,6 +185,9 @@ class SandboxPlanning:
             if ours and (left := end_processes_of(owner)):
                 said = fields(path=folder.path, uid=owner, left=left)
                 LOG.warning("processes of an attempt cannot be ended", extra=said)
+            elif stays := remove_left_by(owner):  # now: what it left in memory is taken from others
+                said = fields(path=folder.path, uid=owner, left=stays)
+                LOG.warning("files of an attempt cannot be removed", extra=said)
             close_attempt(folder.path)
         return owner
 

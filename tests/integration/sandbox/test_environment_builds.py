@@ -137,6 +137,18 @@ async def test_what_was_built_is_the_agents_and_can_be_read_by_everyone(open_fol
             assert (found == built) is same
 
 
+async def test_kept_packages_are_shut_after_an_agent_that_was_killed(open_folder: Path) -> None:
+    """Their user is another attempt's once the agent has started again."""
+    async with _apart(open_folder) as shop:
+        kept = shop.packages.of("default").folder
+        async with shop.rooms.open("default", SandboxLevel.USER):
+            while_built = stat.S_IMODE(kept.stat().st_mode)
+        kept.chmod(while_built)  # as it is when the agent is killed in between
+        assert while_built == 0o711
+        await shop.cache().open()
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o700
+
+
 @pytest.mark.parametrize("level", ["user", "confined"])
 async def test_a_job_runs_in_an_environment_that_a_stranger_built(level: str) -> None:
     async with (

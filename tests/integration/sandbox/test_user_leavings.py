@@ -1,0 +1,101 @@
+"""What a job of level user leaves in places of all users is gone with it, by a real agent that is root."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent.sandbox.user_leavings import remove_left_by
+from shoal.model import JobState
+from shoal.spec import Environment, Job
+from tests.integration.agent.board import Board
+from tests.kit.agent_process import AgentProcess
+from tests.kit.object_server import ObjectServer
+from tests.kit.scripted_controller import ScriptedController
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root lets jobs have users")
+
+_SHMGET = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.shmget(0, 4096, 0o1666) >= 0, "shm"
+assert libc.semget(0, 1, 0o1666) >= 0, "sem"
+assert libc.msgget(0, 0o1666) >= 0, "msg"
+"""
+_LEAVES = (
+    _SHMGET
+    + """
+import os, tempfile
+for folder in ("/dev/shm", "/var/tmp"):
+    made = tempfile.mkdtemp(dir=folder, prefix="left-")
+    os.mkdir(f"{made}/below")
+    os.symlink("/etc/passwd", f"{made}/below/link")
+    os.chmod(f"{made}/below", 0)
+    with open(tempfile.mkstemp(dir=folder, prefix="left-")[0], "wb") as file:
+        file.write(bytes(1 << 20))
+print(os.getuid())
+"""
+)
+
+
+@pytest.fixture
+async def board() -> AsyncIterator[Board]:
+    """A board whose jobs have users of their own."""
+    async with (
+        ObjectServer() as objects,
+        ScriptedController(objects) as controller,
+        AgentProcess(controller.address, "--sandbox", "user") as agent,
+    ):
+        found = Board(objects, controller, agent)
+        await found.connected()
+        yield found
+
+
+def left_by(uid: int) -> list[str]:
+    """Everything of a user in memory and in places of all users."""
+    found = [
+        str(path)
+        for folder in (Path("/dev/shm"), Path("/var/tmp"))
+        for path in folder.glob("left-*")
+        if path.lstat().st_uid == uid
+    ]
+    rows = [
+        line
+        for kind in ("shm", "sem", "msg")
+        for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]
+    ]
+    return [*found, *(row for row in rows if str(uid) in row.split())]
+
+
+async def test_memory_and_files_that_an_attempt_leaves_go_with_it(board: Board) -> None:
+    """Else one job after the other fills the memory of the board for good."""
+    ref = board.run(
+        Job("leaves", ("python", "-c", _LEAVES), environment=Environment(python="system"))
+    )
+    assert await board.end(ref) is JobState.SUCCEEDED, board.controller.reason(ref)
+    assert left_by(int(board.controller.log(ref))) == []
+
+
+def test_what_others_have_there_stays() -> None:
+    """Files and memory of another user, and folders in which not all users may write."""
+    uid, other = 299_990, 299_991
+    subprocess.run(
+        [Path("/usr/bin/python3"), "-c", _SHMGET], user=other, group=other, check=True, cwd="/"
+    )
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        shared, closed = Path(name, "shared"), Path(name, "closed")
+        for folder in (shared, closed):
+            folder.mkdir()
+            for owner in (uid, other):
+                (folder / str(owner)).write_text("x")
+                os.chown(folder / str(owner), owner, owner)
+        shared.chmod(0o1777)
+        assert remove_left_by(uid, (shared, closed, Path(name, "none"))) == []
+        assert [path.name for path in shared.iterdir()] == [str(other)]
+        assert len(list(closed.iterdir())) == 2
+    assert len(left_by(other)) == 3
+    assert remove_left_by(other, ()) == []
+    assert left_by(other) == []
