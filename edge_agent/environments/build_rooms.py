@@ -2,7 +2,7 @@
 
 One user builds for all of a namespace that builds at once: they share its kept packages, so a user for each would
 keep nothing from the others. With the last of them everything that runs as that user is ended, and the way to the
-kept packages is shut, so the number may be another's next.
+kept packages is shut. The user stays theirs for a while: kept packages are given to another one file by file.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from edge_agent.environments.ownership import LeftBehindError, give
 from edge_agent.environments.package_store import PackageFolders, PackageStore
 from edge_agent.long_work import LongWork, Steps
 from edge_agent.sandbox.job_users import JobUsers, NoUserError
+from edge_agent.sandbox.user_processes import end_processes_of
 from edge_agent.trash import Trash
 from edge_agent.tree import children
 from services.runtime.log import fields
@@ -32,6 +33,7 @@ LOG = logging.getLogger(__name__)
 
 _OPEN: Final = 0o711
 _SHUT: Final = 0o700
+_KEPT_USERS: Final = 16
 
 
 class NoBuildRoomError(Exception):
@@ -142,16 +144,22 @@ class BuildRooms:
         async with domain.gate:
             if domain.builds:
                 return
-            await asyncio.to_thread(self._close, namespace, kept)
-            domain.uid = -1
-            if not domain.builds:
-                del self._domains[namespace]
+            keep = len(self._domains) <= _KEPT_USERS
+            await asyncio.to_thread(self._close, namespace, domain.uid, kept, keep=keep)
+            if not keep:
+                domain.uid = -1
+                if not domain.builds:
+                    del self._domains[namespace]
 
-    def _close(self, namespace: str, kept: PackageFolders) -> None:
+    def _close(self, namespace: str, uid: int, kept: PackageFolders, *, keep: bool) -> None:
         with contextlib.suppress(FileNotFoundError):
             kept.folder.chmod(_SHUT)
-        if self.users is not None:
+        if self.users is None or uid < 0:
+            return
+        if not keep:
             self.users.free(_user_name(namespace))
+        elif left := end_processes_of(uid):
+            LOG.warning("processes of builds cannot be ended", extra=fields(uid=uid, left=left))
 
     async def _open_kept(self, kept: PackageFolders, uid: int) -> None:
         """Let the user of builds at what they keep; what is not as they left it is thrown away."""

@@ -46,6 +46,7 @@ set -e
 hostname "$1"
 for folder in etc var/lib; do mount --bind "$2/$folder" /$folder; done
 for folder in opt usr/local; do mount --bind "$3/$folder" /$folder; done
+mount -t tmpfs -o mode=755 tmpfs /run
 touch "$2/up"
 sleep infinity &
 wait
