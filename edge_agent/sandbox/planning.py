@@ -77,7 +77,13 @@ class SandboxPlanning:
         if self.users is None:
             close_state(self.state)
             return
-        self.users.open(self.state / "attempts")
+        try:
+            self.users.open(self.state / "attempts")
+        except NoUserError as error:
+            if self.node.default is not SandboxLevel.NONE:
+                raise
+            # The jobs that ask for more are told the same.
+            LOG.warning("jobs cannot have users of their own", extra=fields(why=error))
         if self.node.default is SandboxLevel.NONE and not self.users.taken:
             close_state(self.state)  # until there is a job that asks for more
         else:
