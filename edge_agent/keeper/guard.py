@@ -155,7 +155,8 @@ class _Watch:
         self._control = control
         self._until = until
         self._program = 0
-        self._remains = Remains.of(execution.plan)
+        # Its groups are left to the keeper, while that is there: it reads first what the kernel has counted in them.
+        self._remains = Remains(execution.plan.uid)
         self._others: list[int] = []
 
     def run(self) -> None:
@@ -188,6 +189,7 @@ class _Watch:
             now = boottime()
             if now >= self._until:
                 lease_ended = True
+                self._remains = Remains.of(self._execution.plan)
                 self._kill()
             patience = LOOK_SECONDS if lease_ended else min(LOOK_SECONDS, self._until - now)
             for descriptor, _ in poller.poll(max(1.0, patience * 1000)):
@@ -195,6 +197,7 @@ class _Watch:
                     os.read(self._wake, _PACKET_BYTES)
                 elif not self._hear():
                     poller.unregister(self._control)
+                    self._remains = Remains.of(self._execution.plan)
                     self._until = min(self._until, boottime() + GRACE_SECONDS)
                     with contextlib.suppress(OSError):
                         self._signal(signal.SIGTERM)
