@@ -188,12 +188,8 @@ class SandboxPlanning:
         if owner >= 0:
             # A folder of another owner is that of an agent with other rights, or of another range.
             ours = self.users is not None and owner in self.users.users
-            if ours and (left := end_processes_of(owner)):
-                said = fields(path=folder.path, uid=owner, left=left)
-                LOG.warning("processes of an attempt cannot be ended", extra=said)
-            elif stays := remove_left_by(owner):  # now: what it left in memory is taken from others
-                said = fields(path=folder.path, uid=owner, left=stays)
-                LOG.warning("files of an attempt cannot be removed", extra=said)
+            if ours:
+                _end_all_of(owner, folder.path)
             close_attempt(folder.path)
         return owner
 
@@ -211,6 +207,16 @@ class SandboxPlanning:
     def _open_state(self) -> None:
         open_state(self.state)
         self._opened = True
+
+
+def _end_all_of(uid: int, path: Path) -> None:
+    """End the processes of a job's user, and remove at once what it left in memory that others need."""
+    if left := end_processes_of(uid):
+        said = fields(path=path, uid=uid, left=left)
+        LOG.warning("processes of an attempt cannot be ended", extra=said)
+    elif stays := remove_left_by(uid):
+        said = fields(path=path, uid=uid, left=stays)
+        LOG.warning("files of an attempt cannot be removed", extra=said)
 
 
 def _groups(nodes: Sequence[Path]) -> tuple[int, ...]:

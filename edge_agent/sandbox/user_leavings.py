@@ -41,7 +41,12 @@ def remove_left_by(uid: int, shared: Sequence[Path] = SHARED) -> list[str]:
     Args:
         uid: the user.
         shared: folders to which all users may write; others are left alone.
+
+    Raises:
+        ValueError: it is root, or the user of this process.
     """
+    if uid in {0, os.getuid(), os.geteuid()}:
+        raise ValueError(f"what user {uid} has is no job's")
     left: list[str] = []
     for folder in shared:
         for path in _of(uid, folder):

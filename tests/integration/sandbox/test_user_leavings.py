@@ -1,6 +1,7 @@
 """What a job of level user leaves in places of all users is gone with it, by a real agent that is root."""
 
 import os
+import stat
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
@@ -8,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.attempt_folder import AttemptFolder
+from edge_agent.sandbox.control_groups import ControlGroups
+from edge_agent.sandbox.job_limits import JobLimits
+from edge_agent.sandbox.job_users import JobUsers
+from edge_agent.sandbox.narrowing import Narrowing
+from edge_agent.sandbox.planning import SandboxPlanning
 from edge_agent.sandbox.user_leavings import remove_left_by
+from edge_agent.sandbox.user_range import UserRange
 from shoal.model import JobState
+from shoal.sandbox import NodeSandbox
 from shoal.spec import Environment, Job
 from tests.integration.agent.board import Board
 from tests.kit.agent_process import AgentProcess
@@ -99,3 +108,30 @@ def test_what_others_have_there_stays() -> None:
     assert len(left_by(other)) == 3
     assert remove_left_by(other, ()) == []
     assert left_by(other) == []
+
+
+def test_what_root_has_is_not_removed() -> None:
+    with pytest.raises(ValueError, match="no job's"):
+        remove_left_by(0)
+
+
+def test_a_folder_of_another_owner_ends_nothing_of_his(tmp_path: Path) -> None:
+    """An attempt of an agent with another range: its number may be a person's."""
+    person = 299_992
+    folder = AttemptFolder(tmp_path / "attempts" / "default.p.j.1-1")
+    folder.work.mkdir(parents=True)
+    os.chown(folder.work, person, person)
+    descriptor, name = tempfile.mkstemp(dir="/var/tmp", prefix="left-")
+    os.fchown(descriptor, person, person)
+    os.close(descriptor)
+    users = JobUsers(UserRange(3_100_000, 4), tmp_path / "registry", tmp_path, lambda: 0.0)
+    limits = JobLimits(ControlGroups(), frozenset())
+    planning = SandboxPlanning(
+        tmp_path, NodeSandbox(), users, Narrowing((), (), "x86_64", ""), limits
+    )
+    try:
+        assert planning.close(folder) == person
+        assert left_by(person) == [name]
+        assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+    finally:
+        Path(name).unlink(missing_ok=True)
