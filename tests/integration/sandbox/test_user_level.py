@@ -172,7 +172,7 @@ async def test_an_agent_that_is_killed_finds_its_jobs_with_their_users(board: Bo
     await board.connected(sessions + 1)
     assert registered(board) == [uid]
     other = board.run(shell("other", "id -u"))
-    assert await board.end(other) is JobState.SUCCEEDED
+    assert await board.end(other) is JobState.SUCCEEDED, board.controller.reason(other)
     assert board.controller.log(other).split() != [str(uid)]
     (folder_of(board, ref).home / "go").touch()
     assert await board.end(ref) is JobState.SUCCEEDED, board.controller.reason(ref)
