@@ -194,7 +194,7 @@ class ControlGroups:
                 ) from error
             places.append(folder)
         return GroupPlaces(
-            tuple(str(place / "cgroup.procs") for place in places),
+            tuple(str(place / _joined(place)) for place in places),
             tuple(str(place) for place in places),
         )
 
@@ -441,6 +441,14 @@ def _remove_abandoned(base: Path) -> None:
         return  # its agent lives, or it is not ours to remove
     finally:
         os.close(descriptor)
+
+
+def _joined(folder: Path) -> str:
+    """Return the file by which a process of one thread joins a group.
+
+    In version 1 that is `tasks`: a thread that moves itself waits for no other thread of the machine.
+    """
+    return "cgroup.procs" if (folder / "cgroup.controllers").exists() else "tasks"
 
 
 def _below(folder: Path) -> Iterator[Path]:
