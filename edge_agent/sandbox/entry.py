@@ -120,7 +120,9 @@ def _take(plan: SandboxPlan) -> None:
     """Do what needs the rights of the starter."""
     for path in plan.join:
         with _step(f"join the control group {path}"):
-            _write(path, "0")  # itself: for another number the kernel stops all other forks for a moment
+            _write(
+                path, "0"
+            )  # itself: for another number the kernel stops all other forks for a moment
     if plan.oom_score:
         with _step(f"raise its oom_score_adj to {plan.oom_score}"):
             if int(_OOM_SCORE.read_text("ascii")) < plan.oom_score:
