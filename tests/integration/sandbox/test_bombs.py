@@ -1,7 +1,7 @@
 """Jobs that take all that there is: each fails for what it took, its neighbours go on, and its board stays alive.
 
 One board, whose agent is root, plays all bombs of a level at once, beside a neighbour that says ten times a second that
-it is there. The members of gossip are looked at meanwhile: none of them is ever anything but alive.
+it is there. The members of gossip are watched meanwhile: none of them is ever anything but alive.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from shoal.client import Client
 from shoal.model import JobState, MemberState, ReasonCode
 from shoal.sandbox import Claim, Sandbox, SandboxLevel
 from shoal.spec import Environment, Job, Pipeline, Resources
-from shoal.view import JobView
+from shoal.view import JobView, MemberView
 from tests.integration.sandbox.test_attacks import _with_words
 from tests.kit.cluster import describe, job_of, printed
 from tests.kit.programs import program
@@ -95,8 +95,8 @@ class Bomb:
     timeout_seconds: float = 0.0
 
 
-def claims(**more: int) -> Resources:
-    return Resources(0.25, **more)
+def claims(*, memory_bytes: int = 0, processes: int = 0, disk_bytes: int = 0) -> Resources:
+    return Resources(0.25, memory_bytes, processes=processes, disk_bytes=disk_bytes)
 
 
 BOMBS: Final[Mapping[str, Bomb]] = {
@@ -192,6 +192,7 @@ async def _level(client: Client, level: SandboxLevel) -> Outcome:
             assert ended.state.terminal, describe(ended)
             found.jobs[name] = job_of(ended, name)
         watch.cancel()
+    found.connected = {node.connected for node in await client.nodes()}
     found.left = [pid for name in BOMBS for pid in _with_words(f"bomb-{name}-{level.value}")]
     await client.cancel(beside)
     ended = await client.when(beside, lambda seen: seen.state.terminal)
@@ -201,10 +202,9 @@ async def _level(client: Client, level: SandboxLevel) -> Outcome:
 
 
 async def _watch(client: Client, found: Outcome) -> None:
-    while True:
-        found.members |= {member.state for member in await client.members()}
-        found.connected |= {node.connected for node in await client.nodes()}
-        await asyncio.sleep(0.2)
+    async for seen in client.watch_members():
+        if isinstance(seen, MemberView):
+            found.members.add(seen.state)
 
 
 async def _speaks(client: Client, name: str) -> bool:
