@@ -194,13 +194,13 @@ class JobUsers:
 def _check_owner(folder: Path) -> None:
     """Look that a folder is ours, since others may be able to make it, too.
 
+    One in which all may write is as good where it is sticky, as /tmp and an image's /run/shoal are: there a user
+    renames and removes nothing that is another's.
+
     Raises:
         PermissionError: another user made it, or can write there.
     """
     status = folder.lstat()
-    if (
-        not stat.S_ISDIR(status.st_mode)
-        or status.st_uid not in {0, os.geteuid()}
-        or status.st_mode & _OTHERS_WRITE
-    ):
+    open_to_others = status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in {0, os.geteuid()} or open_to_others:
         raise PermissionError(0, f"{folder} is another user's: remove it")

@@ -75,8 +75,12 @@ def _carried_out(walk: Walk, block: Block) -> None:
         differs[:] = [found] if (found := walk.tried(block, commands)) else []
         return not differs or not again
 
-    until_sync(done, 30, commands)
-    assert not differs, f"{block.where}: {commands}{differs[0]}"
+    try:
+        until_sync(done, 30, commands)
+        assert not differs, f"{block.where}: {commands}{differs[0]}"
+    except AssertionError as error:
+        error.add_note(walk.logs())
+        raise
 
 
 def _wait_for_the_middle(walk: Walk) -> None:

@@ -176,6 +176,14 @@ def test_a_registry_that_another_user_made_is_not_used(tmp_path: Path) -> None:
         users(tmp_path)
 
 
+def test_a_registry_in_a_sticky_folder_of_all_users_is_used(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    assert users(tmp_path).take("one")
+    tmp_path.chmod(0o777)
+    with pytest.raises(NoUserError, match="is another user's"):
+        users(tmp_path)
+
+
 def test_many_at_once_get_one_each(tmp_path: Path) -> None:
     (tmp_path / "attempts").mkdir()
     ours = JobUsers(UserRange(3_100_000, 200), tmp_path / "registry", tmp_path, lambda: 0.0)
