@@ -27,6 +27,7 @@ from services.runtime.log import fields
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.placed_folder import FolderError, resolved
+from shoal.sandbox import SandboxLevel
 from shoal.secret import SecretForm
 from shoal.session.assignment import Assignment
 from shoal.session.uploads import ArtifactParts, UploadGrant
@@ -137,6 +138,9 @@ class FolderWorkbench:
         door = await asyncio.to_thread(sandbox.door, self._ref, job)
         if door.uid >= 0:
             await self._tools.work.run(hand_over(self._folder, door.uid))
+        elif door.level is not SandboxLevel.NONE:
+            # bubblewrap shows it to the job, also one without FIFOs, for which the keeper makes none.
+            await asyncio.to_thread(self._folder.ports.mkdir, exist_ok=True)
         secrets = await asyncio.to_thread(self._place_secrets, assignment, door.uid)
         plan = ProgramPlan(
             *(assignment, self._folder, self._environment, sdk, self._tools.environ),

@@ -198,19 +198,22 @@ def _run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 class AgentOfAda(AgentProcess):
-    """An agent of that user, with a state folder of its own; it is told no level."""
+    """An agent of that user, with a state folder of its own; it is told no level but one of `said`."""
 
-    def __init__(self, controller: str, home: Path, as_ada: list[str]) -> None:
+    def __init__(
+        self, controller: str, home: Path, as_ada: list[str], said: Sequence[str] = ()
+    ) -> None:
         environ = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": ""}
         super().__init__(controller, environ=environ)
         os.chown(self.state, USER, USER)
         self._as_ada = as_ada
+        self._said = said
 
     def argv(self) -> list[str]:
         """The words of an agent, without a level, by ada."""
         words = super().argv()
         place = words.index("--sandbox")
-        return [*self._as_ada, *words[:place], *words[place + 2 :]]
+        return [*self._as_ada, *words[:place], *words[place + 2 :], *self._said]
 
 
 async def test_an_agent_of_an_ordinary_user_gives_each_attempt_a_subordinate_user(
@@ -258,3 +261,22 @@ async def test_an_agent_of_an_ordinary_user_gives_each_attempt_a_subordinate_use
         assert await board.end(long) is JobState.SUCCEEDED, board.controller.reason(long)
         await board.idle()
         assert agent.attempts() == []
+
+
+async def test_an_agent_of_an_ordinary_user_confines_jobs_without_ports(
+    as_ada: tuple[Path, list[str]],
+) -> None:
+    """As `shoal up` of a user does; the job runs as that user, and sees nothing of the agent's."""
+    home, words = as_ada
+    program("bwrap")
+    async with (
+        ObjectServer() as objects,
+        ScriptedController(objects) as controller,
+        AgentOfAda(controller.address, home, words, ("--sandbox", "confined")) as agent,
+    ):
+        board = Board(objects, controller, agent)
+        await board.connected()
+        script = f"if cat {agent.state}/agent.db; then exit 9; fi; id -u"
+        ref = board.run(Job("work", ("sh", "-c", script)))
+        assert await board.end(ref) is JobState.SUCCEEDED, board.controller.reason(ref)
+        assert board.artifact(ref, "stdout") == b"%d\n" % USER
