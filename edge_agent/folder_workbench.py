@@ -16,7 +16,7 @@ from edge_agent.environments.used import use_environment, used_environment
 from edge_agent.file_inputs import read_fetched, write_fetched
 from edge_agent.keeper.client import StartRequest
 from edge_agent.program import ProgramPlan
-from edge_agent.sandbox.job_folders import hand_over, owner_of
+from edge_agent.sandbox.job_folders import hand_over, make_places, owner_of
 from edge_agent.secrets.masked_file import mask_file
 from edge_agent.secrets.secret_mask import SecretMask, mask_of
 from edge_agent.tree import PlainFile
@@ -139,12 +139,12 @@ class FolderWorkbench:
         if door.uid >= 0:
             await self._tools.work.run(hand_over(self._folder, door.uid))
         elif door.level is not SandboxLevel.NONE:
-            # bubblewrap shows it to the job, also one without FIFOs, for which the keeper makes none.
-            await asyncio.to_thread(self._folder.ports.mkdir, exist_ok=True)
+            await asyncio.to_thread(make_places, self._folder)
         secrets = await asyncio.to_thread(self._place_secrets, assignment, door.uid)
         plan = ProgramPlan(
             *(assignment, self._folder, self._environment, sdk, self._tools.environ),
             user=door.uid,
+            own_places=door.level is not SandboxLevel.NONE,
             secrets=secrets,
         )
         self._before = frozenset(await asyncio.to_thread(os.listdir, self._folder.work))

@@ -35,7 +35,8 @@ class ProgramPlan:
     """What it takes to start the program of an attempt.
 
     `environment` is the folder of its environment, `sdk` the folder that holds `shoal/job`, and
-    `environ` the agent's own variables. `user` is the user that it runs as, -1 for the agent's own.
+    `environ` the agent's own variables. `user` is the user that it runs as, -1 for the agent's own. With
+    `own_places` its HOME and TMPDIR are those of its folder.
     `secrets` is the folder with those that it has as files.
     """
 
@@ -45,6 +46,7 @@ class ProgramPlan:
     sdk: Path
     environ: Mapping[str, str] = field(repr=False)
     user: int = -1
+    own_places: bool = False
     secrets: Path = Path()
 
     def request(self) -> StartRequest:
@@ -126,13 +128,15 @@ class ProgramPlan:
         }
 
     def _own_places(self) -> Mapping[str, str]:
-        """Where a program with a user of its own is at home; the agent's home is closed to it."""
-        if self.user < 0:
+        """Home, place for temporary files and user of a program above level none: the agent's are closed to it."""
+        if not self.own_places:
             return {}
+        places = {"HOME": str(self.folder.home), "TMPDIR": str(self.folder.tmp)}
+        if self.user < 0:
+            return places
         name = f"job-{self.user}"
         return {
-            "HOME": str(self.folder.home),
-            "TMPDIR": str(self.folder.tmp),
+            **places,
             "USER": name,
             "LOGNAME": name,
             "SHELL": "/bin/sh",

@@ -105,6 +105,16 @@ def hand_over(folder: AttemptFolder, uid: int) -> Steps[None]:
     folder.path.chmod(_PASS)
 
 
+def make_places(folder: AttemptFolder) -> None:
+    """Make what a confined program of the agent's own user has beside its folder.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for path in (folder.home, folder.tmp, folder.ports):
+        path.mkdir(mode=_CLOSED, exist_ok=True)
+
+
 def close_attempt(attempt: Path) -> None:
     """Let the agent alone into the folder of an attempt whose program has ended."""
     attempt.chmod(_CLOSED)

@@ -165,7 +165,7 @@ class SandboxPlanning:
             groups=_groups(nodes),
             no_new_privileges=True,
         )
-        writes = [folder.work, folder.ports, *([folder.home, folder.tmp] if door.uid >= 0 else [])]
+        writes = (folder.work, folder.ports, folder.home, folder.tmp)
         needs = Needs(
             folder=str(folder.work),
             reads=tuple(str(path) for path in (*reads, *_interpreters(reads, door.uid))),

@@ -198,22 +198,19 @@ def _run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 class AgentOfAda(AgentProcess):
-    """An agent of that user, with a state folder of its own; it is told no level but one of `said`."""
+    """An agent of that user, with a state folder of its own; it is told no level but that of `extra`."""
 
-    def __init__(
-        self, controller: str, home: Path, as_ada: list[str], said: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, controller: str, home: Path, as_ada: list[str], *extra: str) -> None:
         environ = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": ""}
-        super().__init__(controller, environ=environ)
+        super().__init__(controller, *extra, environ=environ)
         os.chown(self.state, USER, USER)
         self._as_ada = as_ada
-        self._said = said
 
     def argv(self) -> list[str]:
         """The words of an agent, without a level, by ada."""
         words = super().argv()
         place = words.index("--sandbox")
-        return [*self._as_ada, *words[:place], *words[place + 2 :], *self._said]
+        return [*self._as_ada, *words[:place], *words[place + 2 :]]
 
 
 async def test_an_agent_of_an_ordinary_user_gives_each_attempt_a_subordinate_user(
@@ -263,20 +260,32 @@ async def test_an_agent_of_an_ordinary_user_gives_each_attempt_a_subordinate_use
         assert agent.attempts() == []
 
 
-async def test_an_agent_of_an_ordinary_user_confines_jobs_without_ports(
+async def test_an_agent_of_an_ordinary_user_confines_its_jobs_as_that_user(
     as_ada: tuple[Path, list[str]],
 ) -> None:
-    """As `shoal up` of a user does; the job runs as that user, and sees nothing of the agent's."""
+    """Without subordinate users: a job is ada, has a home of its own, and sees nothing of the agent's."""
     home, words = as_ada
     program("bwrap")
     async with (
         ObjectServer() as objects,
         ScriptedController(objects) as controller,
-        AgentOfAda(controller.address, home, words, ("--sandbox", "confined")) as agent,
+        AgentOfAda(controller.address, home, words, "--sandbox", "confined") as agent,
     ):
         board = Board(objects, controller, agent)
-        await board.connected()
-        script = f"if cat {agent.state}/agent.db; then exit 9; fi; id -u"
+        try:
+            await board.connected()
+        except AssertionError as error:
+            error.add_note(agent.log())
+            raise
+        script = (
+            "touch $HOME/x $TMPDIR/x /tmp/x results/x && id -u && echo $$ && "
+            f"ls {agent.state} && ! ls {home} && touch {agent.state}/x"
+        )
         ref = board.run(Job("work", ("sh", "-c", script)))
         assert await board.end(ref) is JobState.SUCCEEDED, board.controller.reason(ref)
-        assert board.artifact(ref, "stdout") == b"%d\n" % USER
+        said = board.artifact(ref, "stdout").decode()
+        assert said.splitlines()[0] == str(USER)
+        assert int(said.splitlines()[1]) < 9, "processes of its own"
+        assert "agent.db" not in said
+        assert not (agent.state / "x").exists()
+        await board.idle()
