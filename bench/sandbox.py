@@ -30,6 +30,7 @@ from typing import Final
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.keeper.client import KeeperClient, StartRequest, end_keeper, ensure_keeper
+from edge_agent.keeper.record import ProcessRecord
 from edge_agent.sandbox.control_groups import ControlGroups
 from edge_agent.sandbox.job_limits import JobLimits, node_claims
 from edge_agent.sandbox.job_users import REGISTRY, JobUsers
@@ -81,20 +82,24 @@ class Starts:
                 os.chown(path, door.uid, door.uid)
         plan = self.planning.plan(door, job, folder, ())
         request = StartRequest(
-            *(name, [TRUE], {}, folder.work, folder.stdout, folder.stderr), sandbox=plan
+            name, [TRUE], dict[str, str](), folder.work, folder.stdout, folder.stderr, sandbox=plan
         )
         async with asyncio.timeout(_SECONDS):
             await self.client.start(request)
-            async for record in self.client.exits():
-                if record.attempt == name:
-                    break
+            ended = await self._ended(name)
         passed = time.perf_counter() - begin
-        if record.exit_code != 0:
-            raise SystemExit(f"{level.value}: {record}")
+        if ended.exit_code != 0:
+            raise SystemExit(f"{level.value}: {ended}")
         await self.client.forget(name)
         self.planning.let_go(name)
         shutil.rmtree(folder.path)
         return passed
+
+    async def _ended(self, name: str) -> ProcessRecord:
+        async for record in self.client.exits():
+            if record.attempt == name:
+                return record
+        raise SystemExit("the keeper is gone")
 
 
 def spawned(words: Sequence[str]) -> float:
