@@ -293,11 +293,11 @@ def _run(config: AgentConfig) -> int:
     from edge_agent.keeper.boottime import boottime  # noqa: PLC0415
     from edge_agent.keeper.oom_score import be_taken_last  # noqa: PLC0415
     from edge_agent.network_arrival import run_with_or_without_network  # noqa: PLC0415
-    from edge_agent.sandbox.job_users import REGISTRY  # noqa: PLC0415
+    from edge_agent.sandbox.job_users import registry_here  # noqa: PLC0415
     from edge_agent.sandbox.subordinate_users import own_job_users  # noqa: PLC0415
 
     python = Path(os.path.realpath(sys.executable))
-    registry = REGISTRY
+    registry = registry_here()
     if config.sandbox in {None, SandboxLevel.USER}:
         own = own_job_users(config.state, python)
         if own is not None:

@@ -33,9 +33,25 @@ from services.runtime.log import fields
 LOG = logging.getLogger(__name__)
 
 REGISTRY: Final = Path("/run/shoal/job-users")
+_ROOTS: Final = "shoal-root"
 _PRIVATE: Final = 0o700
 _OTHERS_WRITE: Final = 0o022
 _BUSY_MAX: Final = 100
+
+
+def registry_here(registry: Path = REGISTRY) -> Path:
+    """Return the registry for this process: root has another one where the folder is a service's own.
+
+    systemd gives `/run/shoal` to the user of the unit, and root does not write to what another user may replace. An
+    agent of root beside that of the unit does not see its entries then: a user with a process is still not taken.
+    """
+    try:
+        owner = registry.parent.lstat().st_uid
+    except OSError:
+        return registry
+    if os.geteuid() == 0 and owner != 0:
+        return registry.parent.with_name(_ROOTS) / registry.name
+    return registry
 
 
 class NoUserError(OSError):

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
-from edge_agent.sandbox.job_users import REGISTRY
+from edge_agent.sandbox.job_users import registry_here
 from edge_agent.sandbox.user_processes import processes_of
 from edge_agent.sandbox.user_range import USERS_OF_JOBS
 from shoal.model import JobState, ReasonCode
@@ -87,7 +87,9 @@ def registered(board: Board) -> list[int]:
     """The users that this agent has taken."""
     state = os.path.realpath(board.agent.state)
     return [
-        int(path.name) for path in REGISTRY.iterdir() if path.read_text().startswith(f"{state}\n")
+        int(path.name)
+        for path in registry_here().iterdir()
+        if path.read_text().startswith(f"{state}\n")
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.sandbox.job_users import JobUsers, NoUserError
+from edge_agent.sandbox.job_users import JobUsers, NoUserError, registry_here
 from edge_agent.sandbox.user_processes import end_processes_of, processes_of
 from edge_agent.sandbox.user_range import UserRange, users_of_others
 from tests.kit.until import until
@@ -201,3 +201,21 @@ def test_roots_and_our_own_processes_are_not_ended() -> None:
     for uid in (0, os.getuid()):
         with pytest.raises(ValueError, match="no job's"):
             end_processes_of(uid)
+
+
+@ROOT
+def test_root_has_a_registry_of_its_own_beside_that_of_a_service(tmp_path: Path) -> None:
+    """`RuntimeDirectory=shoal` of the unit is its user's; root's agents start on such a machine, too."""
+    shared = tmp_path / "shoal" / "job-users"
+    assert registry_here(shared) == shared
+    shared.mkdir(parents=True)
+    assert registry_here(shared) == shared
+    os.chown(shared.parent, 3_100_009, 3_100_009)
+    own = registry_here(shared)
+    assert own == tmp_path / "shoal-root" / "job-users"
+    (tmp_path / "attempts").mkdir()
+    with pytest.raises(NoUserError, match="is another user's"):
+        JobUsers(RANGE, shared, tmp_path, lambda: 0.0).open(tmp_path / "attempts")
+    ours = JobUsers(RANGE, own, tmp_path, lambda: 0.0)
+    ours.open(tmp_path / "attempts")
+    assert ours.take("p.1") in RANGE
