@@ -1,6 +1,5 @@
 """A mosquitto broker for a local cluster, where the program is at hand."""
 
-import getpass
 import logging
 import os
 import shutil
@@ -70,8 +69,8 @@ def write_config(folder: Path, port: int) -> Path:
     config.write_text(
         f"listener {port} 127.0.0.1\n"
         "allow_anonymous true\n"
-        # Started as root it would become a user that cannot read the folder.
-        f"user {getpass.getuser()}\n"
+        # Started as root it would become a user that cannot read the folder; as another user it stays that one.
+        f"{'user root' if os.geteuid() == 0 else ''}\n"
         "persistence true\n"
         f"persistence_location {folder}/\n"
         "autosave_on_changes true\n"

@@ -84,22 +84,21 @@ class LocalCluster:
         self.broker: Child | None = None
         self._environ = {**os.environ, **(config.controller_environ or {})}
         # Boards hold no keys of the object store; only the controller signs.
-        self._agent_environ = {
+        agent_environ = {
             key: value for key, value in os.environ.items() if not key.startswith("AWS_")
         }
         # Nodes of one machine share what is fetched, with each other and with the uv of its user.
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        self._agent_environ.setdefault("UV_CACHE_DIR", str(cache / "uv"))
+        agent_environ.setdefault("UV_CACHE_DIR", str(cache / "uv"))
         self.controller = Child(
             "controller",
             self._controller_argv,
             self._path("controller.log"),
             environ=self._environ,
         )
-        self.agents: dict[str, Child] = {
-            name: self._agent(name)
-            for name in (f"{config.node_prefix}{number}" for number in range(1, config.agents + 1))
-        }
+        names = [f"{config.node_prefix}{number}" for number in range(1, config.agents + 1)]
+        self._agent_environs = {name: {**agent_environ} for name in names}
+        self.agents: dict[str, Child] = {name: self._agent(name) for name in names}
         self._objects_address = ""
         self._newcomers_address = ""
         self._lock: int | None = None
@@ -276,7 +275,9 @@ class LocalCluster:
                 ttl_seconds=_JOIN_SECONDS,
                 uses=len(new),
             )
-        self._agent_environ["SHOAL_TOKEN"] = word
+        # An agent that has joined would join anew with it, and use it up.
+        for name in new:
+            self._agent_environs[name]["SHOAL_TOKEN"] = word
 
     async def _start_broker(self) -> None:
         program = broker.find_mosquitto()
@@ -308,7 +309,7 @@ class LocalCluster:
 
     def _agent(self, name: str) -> Child:
         log = self._path(f"{name}.log")
-        return Child(name, lambda: self._agent_argv(name), log, environ=self._agent_environ)
+        return Child(name, lambda: self._agent_argv(name), log, environ=self._agent_environs[name])
 
     def _controller_argv(self) -> Sequence[str]:
         archive = self.config.archive or f"file://{self._path('archive')}"
