@@ -51,7 +51,7 @@ def main() -> int:
         return _refuse("it cannot adopt orphans")
     woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(wake)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     door = os.getpid()
     pid = os.fork()
     if pid == 0:
