@@ -37,9 +37,9 @@ def beyond_claim(folder: ClaimedFolder, use: FolderUse) -> DiskFull | None:
     if use.size_bytes <= folder.size_bytes:
         return None
     words = (
-        f"it has written more than the {size_text(folder.size_bytes)} that it claims: "
-        f"{size_text(use.size_bytes)} in {use.files} files were found; write less, or claim more by "
-        "`resources: {disk: …}`"
+        f"it has written more than the {size_text(folder.size_bytes)} that it claims: its folder has "
+        f"{use.size_bytes:,} bytes in {use.files} files, those of its bundle, its inputs and its output "
+        "included; write less, or claim more by `resources: {disk: …}`"
     )
     return DiskFull(folder.ref, Reason(ReasonCode.DISK, 0, words))
 

@@ -8,10 +8,12 @@ goes down takes them along, and one that comes up makes them again from the jour
 tmpfs may be swapped out, however: a board that needs more has no swap, or an encrypted one.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -51,6 +53,8 @@ class SecretFolders:
         self._bases = bases
         self._mounts = mounts
         self._there: set[str] = set()
+        # The folder above goes with the last of an attempt, and comes with the next one.
+        self._lock = threading.Lock()
 
     def holds(self, ref: AttemptRef) -> bool:
         """Whether an attempt may have a folder; looks at no file."""
@@ -68,6 +72,10 @@ class SecretFolders:
             SecretFolderError: no tmpfs can be had, or something else is where the folders are to be.
             OSError: there is no room for them.
         """
+        with self._lock:
+            return self._place(ref, files, user)
+
+    def _place(self, ref: AttemptRef, files: Mapping[str, bytes], user: int) -> Path:
         root = self._root()
         root.mkdir(mode=_PASSED, exist_ok=True)
         if not _is_ours(root):
@@ -94,9 +102,11 @@ class SecretFolders:
         Raises:
             OSError: it cannot be taken away.
         """
-        for root in self._roots():
-            _remove(root / keeper_id(ref))
-        self._there.discard(keeper_id(ref))
+        with self._lock:
+            for root in self._roots():
+                _remove(root / keeper_id(ref))
+                _remove_empty(root)
+            self._there.discard(keeper_id(ref))
 
     def sweep(self, kept: Collection[str]) -> None:
         """Take the folders of all attempts away but of those; `kept` are keeper ids.
@@ -104,11 +114,13 @@ class SecretFolders:
         Raises:
             OSError: one cannot be taken away.
         """
-        for root in self._roots():
-            for folder in root.iterdir():
-                if folder.name not in kept:
-                    _remove(folder)
-        self._there = set(kept)
+        with self._lock:
+            for root in self._roots():
+                for folder in root.iterdir():
+                    if folder.name not in kept:
+                        _remove(folder)
+                _remove_empty(root)
+            self._there = set(kept)
 
     def _roots(self) -> list[Path]:
         return [root for base in self._bases if _is_ours(root := base / self._name)]
@@ -151,3 +163,8 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
     except FileNotFoundError:
         return
+
+
+def _remove_empty(root: Path) -> None:
+    with contextlib.suppress(OSError):
+        root.rmdir()

@@ -45,7 +45,10 @@ def test_more_than_the_claim_fails_an_attempt_and_as_much_does_not() -> None:
     failed = beyond_claim(claimed, FolderUse(REF, 5 * MIB + 1, 7))
     assert failed is not None
     assert failed.reason.code is ReasonCode.DISK
-    assert "more than the 5.0 MiB that it claims: 5.0 MiB in 7 files" in failed.reason.message
+    assert (
+        "more than the 5.0 MiB that it claims: its folder has 5,242,881 bytes in 7 files"
+        in failed.reason.message
+    )
 
 
 def test_a_look_that_takes_long_is_taken_less_often() -> None:

@@ -49,7 +49,10 @@ def test_a_folder_is_made_anew_and_goes_with_its_attempt(tmp_path: Path) -> None
     again.sweep({keeper_id(OTHER)})
     assert other.exists()
     again.sweep(())
-    assert not other.exists()
+    assert os.listdir(tmp_path / "memory") == [], "nothing at all is left"
+    again.place(REF, {"A": b"1"})
+    again.remove(REF)
+    assert os.listdir(tmp_path / "memory") == []
 
 
 def test_no_secret_is_written_to_a_disk(tmp_path: Path) -> None:
