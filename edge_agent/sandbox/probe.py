@@ -114,7 +114,9 @@ def try_levels(ground: Ground) -> TriedLevels:
     narrowing = Narrowing([str(ground.state)], filters, ground.machine, ground.wrapper)
     against = {SandboxLevel.USER: _words(lambda: _try_user(ground, narrowing))}
     own = ground.user if not against[SandboxLevel.USER] else -1
-    against[SandboxLevel.CONFINED] = _words(lambda: _try_confined(narrowing, own))
+    against[SandboxLevel.CONFINED] = _words(
+        lambda: _try_confined(narrowing, own, against[SandboxLevel.USER])
+    )
     remark = ""
     if own >= 0:
         remark = _words(lambda: _reach(own, ground.interpreter, _OF_INTERPRETER))
@@ -202,11 +204,9 @@ def _try_user(ground: Ground, narrowing: Narrowing) -> None:
     _check(_start(narrowed), narrowed)
 
 
-def _try_confined(narrowing: Narrowing, uid: int) -> None:
+def _try_confined(narrowing: Narrowing, uid: int, no_user: str) -> None:
     if uid < 0 and os.geteuid() == 0:
-        raise _TrialError(
-            "root can be confined as another user only, and that cannot be had (see user)"
-        )
+        raise _TrialError(no_user)  # root can be confined as another user only
     needs = Needs("/", network=SandboxNetwork.NONE)
     try:
         plan = narrowing.plan(SandboxPlan(uid=uid, gid=uid), SandboxLevel.CONFINED, needs)
