@@ -53,7 +53,6 @@ _QUOTA_MICROSECONDS_MIN: Final = 1_000
 _SHARES_A_CORE: Final = 1024
 _WEIGHT_A_CORE: Final = 100
 _WEIGHT_MAX: Final = 10_000
-_PROBE_SECONDS: Final = 5.0
 
 _CONTROLLERS: Final[Mapping[Claim, str]] = {
     Claim.MEMORY: "memory",
@@ -408,7 +407,7 @@ def _move_one(folder: Path) -> None:
             _set(folder / "cgroup.procs", str(one.pid))
         finally:
             one.kill()
-            one.wait(_PROBE_SECONDS)
+            one.wait()  # without a deadline: the kernel ends it, and a sleep would hang below a clock that is faked
 
 
 def _removed(folder: Path) -> bool:
