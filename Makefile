@@ -157,7 +157,7 @@ format: $(STAMP) ## Let ruff and buf put the source in form
 # and has a target lane-NAME below.
 # Lanes share the checkout, /tmp and the loopback interface, so each test brings folders and ports of its own.
 # Lanes with a docker daemon are in one row, since there can be one such daemon at a time.
-LANES := unit,compose,arm64,ansible integration sim,packages,upgrade,edge
+LANES := unit,compose,arm64,ansible integration sim,packages,upgrade,identity,edge
 
 comma := ,
 .PHONY: test $(patsubst %,lane-%,$(subst $(comma), ,$(LANES)))
@@ -166,7 +166,8 @@ test: setup system $(MINISTACK)/.stamp ## Everything that CI runs, in lanes side
 	@.ci/lanes $(LANES)
 
 # One after the other: it reckons all the time, and the other lane needs the second core.
-lane-unit: lint unit identity
+lane-unit: lint unit
+lane-identity: identity
 lane-integration: $(STAMP) system $(MINISTACK)/.stamp
 	@PY=$(PY) .ci/tests integration tests/integration tests/lab $(patsubst %,--ignore=%,$(IDENTITY) $(EDGE))
 lane-edge: $(STAMP) system $(MINISTACK)/.stamp
