@@ -155,7 +155,7 @@ class ContentCache:
         unfinished = self._folder / f"{digest}.copy"
         try:
             if not kept.exists() and self._has_room(path):
-                self._folder.mkdir(parents=True, exist_ok=True)
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if (yield from copy_file(path, unfinished)) == digest:
                     unfinished.replace(kept)
                     self._here = None
@@ -182,7 +182,7 @@ class ContentCache:
     ) -> None:
         if _is_here(path):
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         here = await self._lists.find(digest, pieces_url, waiting) if pieces_url else None
         fetched = await self._downloader.fetch(
             url, path, sha256=digest, what=name, waiting=waiting, here=here

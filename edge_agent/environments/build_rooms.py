@@ -165,7 +165,8 @@ class BuildRooms:
         """Let the user of builds at what they keep; what is not as they left it is thrown away."""
         owner = os.geteuid() if uid < 0 else uid
         await asyncio.to_thread(_make_way, kept.folder.parent.parent, kept.folder.parent)
-        await asyncio.to_thread(_shut_all, kept.folder.parent, kept.folder)
+        # What lies beside them is the agent's; other namespaces may build at this moment.
+        await asyncio.to_thread(_shut_all, kept.folder.parent.parent, kept.folder.parent)
         for folder in (kept.uv, kept.pip, kept.wheels):
             try:
                 whole = await self.work.run(_given(folder, owner))

@@ -137,6 +137,17 @@ async def test_what_was_built_is_the_agents_and_can_be_read_by_everyone(open_fol
             assert (found == built) is same
 
 
+async def test_two_namespaces_build_at_once(open_folder: Path) -> None:
+    async with _apart(open_folder) as shop:
+        kept = [shop.packages.of(name).folder for name in ("one", "two")]
+        async with (
+            shop.rooms.open("one", SandboxLevel.USER),
+            shop.rooms.open("two", SandboxLevel.USER),
+        ):
+            assert [stat.S_IMODE(folder.stat().st_mode) for folder in kept] == [0o711, 0o711]
+        assert [stat.S_IMODE(folder.stat().st_mode) for folder in kept] == [0o700, 0o700]
+
+
 async def test_kept_packages_are_shut_after_an_agent_that_was_killed(open_folder: Path) -> None:
     """Their user is another attempt's once the agent has started again."""
     async with _apart(open_folder) as shop:
