@@ -67,6 +67,10 @@ def _enter(folder: Path) -> None:
 
 
 def _removed(path: Path) -> bool:
+    # An agent that was killed in it has left the groups of its jobs.
+    for below in [one.parent for one in path.rglob("cgroup.procs") if one.parent != path][::-1]:
+        with contextlib.suppress(OSError):
+            below.rmdir()
     try:
         path.rmdir()
     except FileNotFoundError:
