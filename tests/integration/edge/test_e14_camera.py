@@ -1,7 +1,7 @@
 """E14: a job that asks for a camera runs only where there is one, and `explain` says why not elsewhere.
 
-That a job which did not ask for the camera cannot open it is in `tests/integration/sandbox/attacks/device_of_a_group.py`
-and `device_of_all.py`.
+That a job which did not ask for the camera cannot open it is in `device_of_a_group.py` and `device_of_all.py` of
+`tests/integration/sandbox/attacks`.
 """
 
 from pathlib import Path

@@ -84,7 +84,12 @@ KEYS = (
     (_A + "ports: ['80:80']}", "jobs.a.ports", "'ports'", "`inputs` and `outputs`"),
     (_A + "timeout_seconds: 9}", "jobs.a.timeout_seconds", "'timeout_seconds'", "timeout: 90s"),
     (_A + "outptus: [o]}", "jobs.a.outptus", "'outptus'", "did you mean 'outputs'?"),
-    (_A + "zzz: 1}", "jobs.a.zzz", "'zzz'", "retry, run, stdin, timeout, variables"),
+    (
+        _A + "zzz: 1}",
+        "jobs.a.zzz",
+        "'zzz'",
+        "retry, run, sandbox, secrets, stdin, timeout, variables",
+    ),
     (_A + "resources: {gpu: 1}}", "jobs.a.resources.gpu", "'gpu'", "devices: [gpu]"),
     (_A + "resources: {cpu: 1}}", "jobs.a.resources.cpu", "'cpu'", "cpus: 2"),
     (
