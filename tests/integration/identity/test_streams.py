@@ -16,6 +16,7 @@ from shoal.identity import Role
 from shoal.local.record_file import RecordFile
 from shoal.model import JobState, PipelineState
 from shoal.v1.session_service_pb2 import Assignment
+from shoal.view import PipelineView
 from tests.integration.identity.nodes import joined_agents
 from tests.kit.cluster import contents, describe, job_of, submit, when
 from tests.kit.joined import issued
@@ -115,6 +116,21 @@ jobs:
 """
 
 
+async def _read_twice(client: Client, job: str, port: str) -> None:
+    """Return once a job and a recorder read a port of the newest pipeline."""
+
+    async def submitted() -> PipelineView | None:
+        return await anext(client.list(), None)
+
+    view = await until(submitted, 30, "the pipeline is submitted")
+    assert view is not None
+    looks = client.tap(f"{view.name}/jobs/{job}", port)
+    async with asyncio.timeout(100), contextlib.aclosing(looks):
+        async for look in looks:
+            if len(look.consumers) == 2:
+                return
+
+
 async def test_jobs_beside_the_client_and_its_recorder_reach_streams_through_the_controller(
     tmp_path: Path,
 ) -> None:
@@ -133,6 +149,10 @@ async def test_jobs_beside_the_client_and_its_recorder_reach_streams_through_the
                 cwd=home,
                 env={**os.environ, "XDG_STATE_HOME": str(home)},
             )
+            # A stream that is over before its recording begins is not recorded.
+            watcher = issued(state, Role.OPERATOR, "watcher")
+            async with Client(addresses.grpc, credentials=watcher) as client:
+                await _read_twice(client, "upper", "said")
             async with asyncio.timeout(100):
                 told, _ = await process.communicate(b"one\ntwo\n")
             assert process.returncode == 0, told.decode()
