@@ -1,5 +1,6 @@
 """A whole cluster of real processes for a test, and what a test asks of it."""
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -123,3 +124,12 @@ async def all_events(client: Client, name: str = "") -> list[Event]:
         token = page.next_page_token
         if not token:
             return found
+
+
+async def read_twice(client: Client, job: str, port: str) -> None:
+    """Return once a job and a recorder read a port."""
+    looks = client.tap(job, port)
+    async with asyncio.timeout(60), contextlib.aclosing(looks):
+        async for look in looks:
+            if len(look.consumers) == 2:
+                return

@@ -1,7 +1,6 @@
 """Streams as files (F13): recorded across deaths without a gap, and replayed with the same result."""
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
@@ -15,13 +14,12 @@ import yaml
 
 from shoal.affix import beside
 from shoal.bundle import pack
-from shoal.client import Client
 from shoal.local.record_file import RecordFile
 from shoal.model import JobState, PipelineState
 from shoal.specfile.load import load
 from shoal.view import PipelineView
 from tests.integration.cluster.test_tap import FOLLOW, SPEC
-from tests.kit.cluster import contents, describe, job_of, running_cluster, submit, when
+from tests.kit.cluster import contents, describe, job_of, read_twice, running_cluster, submit, when
 from tests.kit.tree import ROOT
 from tests.kit.until import until
 
@@ -131,17 +129,6 @@ def _gated(gate: Path) -> tuple[str, ...]:
     return ("sh", "-c", f"until test -e {gate}; do sleep 0.05; done; exec python count.py")
 
 
-async def _read_twice(client: Client, job: str, port: str) -> None:
-    """Return once a job and a recorder read a port."""
-    async with (
-        asyncio.timeout(_DEADLINE),
-        contextlib.aclosing(client.tap(job, port)) as looks,
-    ):
-        async for look in looks:
-            if len(look.consumers) == 2:
-                return
-
-
 async def test_u6_a_pipeline_is_recorded_while_it_runs(tmp_path: Path) -> None:
     """From its first record to its end, or to Ctrl-C if it has none."""
     example = ROOT / "examples" / "fission_sums"
@@ -180,7 +167,7 @@ async def test_u6_a_pipeline_is_recorded_while_it_runs(tmp_path: Path) -> None:
 
                 view = await until(submitted, 30, "the pipeline is submitted")
                 assert view is not None
-                await _read_twice(client, f"{view.name}/jobs/product", "products")
+                await read_twice(client, f"{view.name}/jobs/product", "products")
                 gate.touch()
             async with asyncio.timeout(_DEADLINE):
                 out, err = await process.communicate()
@@ -237,7 +224,7 @@ async def test_f13_a_recorded_network_gives_the_same_result_again(tmp_path: Path
         await until(part.exists, 30, "the recorder runs")
         for node in nodes:
             await client.drain(node, drained=False)
-        await _read_twice(client, f"{first.name}/jobs/product", "products")
+        await read_twice(client, f"{first.name}/jobs/product", "products")
         gate.touch()
         async with asyncio.timeout(_DEADLINE):
             _, err = await recording.communicate()

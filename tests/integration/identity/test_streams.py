@@ -18,7 +18,7 @@ from shoal.model import JobState, PipelineState
 from shoal.v1.session_service_pb2 import Assignment
 from shoal.view import PipelineView
 from tests.integration.identity.nodes import joined_agents
-from tests.kit.cluster import contents, describe, job_of, submit, when
+from tests.kit.cluster import contents, describe, job_of, read_twice, submit, when
 from tests.kit.joined import issued
 from tests.kit.running_controller import running_controller
 from tests.kit.until import until
@@ -116,21 +116,6 @@ jobs:
 """
 
 
-async def _read_twice(client: Client, job: str, port: str) -> None:
-    """Return once a job and a recorder read a port of the newest pipeline."""
-
-    async def submitted() -> PipelineView | None:
-        return await anext(client.list(), None)
-
-    view = await until(submitted, 30, "the pipeline is submitted")
-    assert view is not None
-    looks = client.tap(f"{view.name}/jobs/{job}", port)
-    async with asyncio.timeout(100), contextlib.aclosing(looks):
-        async for look in looks:
-            if len(look.consumers) == 2:
-                return
-
-
 async def test_jobs_beside_the_client_and_its_recorder_reach_streams_through_the_controller(
     tmp_path: Path,
 ) -> None:
@@ -152,7 +137,13 @@ async def test_jobs_beside_the_client_and_its_recorder_reach_streams_through_the
             # A stream that is over before its recording begins is not recorded.
             watcher = issued(state, Role.OPERATOR, "watcher")
             async with Client(addresses.grpc, credentials=watcher) as client:
-                await _read_twice(client, "upper", "said")
+
+                async def submitted() -> PipelineView | None:
+                    return await anext(client.list(), None)
+
+                view = await until(submitted, 30, "the pipeline is submitted")
+                assert view is not None
+                await read_twice(client, f"{view.name}/jobs/upper", "said")
             async with asyncio.timeout(100):
                 told, _ = await process.communicate(b"one\ntwo\n")
             assert process.returncode == 0, told.decode()
