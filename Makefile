@@ -263,6 +263,10 @@ chaos-streams: $(STAMP) ## Ten million records while everything is killed (RECOR
 	@$(PY) -m bench.streams.chaos $(if $(RECORDS),--records $(RECORDS)) \
 	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(SEED),--seed $(SEED))
 
+.PHONY: profile-jobs
+profile-jobs: $(STAMP) ## Where the time of a short job goes, by process, step and system call (JOBS=1000 SANDBOX=none)
+	@$(PY) -m bench.job_profile
+
 bench-%: $(STAMP)
 	@$(PY) -m bench.$(subst -,_,$*)
 
