@@ -86,7 +86,7 @@ CALLS: Final[Mapping[str, Sequence[str]]] = {
     "waits": ("epoll_wait", "epoll_pwait", "poll", "ppoll", "select", "pselect6"),
     "thread wake-ups": ("futex",),
     "files opened": ("open", "openat", "openat2"),
-    "files made, moved, removed": (
+    "files changed": (
         *("mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir"),
         *("symlink", "symlinkat", "link", "linkat", "chmod", "fchmodat", "chown", "fchownat"),
     ),
@@ -129,7 +129,7 @@ async def main() -> int:
             Client(cluster.controller_address, deadline_seconds=_SECONDS) as client,
         ):
             await _run(client, 10 * AGENTS)  # every agent makes its environment once
-            print(f"{JOBS} pipelines of one `/bin/true`, {AGENTS} agents of {SLOTS} slots on")
+            print(f"{JOBS} pipelines of one `/bin/true`, {AGENTS} agents of {SLOTS} slots,")
             print(f"{os.cpu_count()} cores; sandbox {own.said}; load {os.getloadavg()[0]:.1f}.\n")
             alone = await _alone(client, folder)
             await _spied(client, folder, alone)
