@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from edge_agent.keeper import strays
+from edge_agent.keeper import direct_start, strays
 from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.oom_score import be_taken_last
 from edge_agent.keeper.shell import KeeperShell
@@ -30,6 +30,8 @@ def main() -> int:
     except BlockingIOError:
         _log(f"another keeper serves {path}")
         return 0
+    os.chdir("/")
+    direct_start.leave_no_core()
     be_taken_last()
     left = strays.end_everything_of(str(path))
     if left:

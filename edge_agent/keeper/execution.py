@@ -16,10 +16,11 @@ from edge_agent.keeper import strays
 from edge_agent.sandbox import entry
 from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
 
-# The interpreter ignores some of these, and a child would inherit that: `yes | head` would never end.
-_DEFAULT_SIGNALS: Final = (
+DEFAULT_SIGNALS: Final = (
     *(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGXFSZ, signal.SIGCHLD),
 )
+"""The interpreter ignores some of these, and a child would inherit that: `yes | head` would never end."""
+_ALL_SIGNALS: Final = frozenset(signal.valid_signals())
 _START_SECONDS: Final = 5.0
 _FIRST_HIGH_DESCRIPTOR: Final = 512  # above every number that a job's port may be given
 _PROBLEM_BYTES: Final = 4096
@@ -53,6 +54,7 @@ def spawn(execution: Execution, *, guarded: bool = False) -> int:
     """Start it as the leader of a session and process group of its own; `guarded` lets it end with this process.
 
     Forked and not spawned: what a plan says is done by the process itself. This one is small and has one thread.
+    `edge_agent.keeper.direct_start` is cheaper for what needs no step of its own.
 
     Raises:
         SpawnError: A step of the plan failed, the folder or the program cannot be had, or no process.
@@ -79,7 +81,7 @@ def _spawn(execution: Execution, *, guarded: bool) -> tuple[int, str]:
         finally:
             os.close(writing)
         # A signal that comes before the child has handlers of its own would be told to this process.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
             with strays.worn(execution.mark):
                 pid = os.fork()
@@ -118,7 +120,7 @@ def _be(execution: Execution, parent: int, problem: int) -> None:
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
-        for number in _DEFAULT_SIGNALS:
+        for number in DEFAULT_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         with contextlib.suppress(OSError, ValueError):

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from edge_agent.keeper import direct_start
 from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.execution import Execution, SpawnError, open_plain, said, spawn
 from edge_agent.keeper.guard import Guard, GuardError, start_guard
@@ -143,9 +144,14 @@ def _launch(
         status,
     )
     guard = start_guard(execution, until) if until else None
-    pid = spawn(execution) if guard is None else guard.program
+    pid = _start(execution) if guard is None else guard.program
     undo.pop_all()  # nothing can fail from here on: what was started is known
     return Launched(pid, ours, relays, guard, status)
+
+
+def _start(execution: Execution) -> int:
+    """Start what has no guard in the cheapest way that its plan leaves."""
+    return (direct_start.start if direct_start.suits(execution.plan) else spawn)(execution)
 
 
 def _relay(port: Port, job_end: socket.socket, program: Launch) -> Relay:
