@@ -28,14 +28,14 @@ def records(rows: PipelineRows, cluster: Cluster) -> Sequence[PipelineRecord]:
     for job_row in rows.jobs:
         take(found[job_row.ref.pipeline_ref].jobs[job_row.ref.job], job_row)
     for seen in rows.attempts:
-        job = found[seen.ref.job_ref.pipeline_ref].jobs[seen.ref.job]
+        job = found[seen.ref.pipeline_ref].jobs[seen.ref.job]
         attempt = AttemptRecord(seen.ref, seen.node, seen.state, seen.create_time)
         take(attempt, seen)
         job.attempts.append(attempt)
         if seen.state in lifecycle.PLACED:
             job.attempt = attempt
     for manifest in rows.manifests:
-        found[manifest.attempt.job_ref.pipeline_ref].jobs[manifest.attempt.job].manifest = manifest
+        found[manifest.attempt.pipeline_ref].jobs[manifest.attempt.job].manifest = manifest
     for pipeline in found.values():
         pipeline.open_jobs = sum(not job.ended for job in pipeline.jobs.values())
     return tuple(found.values())

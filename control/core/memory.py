@@ -69,13 +69,9 @@ class Memory(MachinePart):
                 ):
                     refs[event.ref] = None
                 case events.Observed():
-                    refs |= dict.fromkeys(
-                        one.ref.job_ref.pipeline_ref for one in event.observations
-                    )
+                    refs |= dict.fromkeys(one.ref.pipeline_ref for one in event.observations)
                 case events.HelloReceived():
-                    refs |= dict.fromkeys(
-                        one.ref.job_ref.pipeline_ref for one in event.hello.attempts
-                    )
+                    refs |= dict.fromkeys(one.ref.pipeline_ref for one in event.hello.attempts)
                 case _:
                     pass
         return [ref for ref in refs if not self.has(ref)], [key for key in keys if self._lacks(key)]

@@ -105,7 +105,7 @@ class Situation:
 
     def pipeline(self, attempt: AttemptRecord) -> PipelineRecord:
         """The pipeline of an attempt."""
-        return self.cluster.pipelines[attempt.ref.job_ref.pipeline_ref]
+        return self.cluster.pipelines[attempt.ref.pipeline_ref]
 
     def pipeline_of(self, ref: JobRef) -> PipelineRecord:
         """The pipeline of a job."""

@@ -469,7 +469,7 @@ class Cluster:
     def assignment(self, attempt: AttemptRecord) -> Assignment:
         """What the agent of a current attempt is told; kept until `attempt.assignment` is cleared."""
         if attempt.assignment is None:
-            pipeline = self.pipelines[attempt.ref.job_ref.pipeline_ref]
+            pipeline = self.pipelines[attempt.ref.pipeline_ref]
             job = pipeline.jobs[attempt.ref.job]
             attempt.assignment = Assignment(
                 ref=attempt.ref,

@@ -475,7 +475,7 @@ class ControlPlane:
     async def may_keep_logs(self, node: str, ref: AttemptRef) -> bool:
         """Whether this attempt was on this node and did not succeed: then its logs may still be archived."""
         try:
-            machine = await self.leader.know(ref.job_ref.pipeline_ref)
+            machine = await self.leader.know(ref.pipeline_ref)
         except ControlError:
             return False
         job = machine.cluster.job(ref.job_ref)

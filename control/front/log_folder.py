@@ -49,7 +49,7 @@ class LogFolder:
         refused = await asyncio.to_thread(lambda: [*self._append(pieces)])
         for why, piece in refused:
             self._refused.warn(why, attempt=piece.ref.name, offset=piece.offset)
-        for ref in {piece.ref.job_ref.pipeline_ref for piece in pieces}:
+        for ref in {piece.ref.pipeline_ref for piece in pieces}:
             for grown in self._followers.get(ref, ()):
                 grown.set()
 

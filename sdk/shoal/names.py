@@ -1,11 +1,11 @@
 """The one hierarchical name, `pipelines/{p}/jobs/{j}/attempts/{n}`, and the ids in it.
 
 The same string is the S3 prefix, the MQTT topic suffix and the log field, so that it can be pasted
-anywhere.
+anywhere. References are tuples: they are the keys of most that is remembered, and are hashed all the time.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shoal.limits import NUMBER_MAX
 
@@ -35,8 +35,7 @@ def check_id(what: str, value: str) -> str:
     return value
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PipelineRef:
+class PipelineRef(NamedTuple):
     """One pipeline by namespace and id."""
 
     namespace: str
@@ -48,8 +47,7 @@ class PipelineRef:
         return f"pipelines/{self.pipeline}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class JobRef:
+class JobRef(NamedTuple):
     """One job (one replica) by namespace, pipeline and job id."""
 
     namespace: str
@@ -67,8 +65,7 @@ class JobRef:
         return PipelineRef(self.namespace, self.pipeline)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class AttemptRef:
+class AttemptRef(NamedTuple):
     """One attempt and the epoch of its placement."""
 
     namespace: str
@@ -86,6 +83,11 @@ class AttemptRef:
     def job_ref(self) -> JobRef:
         """The job that the attempt tries."""
         return JobRef(self.namespace, self.pipeline, self.job)
+
+    @property
+    def pipeline_ref(self) -> PipelineRef:
+        """The pipeline that the job belongs to."""
+        return PipelineRef(self.namespace, self.pipeline)
 
     @property
     def prefix(self) -> str:

@@ -341,7 +341,7 @@ def test_a_fenced_attempt_is_stopped_and_nothing_is_said() -> None:
 def test_a_newer_epoch_ends_the_older_and_starts_after_it() -> None:
     play = Play()
     play.start()
-    newer = replace(PLAIN, ref=replace(REF, number=2, epoch=2))
+    newer = replace(PLAIN, ref=REF._replace(number=2, epoch=2))
     assert StopProgram in kinds(play.want(newer))
     for _ in range(3):
         play.tell(Prepared(newer.ref, play.worker.records[newer.ref].turn))
@@ -352,7 +352,7 @@ def test_a_newer_epoch_ends_the_older_and_starts_after_it() -> None:
 
 def test_an_older_epoch_is_dropped() -> None:
     play = Play()
-    play.want(replace(PLAIN, ref=replace(REF, number=2, epoch=2)))
+    play.want(replace(PLAIN, ref=REF._replace(number=2, epoch=2)))
     assert play.want(PLAIN) == [DesiredRecorded(1)]
 
 
@@ -419,7 +419,7 @@ def test_lanes_that_come_alone_take_the_places_of_those_before() -> None:
     assert kinds(effects) == [WriteJournal, UpdateLanes, DesiredRecorded]
     assert effects[1] == UpdateLanes(REF, (moved, added))
     assert play.record.assignment == replace(SENDER, lanes=(moved, added))
-    unknown = AttemptLanes(replace(REF, job="nobody"), (moved,))
+    unknown = AttemptLanes(REF._replace(job="nobody"), (moved,))
     effects = play.tell(DesiredChanged(Desired(3, False, lanes=(unknown,)), 3))
     assert kinds(effects) == [DesiredRecorded]
 
@@ -474,7 +474,7 @@ def test_broken_streams_while_draining_are_the_end() -> None:
 def test_a_dead_stream_worker_loses_attempts_with_ports_alone() -> None:
     play = Play()
     play.start(SENDER)
-    other = replace(PLAIN, ref=replace(REF, job="other"), job=Job("other", ("true",)))
+    other = replace(PLAIN, ref=REF._replace(job="other"), job=Job("other", ("true",)))
     play.start(other)
     assert [
         effect.ref for effect in play.tell(StreamWorkerLost()) if isinstance(effect, StopProgram)

@@ -1,7 +1,5 @@
 """Where the logs of failed attempts are: recorded after their end, once, and nothing else comes so late."""
 
-from dataclasses import replace
-
 import pytest
 
 from shoal.model import Artifact, JobState, Reason, ReasonCode
@@ -46,7 +44,7 @@ def test_the_logs_of_an_attempt_that_failed_are_recorded_when_they_come(attempts
 def test_nothing_but_logs_under_its_own_prefix_comes_after_an_end(path: str) -> None:
     desk = Desk()
     ref = failed(desk)
-    other = replace(ref, number=9)
+    other = ref._replace(number=9)
     late = logs(other, "stdout") if path == "elsewhere" else logs(ref, path)
     assert desk.say("n1", Observation(ref, JobState.FAILED, BROKE, late)) == ()
     assert desk.job(ref.job_ref.pipeline_ref, "main").attempts[0].artifacts == ()

@@ -639,7 +639,7 @@ def test_progress_is_shown_and_stale_progress_is_not() -> None:
     desk.post(lambda _: events.Progressed("n1", session, Progress(attempt, counters, "half way")))
     job = desk.job(ref, "main")
     assert (job.streams, job.progress) == (counters, "half way")
-    stale = replace(attempt, epoch=7)
+    stale = attempt._replace(epoch=7)
     desk.post(lambda _: events.Progressed("n1", session, Progress(stale, (), "lies")))
     desk.post(lambda _: events.Progressed("n1", "old", Progress(attempt, (), "lies")))
     assert job.progress == "half way"

@@ -302,7 +302,7 @@ async def test_progress_is_shown_while_it_is_current(tmp_path: Path) -> None:
         ref = await submit(plane, single())
         (attempt,) = await assigned(desired(plane, "n1", "s1"), 1)
         counters = (StreamCounters("frames", output=True, records=9),)
-        plane.progress("n1", "s1", Progress(replace(attempt, epoch=9), (), "lies"))
+        plane.progress("n1", "s1", Progress(attempt._replace(epoch=9), (), "lies"))
         plane.progress("n1", "s1", Progress(attempt, counters, "half way"))
         await until(lambda: plane.shown.pipeline(ref).jobs[0].progress == "half way")
         assert plane.shown.pipeline(ref).jobs[0].streams == counters
