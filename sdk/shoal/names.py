@@ -13,6 +13,11 @@ ID_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,62}")
 """What an id of a namespace, pipeline, job, port or node looks like."""
 
 
+_ATTEMPT = re.compile(
+    rf"pipelines/({ID_PATTERN.pattern})/jobs/({ID_PATTERN.pattern})/attempts/([0-9]{{1,10}})"
+)
+
+
 class InvalidNameError(ValueError):
     """A name that does not follow the pattern."""
 
@@ -136,7 +141,11 @@ def parse_attempt(name: str, namespace: str, epoch: int) -> AttemptRef:
     Raises:
         InvalidNameError: It is something else.
     """
-    match name.split("/"):
+    if (found := _ATTEMPT.fullmatch(name)) and ID_PATTERN.fullmatch(namespace):
+        pipeline, job, digits = found.groups()
+        if (count := int(digits)) <= NUMBER_MAX:
+            return AttemptRef(namespace, pipeline, job, count, epoch)
+    match name.split("/"):  # something is wrong with it: what, is said
         case ["pipelines", pipeline, "jobs", job, "attempts", number] if _is_number(number):
             return AttemptRef(
                 check_id("namespace", namespace),

@@ -8,7 +8,7 @@ from shoal.session.assignment import Assignment, Goal
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire import fields
 from shoal.wire.attempt import ATTEMPT_REF
-from shoal.wire.codec import checked, codec, each, enumeration, one
+from shoal.wire.codec import checked, codec, each, enumeration, one, written_once
 from shoal.wire.fields import WireError
 from shoal.wire.lane import LANE
 from shoal.wire.spec import JOB_SPEC
@@ -35,7 +35,7 @@ ASSIGNMENT = encode_assignment, decode_assignment = codec(
     v1.Assignment,
     "assignment",
     ref=one(ATTEMPT_REF),
-    job=one(JOB_SPEC),
+    job=one(written_once(JOB_SPEC)),
     replicas=checked(lambda value, _path: value or 1),
     bundle_digest=checked(fields.sha256),
     goal=one(enumeration(Goal, v1.Goal, "goal")),

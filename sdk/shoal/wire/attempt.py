@@ -5,7 +5,7 @@ from typing import Any
 from shoal import names
 from shoal.v1 import session_service_pb2
 from shoal.wire import fields
-from shoal.wire.codec import NounCodec, spread
+from shoal.wire.codec import Encode, NounCodec, spread
 
 
 def _fields(ref: names.AttemptRef) -> dict[str, Any]:
@@ -27,6 +27,6 @@ def decode_attempt_ref(message: Any, path: str = "ref") -> names.AttemptRef:
     return fields.attempt_ref(message.attempt, message.namespace, message.epoch, at)
 
 
-ATTEMPT_REF = NounCodec(encode_attempt_ref, decode_attempt_ref)
+ATTEMPT_REF = NounCodec(Encode(session_service_pb2.AttemptRef, _fields), decode_attempt_ref)
 SIDE_BY_SIDE = spread(_fields, decode_attempt_ref, "attempt", "namespace", "epoch")
 """An attempt whose three fields stand side by side in the message."""

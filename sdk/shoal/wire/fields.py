@@ -7,8 +7,7 @@ contract does not allow raises `WireError` with it.
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
@@ -17,6 +16,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from shoal import limits, names
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NANOS = 1_000_000_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -37,6 +38,11 @@ class WireError(ValueError):
         self.path = path
         self.problem = problem
 
+    def within(self, path: str) -> "WireError":
+        """Return the same about a field of what stands at `path`."""
+        joint = "" if not path or not self.path or self.path[0] in ".[" else "."
+        return WireError(f"{path}{joint}{self.path}", self.problem)
+
 
 LeftOut = Callable[[str, WireError], None]
 """Takes the name of an item of a list that breaks the contract, and why; the rest is read."""
@@ -51,18 +57,29 @@ def encode_time(moment: datetime | None) -> Timestamp | None:
     return stamp
 
 
+def given_time(moment: datetime | None) -> dict[str, int] | None:
+    """Return what a message is given that carries a moment; None stays unset."""
+    if moment is None:
+        return None
+    passed = moment - _EPOCH
+    return {
+        "seconds": passed.days * 86_400 + passed.seconds,
+        "nanos": passed.microseconds * 1_000,
+    }
+
+
 def decode_time(stamp: Timestamp, path: str = "time") -> datetime:
     """Read a moment as an aware datetime in UTC, to the microsecond.
 
     Raises:
         WireError: it is outside the years 1970 to 9998, so that it is a date in every time zone.
     """
-    if not 0 <= stamp.seconds < limits.MOMENT_SECONDS_MAX:
-        raise WireError(path, f"{stamp.seconds} s is not a moment of the years 1970 to 9998")
-    try:
-        return stamp.ToDatetime(UTC)
-    except (ValueError, OverflowError) as error:
-        raise WireError(path, f"{stamp.seconds} s is not a moment ({error})") from None
+    seconds, nanos = stamp.seconds, stamp.nanos
+    if not 0 <= seconds < limits.MOMENT_SECONDS_MAX:
+        raise WireError(path, f"{seconds} s is not a moment of the years 1970 to 9998")
+    if not 0 <= nanos < _NANOS:
+        raise WireError(path, f"{seconds} s is not a moment ({nanos} ns are no part of a second)")
+    return _EPOCH + timedelta(0, seconds, nanos // 1_000)
 
 
 def at(path: str, name: str) -> str:
@@ -72,7 +89,13 @@ def at(path: str, name: str) -> str:
 
 def each(items: Iterable[T], path: str, decode: Callable[[T, str], V]) -> tuple[V, ...]:
     """Decode every item, each with its own path."""
-    return tuple(decode(item, f"{path}[{index}]") for index, item in enumerate(items))
+    found: list[V] = []
+    try:
+        for item in items:
+            found.append(decode(item, ""))  # noqa: PERF401 -- how many were read is told
+    except WireError as error:
+        raise error.within(f"{path}[{len(found)}]") from None
+    return tuple(found)
 
 
 def readable(
@@ -151,17 +174,18 @@ def word(value: str, path: str) -> str:
 
 def words(values: Iterable[str], path: str) -> tuple[str, ...]:
     """Read a list of words, none of them empty."""
-    words = tuple(values)
-    for index, word in enumerate(words):
-        if not word:
-            raise WireError(f"{path}[{index}]", "it is empty; name it or leave it out")
-        text(word, f"{path}[{index}]")
-    return words
+    return each(values, path, _named)
+
+
+def _named(word: str, path: str) -> str:
+    if not word:
+        raise WireError(path, "it is empty; name it or leave it out")
+    return text(word, path)
 
 
 def run(values: Iterable[str], path: str) -> tuple[str, ...]:
     """Read the words of a command."""
-    words = tuple(text(word, f"{path}[{index}]") for index, word in enumerate(values))
+    words = each(values, path, text)
     if not words or not words[0]:
         raise WireError(path, "there is no program; give the words of the command")
     return words
@@ -169,8 +193,7 @@ def run(values: Iterable[str], path: str) -> tuple[str, ...]:
 
 def patterns(values: Iterable[str], path: str) -> tuple[str, ...]:
     """Read patterns of files to archive; none given is `results/**`."""
-    patterns = tuple(relative(pattern, f"{path}[{index}]") for index, pattern in enumerate(values))
-    return patterns or ("results/**",)
+    return each(values, path, relative) or ("results/**",)
 
 
 def relative(value: str, path: str) -> str:
@@ -187,12 +210,12 @@ def relative_path_problem(value: str) -> str:
 
     The words complete a sentence that begins with the value.
     """
-    pure = PurePosixPath(value)
-    if not value or not pure.parts:
-        return "is not a path; name a file below the job's folder"
-    if pure.is_absolute():
+    if value.startswith("/"):
         return "is an absolute path; name it relative to the job's folder"
-    if ".." in pure.parts:
+    words = {*value.split("/")}
+    if words <= {"", "."}:
+        return "is not a path; name a file below the job's folder"
+    if ".." in words:
         return "has '..' in it; name something inside the job's folder"
     return ""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from shoal import limits, sandbox
 from shoal.v1 import sandbox_pb2 as v1
-from shoal.wire.codec import NounCodec, checked, codec, enumeration, one
+from shoal.wire.codec import NounCodec, alike, checked, codec, enumeration, one
 from shoal.wire.fields import WireError
 
 FILTERS_MAX = 16
@@ -59,7 +59,9 @@ def _encode_asked(value: sandbox.Sandbox) -> v1.SandboxSpec | None:
     return None if value == sandbox.ASKS_NOTHING else _ASKED.encode(value)
 
 
-SANDBOX: NounCodec[sandbox.Sandbox, Any] = NounCodec(_encode_asked, _ASKED.decode)
+SANDBOX: NounCodec[sandbox.Sandbox, Any] = NounCodec(
+    _encode_asked, alike(_ASKED, v1.SandboxSpec).decode
+)
 
 # ---- what a node can do -------------------------------------------------------------------------
 

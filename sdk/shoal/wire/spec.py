@@ -1,8 +1,9 @@
 """The specification of a pipeline between `shoal.spec` and the contract."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from shoal import limits, spec
 from shoal.compat import Compat, compat_name_problem
@@ -11,8 +12,10 @@ from shoal.secret import JOB_SECRETS_MAX, SecretForm, SecretUse, secret_name_pro
 from shoal.v1 import spec_pb2
 from shoal.wire import fields
 from shoal.wire.codec import (
+    Encode,
     FieldCodec,
     NounCodec,
+    alike,
     checked,
     codec,
     count,
@@ -20,10 +23,12 @@ from shoal.wire.codec import (
     each,
     elsewhere,
     enumeration,
+    given_of,
     identifier,
     maybe,
     number,
     one,
+    written_once,
 )
 from shoal.wire.fields import WireError
 from shoal.wire.sandbox import SANDBOX
@@ -203,11 +208,15 @@ _FOLDER = NounCodec(_FOLDER_FIELDS.encode, _decode_folder)
 
 def encode_input(item: spec.StreamInput | spec.FileInput) -> spec_pb2.InputSpec:
     """Write an input of either kind."""
+    return spec_pb2.InputSpec(**_given_input(item))
+
+
+def _given_input(item: spec.StreamInput | spec.FileInput) -> dict[str, Any]:
     match item:
         case spec.StreamInput():
-            return spec_pb2.InputSpec(name=item.name, stream=_STREAM.encode(item))
+            return {"name": item.name, "stream": given_of(_STREAM.encode)(item)}
         case spec.FileInput():
-            return spec_pb2.InputSpec(name=item.name, file=_FILE.encode(item))
+            return {"name": item.name, "file": given_of(_FILE.encode)(item)}
 
 
 def decode_input(message: spec_pb2.InputSpec, path: str = "") -> spec.StreamInput | spec.FileInput:
@@ -224,6 +233,19 @@ def decode_input(message: spec_pb2.InputSpec, path: str = "") -> spec.StreamInpu
             return replace(_FILE.decode(message.file, fields.at(path, "file")), name=name)
         case None:
             raise WireError(path, f"input {name} has no source; set `stream` or `file`")
+
+
+def _inputs_of(kind: str) -> Callable[[spec_pb2.JobSpec, str, str], tuple[Any, ...]]:
+    """Return what reads the inputs of one kind."""
+
+    def read(message: spec_pb2.JobSpec, path: str, _name: str) -> tuple[Any, ...]:
+        return tuple(
+            decode_input(item, fields.at(path, f"inputs[{index}]"))
+            for index, item in enumerate(message.inputs)
+            if item.WhichOneof("source") in {kind, None}
+        )
+
+    return read
 
 
 # ---- jobs and pipelines -------------------------------------------------------------------------
@@ -286,16 +308,16 @@ _JOB = codec(
     spec_pb2.JobSpec,
     name=identifier("job"),
     run=FieldCodec(_decode_run),
-    environment=one(_ENVIRONMENT),
-    streams=elsewhere((), "inputs"),
-    files=elsewhere((), "inputs"),
+    environment=one(alike(_ENVIRONMENT, spec_pb2.EnvironmentSpec)),
+    streams=FieldCodec(_inputs_of("stream"), None, ("inputs",)),
+    files=FieldCodec(_inputs_of("file"), None, ("inputs",)),
     folders=each(_FOLDER),
     outputs=each(OUTPUT),
     replicas=checked(lambda value, _path: value or 1),
-    resources=one(_RESOURCES),
-    place=one(_PLACE),
+    resources=one(alike(_RESOURCES, spec_pb2.ResourcesSpec)),
+    place=one(alike(_PLACE, spec_pb2.PlaceSpec)),
     archive=checked(fields.patterns),
-    retry=one(_RETRY),
+    retry=one(alike(_RETRY, spec_pb2.RetrySpec)),
     timeout_seconds=duration(),
     variables=checked(fields.variables, dict),
     stdin=checked(lambda value, path: fields.relative(value, path) if value else ""),
@@ -311,12 +333,19 @@ _JOB = codec(
 )
 
 
+def _given_job(job: spec.Job) -> dict[str, Any]:
+    given = given_of(_JOB.encode)(job)
+    if inputs := [_given_input(item) for item in (*job.streams, *job.files)]:
+        given["inputs"] = inputs
+    return given
+
+
+_encode_job_spec: Encode[spec.Job, spec_pb2.JobSpec] = Encode(spec_pb2.JobSpec, _given_job)
+
+
 def encode_job_spec(job: spec.Job) -> spec_pb2.JobSpec:
     """Write a job of a specification with all its defaults; streams come before files."""
-    message = _JOB.encode(job)
-    message.inputs.extend(encode_input(item) for item in job.streams)
-    message.inputs.extend(encode_input(item) for item in job.files)
-    return message
+    return _encode_job_spec(job)
 
 
 def decode_job_spec(message: spec_pb2.JobSpec, path: str = "") -> spec.Job:
@@ -325,12 +354,7 @@ def decode_job_spec(message: spec_pb2.JobSpec, path: str = "") -> spec.Job:
     Raises:
         WireError: a field breaks the contract.
     """
-    inputs = fields.each(message.inputs, fields.at(path, "inputs"), decode_input)
-    return replace(
-        _JOB.decode(message, path),
-        streams=tuple(item for item in inputs if isinstance(item, spec.StreamInput)),
-        files=tuple(item for item in inputs if isinstance(item, spec.FileInput)),
-    )
+    return _JOB.decode(message, path)
 
 
 def _encode_parameters(values: Mapping[str, ParameterValue]) -> list[spec_pb2.Parameter]:
@@ -389,8 +413,8 @@ _COMPAT = codec(
     action=checked(_decode_compat_name),
     task=checked(_decode_compat_name),
 )
-JOB_SPEC = NounCodec(encode_job_spec, decode_job_spec)
-PIPELINE_SPEC = encode_pipeline_spec, decode_pipeline_spec = codec(
+JOB_SPEC = alike(NounCodec(_encode_job_spec, decode_job_spec), spec_pb2.JobSpec)
+_PIPELINE = encode_pipeline_spec, decode_pipeline_spec = codec(
     spec.Pipeline,
     spec_pb2.PipelineSpec,
     name=identifier("pipeline"),
@@ -399,6 +423,7 @@ PIPELINE_SPEC = encode_pipeline_spec, decode_pipeline_spec = codec(
     parameters=checked(_decode_parameters, _encode_parameters),
     compat=maybe(_COMPAT),
 )
+PIPELINE_SPEC = written_once(alike(_PIPELINE, spec_pb2.PipelineSpec))
 
 
 def bring_within_limits(message: spec_pb2.PipelineSpec) -> None:
