@@ -54,7 +54,7 @@ class Decode(Protocol[MessageT_contra, ValueT_co]):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Encode(Generic[ValueT, MessageT]):
+class Encode(Generic[MessageT]):
     """Writes a noun.
 
     A message that carries it takes what `given` returns, so that all of it is made in one go: to put
@@ -64,7 +64,7 @@ class Encode(Generic[ValueT, MessageT]):
     message: type[MessageT]
     given: Given
 
-    def __call__(self, noun: ValueT) -> MessageT:
+    def __call__(self, noun: Any) -> MessageT:
         """Return the message."""
         return self.message(**self.given(noun))
 
@@ -239,7 +239,7 @@ def _of_contract(field: FieldDescriptor) -> FieldCodec:
     return FieldCodec()
 
 
-def given_of(encode: Callable[[ValueT], Any]) -> Callable[[ValueT], Any]:
+def given_of(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return what a message that carries a noun is given of it."""
     return encode.given if isinstance(encode, Encode) else encode
 

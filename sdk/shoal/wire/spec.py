@@ -334,13 +334,14 @@ _JOB = codec(
 
 
 def _given_job(job: spec.Job) -> dict[str, Any]:
-    given = given_of(_JOB.encode)(job)
-    if inputs := [_given_input(item) for item in (*job.streams, *job.files)]:
-        given["inputs"] = inputs
+    given: dict[str, Any] = given_of(_JOB.encode)(job)
+    if job.streams or job.files:
+        streams, files = map(_given_input, job.streams), map(_given_input, job.files)
+        given["inputs"] = [*streams, *files]
     return given
 
 
-_encode_job_spec: Encode[spec.Job, spec_pb2.JobSpec] = Encode(spec_pb2.JobSpec, _given_job)
+_encode_job_spec: Encode[spec_pb2.JobSpec] = Encode(spec_pb2.JobSpec, _given_job)
 
 
 def encode_job_spec(job: spec.Job) -> spec_pb2.JobSpec:

@@ -1,6 +1,5 @@
 """Codecs read and write a noun once where messages carry it alike, and refuse what is wrong each time."""
 
-import dataclasses
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import PurePosixPath
 
@@ -31,7 +30,7 @@ def job(*words: str) -> spec.Job:
 
 def test_assignments_with_equal_jobs_share_what_was_read() -> None:
     first = encode_assignment(Assignment(REF, job("a")))
-    again = encode_assignment(Assignment(dataclasses.replace(REF, epoch=8), job("a")))
+    again = encode_assignment(Assignment(AttemptRef("default", "p", "j", 1, 8), job("a")))
     other = encode_assignment(Assignment(REF, job("b")))
     read = decode_assignment(first).job
     assert read == job("a")
