@@ -9,6 +9,9 @@ is never quicker, as it would be than a walk through /proc. The process that mak
 capabilities, so the kernel lets it kill nothing else. What it kills may kill it first, so it is done again
 until nothing is left, or the caller gives up.
 
+Nothing is left of most attempts. Then one system call says so: what may gain no rights has its user in all places, and
+the kernel knows whether a user has any process at all (`has_processes`). A control group cannot hold more than that.
+
 Source: kill(2); `kill_something_info` in kernel/signal.c holds the list of processes while it goes through it.
 """
 
@@ -21,25 +24,34 @@ from typing import Final
 from edge_agent.sandbox.entry import drop_capabilities
 from edge_agent.sandbox.group_folder import kill_group
 from edge_agent.sandbox.plan import SandboxPlan
-from edge_agent.sandbox.user_processes import processes_of
+from edge_agent.sandbox.user_processes import has_processes, processes_of
 
 _FAILED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """The user of an attempt, -1 where it has none of its own, and the folders of its control groups."""
+    """What an attempt may have left.
+
+    Attributes:
+        uid: its user, -1 where it has none of its own.
+        folders: those of its control groups.
+        bound: whether all that it started has this user, since it could gain no rights.
+    """
 
     uid: int = -1
     folders: Sequence[str] = ()
+    bound: bool = False
 
     @classmethod
     def of(cls, plan: SandboxPlan) -> "Remains":
         """What a program that was started with a plan may leave."""
-        return cls(plan.uid, plan.kill)
+        return cls(plan.uid, plan.kill, plan.no_new_privileges)
 
     def end(self) -> list[int]:
         """Kill all of it; return what is still there, and may be gone in a moment."""
+        if self.bound and self.uid > 0 and not has_processes(self.uid):
+            return []
         left = dict.fromkeys(kill_group(self.folders) if self.folders else ())
         if self.uid > 0:
             end_user(self.uid)

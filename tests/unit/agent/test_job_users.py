@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.sandbox.job_users import JobUsers, NoUserError, registry_here
-from edge_agent.sandbox.user_processes import end_processes_of, processes_of
+from edge_agent.sandbox.user_processes import end_processes_of, has_processes, processes_of
 from edge_agent.sandbox.user_range import UserRange, users_of_others
 from tests.kit.until import until
 
@@ -219,3 +219,16 @@ def test_root_has_a_registry_of_its_own_beside_that_of_a_service(tmp_path: Path)
     ours = JobUsers(RANGE, own, tmp_path, lambda: 0.0)
     ours.open(tmp_path / "attempts")
     assert ours.take("p.1") in RANGE
+
+
+@ROOT
+async def test_the_kernel_says_whether_a_user_has_a_process() -> None:
+    mine = 3_200_000 + os.getpid()  # another run of these tests has its own
+    assert not has_processes(mine)
+    with process_of(mine) as left:
+        assert has_processes(mine)
+        left.kill()
+        await until(lambda: not processes_of(mine), what="its end")
+        assert has_processes(mine), "a zombie counts, so nothing is taken for gone too early"
+        left.wait()
+        assert not has_processes(mine)
