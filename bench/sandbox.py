@@ -37,6 +37,7 @@ from edge_agent.sandbox.job_users import REGISTRY, JobUsers
 from edge_agent.sandbox.narrowing import Narrowing
 from edge_agent.sandbox.planning import SandboxPlanning
 from edge_agent.sandbox.probe import decide, ground_here, try_levels
+from edge_agent.sandbox.user_leavings import UserLeavings
 from edge_agent.sandbox.user_range import USERS_OF_JOBS
 from shoal.names import AttemptRef
 from shoal.sandbox import Sandbox, SandboxLevel
@@ -150,7 +151,10 @@ async def _measured(state: Path, groups: ControlGroups) -> dict[str, list[float]
     if SandboxLevel.USER not in node.levels:
         raise SystemExit(f"no users of jobs can be had here: {node.refused}")
     (state / "attempts").mkdir()
-    users = JobUsers(USERS_OF_JOBS, REGISTRY, state, Random(1).random)
+    users = JobUsers(
+        *(USERS_OF_JOBS, REGISTRY, state, Random(1).random, time.monotonic),
+        UserLeavings(USERS_OF_JOBS, time.time),
+    )
     narrowing = Narrowing([str(state)], node.filters, platform.machine(), ground.wrapper)
     planning = SandboxPlanning(state, node, users, narrowing, JobLimits(groups))
     planning.open()

@@ -61,6 +61,7 @@ from edge_agent.sandbox.narrowing import Narrowing
 from edge_agent.sandbox.planning import SandboxPlanning
 from edge_agent.sandbox.probe import decide, ground_here, try_levels
 from edge_agent.sandbox.reached_program import reached_program
+from edge_agent.sandbox.user_leavings import UserLeavings
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.secrets.secret_folders import SecretFolders
 from edge_agent.state_lock import LOCK_NAME, hold_state
@@ -194,6 +195,7 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_once_restored(shell, workshop.tools.trash.run))
                 group.create_task(_once_restored(shell, workshop.tools.environments.run))
+                group.create_task(_once_restored(shell, planning.tidy))
                 if member is not None:
                     group.create_task(_once_restored(shell, member.run))
                 if config.health_file is not None:
@@ -236,7 +238,10 @@ class Agent:
         state = Path(os.path.realpath(config.state))
         users = None
         if SandboxLevel.USER in node.levels:
-            users = JobUsers(config.job_users, process.job_registry, state, process.rng.random)
+            users = JobUsers(
+                *(config.job_users, process.job_registry, state, process.rng.random, process.clock),
+                UserLeavings(config.job_users, process.wall),
+            )
         search = process.environ.get("PATH", os.defpath)
         hidden = [str(state), process.environ.get("HOME", "")]
         narrowing = Narrowing(

@@ -47,10 +47,14 @@ class FolderWorkshop:
 
     async def trim(self, *, short: bool) -> None:
         """Let go what is kept no longer; `short` says that the disk needs room."""
+        if short:
+            await self.tools.sandbox.clean()
         await self.tools.kept.trim(short=short)
 
-    async def ended(self, ref: AttemptRef) -> None:
+    async def ended(self, ref: AttemptRef, *, emptied: bool = False) -> None:
         """Take away the secrets that its program has as files."""
+        if emptied:
+            self.tools.sandbox.emptied(keeper_id(ref))
         if self.tools.secrets.holds(ref):
             try:
                 await asyncio.to_thread(self.tools.secrets.remove, ref)

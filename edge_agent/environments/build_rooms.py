@@ -156,10 +156,10 @@ class BuildRooms:
             kept.folder.chmod(_SHUT)
         if self.users is None or uid < 0:
             return
+        if left := end_processes_of(uid):
+            LOG.warning("processes of builds cannot be ended", extra=fields(uid=uid, left=left))
         if not keep:
             self.users.free(_user_name(namespace))
-        elif left := end_processes_of(uid):
-            LOG.warning("processes of builds cannot be ended", extra=fields(uid=uid, left=left))
 
     async def _open_kept(self, kept: PackageFolders, uid: int) -> None:
         """Let the user of builds at what they keep; what is not as they left it is thrown away."""

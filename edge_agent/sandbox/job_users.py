@@ -4,10 +4,14 @@
 machine share: making it fails where it is there, so two attempts never get the same. It is given back once
 nothing of the attempt is left where a job could reach it.
 
+**Many at a time.** Files are made for attempts to come, and what ended attempts left is looked for by one walk for all
+of them: when, and for whom, `edge_agent.sandbox.user_pool` says. So an attempt takes a user, and lets it go, without a
+file and without a look at the processes of the machine.
+
 **Why not in the journal.** The folder of an attempt is given to its user, and the agent alone can change
 that: the owner of the folder says which one the attempt has, for as long as there is anything of it. The registry goes
-with the machine's uptime, as processes do. So an agent that starts takes over what its folders say, and lets go
-of what it had taken for attempts that are gone.
+with the machine's uptime, as processes do. So an agent that starts takes over what its folders say, looks for what
+the others left that it had, and lets go of them.
 
 **Why not the lowest.** What an attempt left in places that all may write to is the next one's that gets its number.
 It is removed (`user_leavings`) from the usual ones alone. So numbers go round, from one that is drawn at the start.
@@ -20,12 +24,13 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from edge_agent.sandbox.user_leavings import remove_left_by
-from edge_agent.sandbox.user_processes import end_processes_of, processes_of
+from edge_agent.sandbox.user_leavings import UserLeavings
+from edge_agent.sandbox.user_pool import UserPool
+from edge_agent.sandbox.user_processes import end_processes_of_users, processes_of_users
 from edge_agent.sandbox.user_range import UserRange
 from edge_agent.tree import children
 from services.runtime.log import fields
@@ -37,6 +42,8 @@ _ROOTS: Final = "shoal-root"
 _PRIVATE: Final = 0o700
 _OTHERS_WRITE: Final = 0o022
 _BUSY_MAX: Final = 100
+_POOLED: Final = "-"
+"""In an entry's second line, where agents wrote the name of an attempt before."""
 
 
 def registry_here(registry: Path = REGISTRY) -> Path:
@@ -66,16 +73,26 @@ class JobUsers:
         registry: folder that says which of them are taken; made if it is missing.
         state: the agent's state folder, by which its own entries are known.
         chance: draws from [0, 1).
+        clock: seconds on a clock that only grows.
+        leavings: removes what they left.
     """
 
     def __init__(
-        self, users: UserRange, registry: Path, state: Path, chance: Callable[[], float]
+        self,
+        users: UserRange,
+        registry: Path,
+        state: Path,
+        chance: Callable[[], float],
+        clock: Callable[[], float],
+        leavings: UserLeavings,
     ) -> None:
         self.users = users
+        self.leavings = leavings
         self._registry = registry
         self._state = str(state.absolute())
         self._next = int(chance() * users.count)
-        self._taken: dict[str, int] = {}
+        self._clock = clock
+        self._pool = UserPool(users.count)
         self._lock = threading.Lock()
 
     def open(self, attempts: Path) -> None:
@@ -83,21 +100,28 @@ class JobUsers:
 
         Raises:
             NoUserError: the registry cannot be used.
+            OSError: the processes of the machine cannot be looked at.
         """
         self._make_registry()
-        self._clear(attempts)
+        kept: dict[int, str] = {}
         for folder in children(attempts):
             with contextlib.suppress(OSError):
                 owner = (folder / "work").lstat().st_uid
                 if owner in self.users:
-                    # Where it is another's by now, the machine has started since, and nothing of this one runs.
-                    self._claim(owner, folder.name)
-                    self._taken[folder.name] = owner
+                    kept[owner] = folder.name
+        with self._lock:
+            self._take_over(kept)
+            # Where one is another's by now, the machine has started since, and nothing of this one runs.
+            if kept:
+                self._claim(kept)
+            for uid, attempt in kept.items():
+                self._pool.adopt(attempt, uid)
+        self.clean()
 
     @property
     def taken(self) -> Collection[str]:
         """The attempts that have a user."""
-        return self._taken.keys()
+        return self._pool.taken.keys()
 
     def take(self, attempt: str) -> int:
         """Return the user of an attempt, which is taken if it has none.
@@ -106,48 +130,104 @@ class JobUsers:
             NoUserError: all are taken, or the registry cannot be written.
         """
         with self._lock:
-            return self._take(attempt)
-
-    def _take(self, attempt: str) -> int:
-        known = self._taken.get(attempt)
-        if known is not None:
-            return known
-        busy = 0
-        for uid in self._in_turn():
-            try:
-                if not self._claim(uid, attempt):
-                    continue
-            except OSError as error:
-                raise self._unusable(error) from error
-            if not processes_of(uid):
-                self._taken[attempt] = uid
+            uid = self._pool.take(attempt, self._clock())
+            if uid is not None:
                 return uid
-            # The user of another program, or one whose last attempt could not be ended.
-            LOG.warning("a user of jobs has processes already", extra=fields(uid=uid))
-            self._release(uid)
-            busy += 1
-            if busy == _BUSY_MAX:
-                break
-        raise NoUserError(
-            f"none of the users {self.users} is free for a job ({busy} of them have processes already): "
-            f"see what is in {self._registry}, or give the agent another range (--job-users)"
-        )
+            busy = self._fill()
+            uid = self._pool.take(attempt, self._clock())
+        # Free as soon as what they left is looked for.
+        if uid is None and self._pool.ended:
+            self.clean()
+            with self._lock:
+                busy = self._fill()
+                uid = self._pool.take(attempt, self._clock())
+        if uid is None:
+            raise NoUserError(
+                f"none of the users {self.users} is free for a job ({busy} of them have processes already): "
+                f"see what is in {self._registry}, or give the agent another range (--job-users)"
+            )
+        return uid
 
     def free(self, attempt: str) -> None:
-        """End what still runs as the user of an attempt, and let others have the user."""
+        """Let others have the user of an attempt once what it left is looked for; what of it runs is ended then."""
         with self._lock:
-            uid = self._taken.pop(attempt, None)
-            if uid is None:
-                return
-            left = end_processes_of(uid)
-            if left:
-                said = fields(uid=uid, left=left)
-                LOG.warning("processes of an attempt cannot be ended", extra=said)
-                return
-        # What is left may be much, and its entry keeps the user from others meanwhile.
-        if stays := remove_left_by(uid):
-            LOG.warning("files of an attempt cannot be removed", extra=fields(uid=uid, left=stays))
-        self._release(uid)
+            self._pool.end(attempt)
+            crowded = self._pool.crowded
+        if crowded:
+            self.clean()
+
+    def due(self) -> bool:
+        """Whether `clean` has something to do by now."""
+        with self._lock:
+            return self._pool.due(self._clock())
+
+    def clean(self) -> None:
+        """Look for what users that have ended left, let others have them, and claim some for attempts to come.
+
+        Raises:
+            OSError: the processes of the machine cannot be looked at. What was to be done is done the next time.
+        """
+        with self._lock:
+            now = self._clock()
+            short = self._pool.short(now)
+            surplus = self._pool.give_back(self._pool.surplus(now))
+            begun = self._pool.begin(now)
+        try:
+            left = end_processes_of_users(begun) if begun else {}
+            clean = begun - left.keys()
+            stays = self.leavings.remove(clean) if clean else []
+        except BaseException:
+            with self._lock:
+                self._pool.failed(begun)
+            raise
+        if left:
+            LOG.warning("processes of attempts cannot be ended", extra=fields(left=dict(left)))
+        if stays:
+            LOG.warning("files of attempts cannot be removed", extra=fields(left=stays))
+        for uid in (*clean, *surplus):
+            self._release(uid)
+        ahead: list[int] = []
+        if short:
+            with contextlib.suppress(OSError):  # which an attempt that needs one is told
+                ahead, _ = self._claim_idle(short)
+        with self._lock:
+            self._pool.stuck(left.keys())
+            self._pool.add(ahead)
+
+    def _fill(self) -> int:
+        """Claim users for an attempt that waits for one; return how many have processes already.
+
+        Raises:
+            NoUserError: the registry cannot be written.
+        """
+        busy = 0
+        while True:
+            try:
+                idle, claimed = self._claim_idle(self._pool.block)
+            except OSError as error:
+                raise self._unusable(error) from error
+            self._pool.add(idle)
+            busy += claimed - len(idle)
+            if idle or not claimed or busy >= min(_BUSY_MAX, self.users.count):
+                return busy
+
+    def _claim_idle(self, many: int) -> tuple[list[int], int]:
+        """Claim so many users; return those of them that have no processes, and how many were had in all.
+
+        Raises:
+            OSError: the registry cannot be written, or the processes cannot be looked at.
+        """
+        claimed = self._claim(self._in_turn(), many)
+        strangers: Collection[int] = claimed
+        try:
+            strangers = processes_of_users(claimed)
+        finally:
+            for uid in strangers:
+                self._release(uid)
+        for uid in strangers:
+            # The user of another program, or one whose last attempt could not be ended.
+            LOG.warning("a user of jobs has processes already", extra=fields(uid=uid))
+        return [uid for uid in claimed if uid not in strangers], len(claimed)
 
     def _release(self, uid: int) -> None:
         with contextlib.suppress(OSError):
@@ -175,36 +255,56 @@ class JobUsers:
             "in which the agent may write (systemd: RuntimeDirectory=shoal)"
         )
 
-    def _clear(self, attempts: Path) -> None:
-        """Remove entries of attempts that are gone: ours, and those of agents whose folder is gone."""
+    def _take_over(self, kept: Collection[int]) -> None:
+        """Look through the entries: ours of attempts that are gone, and those of agents whose folder is gone."""
+        ours: list[int] = []
+        others: list[int] = []
         for path in children(self._registry):
             try:
-                state, attempt = path.read_text("utf-8").splitlines()
-            except (OSError, ValueError):
+                state = path.read_text("utf-8").splitlines()[0]
+                uid = int(path.name)
+            except (OSError, ValueError, IndexError):
                 continue
-            ours = state == self._state
-            folder = attempts / attempt if ours else Path(state)
-            if not os.path.lexists(folder) and not (
-                path.name.isdecimal() and processes_of(int(path.name))
-            ):
-                with contextlib.suppress(OSError):
-                    path.unlink()
-            elif ours and path.name.isdecimal() and int(path.name) in self.users:
-                self._taken[attempt] = int(path.name)
+            if state == self._state and uid in self.users and uid not in kept:
+                ours.append(uid)
+            elif state != self._state and not os.path.lexists(state):
+                others.append(uid)
+        busy = processes_of_users((*ours, *others))
+        for uid in others:
+            if uid not in busy:
+                self._release(uid)
+        for uid in ours:
+            if uid in busy:
+                # Not ended: this may be an attempt whose folder a person removed.
+                self._pool.adopt(f"user {uid}", uid)
+            else:
+                self._pool.end_user(uid)
 
-    def _claim(self, uid: int, attempt: str) -> bool:
-        """Make the entry of a user; False where there is one."""
-        entry = self._registry / str(uid)
+    def _claim(self, uids: Iterable[int], most: int | None = None) -> list[int]:
+        """Make the entries of users; return those that had none.
+
+        Raises:
+            OSError: the registry cannot be written. Those that had been claimed are let go again.
+        """
+        claimed: list[int] = []
         # With its words from the first moment on: one that is empty would be taken for ever.
-        draft = self._registry / f".{uid}.{os.getpid()}"
-        draft.write_text(f"{self._state}\n{attempt}\n", "utf-8")
+        draft = self._registry / f".{os.getpid()}.{threading.get_ident()}"
         try:
-            os.link(draft, entry)
-        except FileExistsError:
-            return False
+            draft.write_text(f"{self._state}\n{_POOLED}\n", "utf-8")
+            for uid in uids:
+                with contextlib.suppress(FileExistsError):
+                    os.link(draft, self._registry / str(uid))
+                    claimed.append(uid)
+                if len(claimed) == most:
+                    break
+        except OSError:
+            for uid in claimed:
+                self._release(uid)
+            raise
         finally:
-            draft.unlink(missing_ok=True)
-        return True
+            with contextlib.suppress(OSError):
+                draft.unlink()
+        return claimed
 
 
 def _check_owner(folder: Path) -> None:

@@ -4,10 +4,11 @@ What a job asks for and what the node can do are values; here they meet, right b
 of a plan that cannot be made raises, and the attempt ends with START and the words: it never runs with less.
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,6 @@ from edge_agent.sandbox.job_users import JobUsers, NoUserError
 from edge_agent.sandbox.narrowing import Narrowing, NarrowingError, Needs
 from edge_agent.sandbox.plan import SandboxPlan
 from edge_agent.sandbox.reach import barrier
-from edge_agent.sandbox.user_leavings import remove_left_by
 from edge_agent.sandbox.user_processes import end_processes_of
 from services.runtime.log import fields
 from shoal.names import AttemptRef
@@ -29,6 +29,7 @@ from shoal.spec import Job
 LOG = logging.getLogger(__name__)
 
 _ROOT: Final = 0
+_TIDY_SECONDS: Final = 1.0
 _OTHERS_USE: Final = 0o006
 
 
@@ -67,6 +68,8 @@ class SandboxPlanning:
     narrowing: Narrowing
     limits: JobLimits
     _opened: bool = False
+    _emptied: set[str] = field(default_factory=set[str])
+    """The attempts of which the keeper has said that no process is left, until their folder is closed."""
 
     def open(self) -> None:
         """Take over what an earlier agent left.
@@ -178,8 +181,15 @@ class SandboxPlanning:
         except NarrowingError as error:
             raise SandboxRefusedError(str(error)) from error
 
+    def emptied(self, attempt: str) -> None:
+        """The keeper has ended everything of an attempt, its user's processes included."""
+        if self.users is not None and attempt in self.users.taken:
+            self._emptied.add(attempt)
+
     def close(self, folder: AttemptFolder) -> int:
         """End what is left of an attempt whose program has ended, close its folder, and return its user.
+
+        The memory that it left is others' at once; files that it left elsewhere go a little later.
 
         Raises:
             OSError: the folder cannot be closed.
@@ -189,7 +199,7 @@ class SandboxPlanning:
             # A folder of another owner is that of an agent with other rights, or of another range.
             ours = self.users is not None and owner in self.users.users
             if ours:
-                _end_all_of(owner, folder.path)
+                self._end_all_of(owner, folder.path)
             close_attempt(folder.path)
         return owner
 
@@ -201,22 +211,45 @@ class SandboxPlanning:
         """Let others have the user of an attempt of which nothing is left where a job gets to."""
         if not self.limits.groups.remove(attempt):
             LOG.warning("a control group is left", extra=fields(name=attempt))
+        self._emptied.discard(attempt)
         if self.users is not None:
             self.users.free(attempt)
+
+    async def tidy(self) -> None:
+        """Look after the users of attempts that have ended, now and then, until cancelled."""
+        users = self.users
+        while users is not None:
+            await asyncio.sleep(_TIDY_SECONDS)
+            if users.due():
+                await self.clean()
+
+    async def clean(self) -> None:
+        """Look now for what attempts that have ended left: the node is short of room, say."""
+        if self.users is None:
+            return
+        try:
+            await asyncio.to_thread(self.users.clean)
+        except OSError as error:
+            LOG.warning("what attempts left cannot be looked for", extra=fields(why=error))
+
+    def _end_all_of(self, uid: int, path: Path) -> None:
+        """End the processes of a job's user, and remove at once what it left in memory that others need.
+
+        Where the keeper has ended them, which it says with the end of the program, they are not looked for again.
+        """
+        if self.users is None:
+            return
+        left = () if path.name in self._emptied else end_processes_of(uid)
+        if left:
+            said = fields(path=path, uid=uid, left=left)
+            LOG.warning("processes of an attempt cannot be ended", extra=said)
+        elif stays := self.users.leavings.remove_memory(uid):
+            said = fields(path=path, uid=uid, left=stays)
+            LOG.warning("memory of an attempt cannot be freed", extra=said)
 
     def _open_state(self) -> None:
         open_state(self.state)
         self._opened = True
-
-
-def _end_all_of(uid: int, path: Path) -> None:
-    """End the processes of a job's user, and remove at once what it left in memory that others need."""
-    if left := end_processes_of(uid):
-        said = fields(path=path, uid=uid, left=left)
-        LOG.warning("processes of an attempt cannot be ended", extra=said)
-    elif stays := remove_left_by(uid):
-        said = fields(path=path, uid=uid, left=stays)
-        LOG.warning("files of an attempt cannot be removed", extra=said)
 
 
 def _groups(nodes: Sequence[Path]) -> tuple[int, ...]:

@@ -35,8 +35,8 @@ class UserRange:
         """The last of them."""
         return self.first + self.count - 1
 
-    def __contains__(self, uid: int) -> bool:
-        return self.first <= uid < self.first + self.count
+    def __contains__(self, uid: object) -> bool:
+        return isinstance(uid, int) and self.first <= uid < self.first + self.count
 
     def __str__(self) -> str:
         return f"{self.first}:{self.count}"

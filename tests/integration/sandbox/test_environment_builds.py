@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.sandbox.job_users import JobUsers
 from edge_agent.sandbox.user_range import USERS_OF_JOBS, UserRange
 from shoal.model import JobState
 from shoal.sandbox import SandboxLevel
@@ -23,6 +22,7 @@ from tests.kit.agent_process import AgentProcess
 from tests.kit.bundle_archive import tar_of
 from tests.kit.environment_workshop import UV, EnvironmentWorkshop, open_workshop, says
 from tests.kit.evil_build import evil_package
+from tests.kit.job_users import job_users
 from tests.kit.object_server import ObjectServer
 from tests.kit.scripted_controller import ScriptedController
 
@@ -40,7 +40,7 @@ async def _apart(folder: Path, name: str = "state") -> AsyncIterator[Environment
     root = folder / name
     root.mkdir(exist_ok=True)
     root.chmod(0o711)
-    users = JobUsers(UserRange(310_000, 1000), folder / "users", root, lambda: 0.5)
+    users = job_users(UserRange(310_000, 1000), folder / "users", root, 0.5)
     users.open(root / "attempts")
     async with open_workshop(root, users=users, uv=uv) as shop:
         (root / "attempts").mkdir(mode=0o700, exist_ok=True)

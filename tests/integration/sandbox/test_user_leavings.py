@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,18 +13,19 @@ import pytest
 from edge_agent.attempt_folder import AttemptFolder
 from edge_agent.sandbox.control_groups import ControlGroups
 from edge_agent.sandbox.job_limits import JobLimits
-from edge_agent.sandbox.job_users import JobUsers
 from edge_agent.sandbox.narrowing import Narrowing
 from edge_agent.sandbox.planning import SandboxPlanning
-from edge_agent.sandbox.user_leavings import remove_left_by
+from edge_agent.sandbox.user_leavings import UserLeavings
 from edge_agent.sandbox.user_range import UserRange
 from shoal.model import JobState
 from shoal.sandbox import NodeSandbox
 from shoal.spec import Environment, Job
 from tests.integration.agent.board import Board
 from tests.kit.agent_process import AgentProcess
+from tests.kit.job_users import job_users
 from tests.kit.object_server import ObjectServer
 from tests.kit.scripted_controller import ScriptedController
+from tests.kit.until import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root lets jobs have users")
 
@@ -85,7 +87,9 @@ async def test_memory_and_files_that_an_attempt_leaves_go_with_it(board: Board) 
         Job("leaves", ("python", "-c", _LEAVES), environment=Environment(python="system"))
     )
     assert await board.end(ref) is JobState.SUCCEEDED, board.controller.reason(ref)
-    assert left_by(int(board.controller.log(ref))) == []
+    uid = int(board.controller.log(ref))
+    assert not [path for path in left_by(uid) if path.startswith("/dev/shm")], "memory, at once"
+    await until(lambda: left_by(uid) == [], 30, "that what it left is looked for")
 
 
 def test_what_others_have_there_stays() -> None:
@@ -102,17 +106,16 @@ def test_what_others_have_there_stays() -> None:
                 (folder / str(owner)).write_text("x")
                 os.chown(folder / str(owner), owner, owner)
         shared.chmod(0o1777)
-        assert remove_left_by(uid, (shared, closed, Path(name, "none"))) == []
+        leavings = UserLeavings({uid, other}, time.time, (shared, closed, Path(name, "none")))
+        assert leavings.remove({uid}) == []
         assert [path.name for path in shared.iterdir()] == [str(other)]
         assert len(list(closed.iterdir())) == 2
     assert len(left_by(other)) == 3
-    assert remove_left_by(other, ()) == []
+    nowhere = UserLeavings({uid, other}, time.time, ())
+    nowhere.remove_memory(other)
+    assert len(left_by(other)) == 2, "the segment is memory, and goes at once"
+    assert nowhere.remove({other}) == []
     assert left_by(other) == []
-
-
-def test_what_root_has_is_not_removed() -> None:
-    with pytest.raises(ValueError, match="no job's"):
-        remove_left_by(0)
 
 
 def test_a_folder_of_another_owner_ends_nothing_of_his(tmp_path: Path) -> None:
@@ -124,7 +127,7 @@ def test_a_folder_of_another_owner_ends_nothing_of_his(tmp_path: Path) -> None:
     descriptor, name = tempfile.mkstemp(dir="/var/tmp", prefix="left-")
     os.fchown(descriptor, person, person)
     os.close(descriptor)
-    users = JobUsers(UserRange(3_100_000, 4), tmp_path / "registry", tmp_path, lambda: 0.0)
+    users = job_users(UserRange(3_100_000, 4), tmp_path / "registry", tmp_path)
     limits = JobLimits(ControlGroups(), frozenset())
     planning = SandboxPlanning(
         tmp_path, NodeSandbox(), users, Narrowing((), (), "x86_64", ""), limits

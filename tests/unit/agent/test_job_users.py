@@ -13,6 +13,7 @@ import pytest
 from edge_agent.sandbox.job_users import JobUsers, NoUserError, registry_here
 from edge_agent.sandbox.user_processes import end_processes_of, has_processes, processes_of
 from edge_agent.sandbox.user_range import UserRange, users_of_others
+from tests.kit.job_users import job_users
 from tests.kit.until import until
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users")
@@ -22,7 +23,7 @@ RANGE = UserRange(3_100_000, 4)
 def users(root: Path, state: str = "state", chance: float = 0.0) -> JobUsers:
     folder = root / state
     (folder / "attempts").mkdir(parents=True, exist_ok=True)
-    found = JobUsers(RANGE, root / "registry", folder, lambda: chance)
+    found = job_users(RANGE, root / "registry", folder, chance)
     found.open(folder / "attempts")
     return found
 
@@ -186,15 +187,17 @@ def test_a_registry_in_a_sticky_folder_of_all_users_is_used(tmp_path: Path) -> N
 
 def test_many_at_once_get_one_each(tmp_path: Path) -> None:
     (tmp_path / "attempts").mkdir()
-    ours = JobUsers(UserRange(3_100_000, 200), tmp_path / "registry", tmp_path, lambda: 0.0)
+    ours = job_users(UserRange(3_100_000, 200), tmp_path / "registry", tmp_path)
     ours.open(tmp_path / "attempts")
     names = [f"p.{number // 2}" for number in range(80)]
     with ThreadPoolExecutor(8) as threads:
         taken = dict(zip(names, threads.map(ours.take, names), strict=True))
     assert len(set(taken.values())) == 40
-    for name, uid in taken.items():
-        assert (tmp_path / "registry" / str(uid)).read_text().splitlines()[1] == name
-    assert len(list((tmp_path / "registry").iterdir())) == 40
+    entries = {int(path.name): path for path in (tmp_path / "registry").iterdir()}
+    assert entries.keys() >= set(taken.values())
+    assert len(entries) <= 40 + 3, "no more than a sixty-fourth of all is ahead"
+    for uid in taken.values():
+        assert entries[uid].read_text().splitlines()[0] == str(tmp_path)
 
 
 def test_roots_and_our_own_processes_are_not_ended() -> None:
@@ -215,8 +218,8 @@ def test_root_has_a_registry_of_its_own_beside_that_of_a_service(tmp_path: Path)
     assert own == tmp_path / "shoal-root" / "job-users"
     (tmp_path / "attempts").mkdir()
     with pytest.raises(NoUserError, match="is another user's"):
-        JobUsers(RANGE, shared, tmp_path, lambda: 0.0).open(tmp_path / "attempts")
-    ours = JobUsers(RANGE, own, tmp_path, lambda: 0.0)
+        job_users(RANGE, shared, tmp_path).open(tmp_path / "attempts")
+    ours = job_users(RANGE, own, tmp_path)
     ours.open(tmp_path / "attempts")
     assert ours.take("p.1") in RANGE
 

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,13 +12,14 @@ from edge_agent.attempt_folder import AttemptFolder
 from edge_agent.sandbox.control_groups import ControlGroups
 from edge_agent.sandbox.job_folders import hand_over
 from edge_agent.sandbox.job_limits import JobLimits
-from edge_agent.sandbox.job_users import JobUsers, NoUserError
+from edge_agent.sandbox.job_users import NoUserError
 from edge_agent.sandbox.narrowing import Narrowing
 from edge_agent.sandbox.planning import AttemptDoor, SandboxPlanning, SandboxRefusedError
 from edge_agent.sandbox.user_range import UserRange
 from shoal.names import AttemptRef
 from shoal.sandbox import NodeSandbox, Sandbox, SandboxLevel
 from shoal.spec import Job, Resources
+from tests.kit.job_users import job_users
 from tests.unit.agent.at_once import done_at_once
 
 NONE, USER, CONFINED = SandboxLevel
@@ -34,7 +36,7 @@ def planning(root: Path, default: SandboxLevel, *levels: SandboxLevel) -> Sandbo
         frozenset({default, *levels}),
         refused=MappingProxyType({CONFINED: "bubblewrap is not installed"}),
     )
-    users = JobUsers(UserRange(3_300_000, 8), root / "registry", state, lambda: 0.0)
+    users = job_users(UserRange(3_300_000, 8), root / "registry", state)
     limits = JobLimits(ControlGroups(), frozenset({"cam"}), root)
     return SandboxPlanning(state, node, users, Narrowing((), (), "x86_64", ""), limits)
 
@@ -108,3 +110,27 @@ def test_an_attempt_that_is_over_is_closed_and_its_user_given_back(tmp_path: Pat
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
     ours.let_go(folder.path.name)
     assert list((tmp_path / "registry").iterdir()) == []
+
+
+@ROOT
+def test_what_the_keeper_has_ended_is_not_looked_for_again_and_all_else_is_ended(
+    tmp_path: Path,
+) -> None:
+    """After a restart of agent or keeper, and where something was left, nothing is known of an attempt's processes."""
+    ours = planning(tmp_path, USER)
+    ours.open()
+    folder = AttemptFolder(ours.state / "attempts" / "default.p.work.1-1")
+    folder.work.mkdir(parents=True)
+    door = ours.door(REF, job())
+    done_at_once(hand_over(folder, door.uid))
+    words = ["/bin/sleep", "600"]
+    with subprocess.Popen(words, user=door.uid, group=door.uid, extra_groups=[]) as left:
+        ours.emptied("default.p.other.1-1")
+        ours.close(folder)
+        assert left.wait(30) == -9
+    with subprocess.Popen(words, user=door.uid, group=door.uid, extra_groups=[]) as later:
+        ours.emptied(folder.path.name)
+        ours.close(folder)
+        assert later.poll() is None, "it was believed"
+        ours.let_go(folder.path.name)
+        assert later.wait(30) == -9, "before another attempt has the user it is looked for"
