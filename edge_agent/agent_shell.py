@@ -356,7 +356,7 @@ class AgentShell:
             # Looked at here and now, since it may just have been filled, or have been freed.
             full = self._disk.full_at(await self._links.disk.read()) if process.exit_code else ""
             ended = self._exit(ref, process, full, self._mask(ref))
-            await self._links.workshop.ended(ref, emptied=not process.left)
+            await self._links.workshop.ended(ref)
             await self._attempts_driver.post(events.ProgramEnded(ref, ended))
 
     def _mask(self, ref: AttemptRef) -> SecretMask:

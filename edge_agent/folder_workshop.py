@@ -51,10 +51,8 @@ class FolderWorkshop:
             await self.tools.sandbox.clean()
         await self.tools.kept.trim(short=short)
 
-    async def ended(self, ref: AttemptRef, *, emptied: bool = False) -> None:
+    async def ended(self, ref: AttemptRef) -> None:
         """Take away the secrets that its program has as files."""
-        if emptied:
-            self.tools.sandbox.emptied(keeper_id(ref))
         if self.tools.secrets.holds(ref):
             try:
                 await asyncio.to_thread(self.tools.secrets.remove, ref)

@@ -131,13 +131,8 @@ class Workshop(Protocol):
         """Let go what is kept no longer; `short` says that the disk needs room."""
         ...
 
-    async def ended(self, ref: AttemptRef, *, emptied: bool = False) -> None:
-        """Take away what only the program of an attempt needs; it has ended, or does not start.
-
-        Args:
-            ref: which attempt.
-            emptied: whether the keeper has just said that no process of it is left.
-        """
+    async def ended(self, ref: AttemptRef) -> None:
+        """Take away what only the program of an attempt needs; it has ended, or does not start."""
         ...
 
     async def sweep(self, known: Collection[str], running: Collection[str]) -> None:

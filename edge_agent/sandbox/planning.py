@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -68,8 +68,6 @@ class SandboxPlanning:
     narrowing: Narrowing
     limits: JobLimits
     _opened: bool = False
-    _emptied: set[str] = field(default_factory=set[str])
-    """The attempts of which the keeper has said that no process is left, until their folder is closed."""
 
     def open(self) -> None:
         """Take over what an earlier agent left.
@@ -181,11 +179,6 @@ class SandboxPlanning:
         except NarrowingError as error:
             raise SandboxRefusedError(str(error)) from error
 
-    def emptied(self, attempt: str) -> None:
-        """The keeper has ended everything of an attempt, its user's processes included."""
-        if self.users is not None and attempt in self.users.taken:
-            self._emptied.add(attempt)
-
     def close(self, folder: AttemptFolder) -> int:
         """End what is left of an attempt whose program has ended, close its folder, and return its user.
 
@@ -211,7 +204,6 @@ class SandboxPlanning:
         """Let others have the user of an attempt of which nothing is left where a job gets to."""
         if not self.limits.groups.remove(attempt):
             LOG.warning("a control group is left", extra=fields(name=attempt))
-        self._emptied.discard(attempt)
         if self.users is not None:
             self.users.free(attempt)
 
@@ -233,14 +225,10 @@ class SandboxPlanning:
             LOG.warning("what attempts left cannot be looked for", extra=fields(why=error))
 
     def _end_all_of(self, uid: int, path: Path) -> None:
-        """End the processes of a job's user, and remove at once what it left in memory that others need.
-
-        Where the keeper has ended them, which it says with the end of the program, they are not looked for again.
-        """
+        """End the processes of a job's user, and remove at once what it left in memory that others need."""
         if self.users is None:
             return
-        left = () if path.name in self._emptied else end_processes_of(uid)
-        if left:
+        if left := end_processes_of(uid):
             said = fields(path=path, uid=uid, left=left)
             LOG.warning("processes of an attempt cannot be ended", extra=said)
         elif stays := self.users.leavings.remove_memory(uid):

@@ -176,7 +176,7 @@ class MemoryWorkshop:
         for one in KEEP.surplus(kept, asyncio.get_running_loop().time(), short=short):
             del self.disk.kept[str(one.path)]
 
-    async def ended(self, ref: AttemptRef, *, emptied: bool = False) -> None:
+    async def ended(self, ref: AttemptRef) -> None:
         """See `Workshop`."""
 
     async def sweep(self, known: Collection[str], running: Collection[str]) -> None:
