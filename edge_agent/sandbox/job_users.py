@@ -5,7 +5,7 @@ machine share: making it fails where it is there, so two attempts never get the 
 nothing of the attempt is left where a job could reach it.
 
 **Many at a time.** Files are made for attempts to come, and what ended attempts left is looked for by one walk for all
-of them: when, and for whom, `edge_agent.sandbox.user_pool` says. So an attempt takes a user, and lets it go, without a
+of them: when, and for which, `edge_agent.sandbox.user_pool` says. So an attempt takes a user, and lets it go, without a
 file and without a look at the processes of the machine.
 
 **Why not in the journal.** The folder of an attempt is given to its user, and the agent alone can change

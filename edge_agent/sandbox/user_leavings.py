@@ -13,7 +13,7 @@ files.
 users (`edge_agent.sandbox.user_pool`): a folder for temporary files may hold thousands, and a walk for each attempt
 would cost more than the attempt.
 
-**A folder that has not changed is not listed again.** Whoever gives, takes or moves a name in a folder changes the
+**A folder that has not changed is not listed again.** To give, take or move a name in a folder changes the
 folder's time (inode(7), mtime), and no user of jobs can set it back: that takes the folder's owner. The kernel's clock
 of files goes in steps of up to 10 ms, so two changes may have one time: a listing counts only if the folder's time lay
 behind it by more than `_SETTLED_SECONDS`.

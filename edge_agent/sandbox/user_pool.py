@@ -9,10 +9,10 @@
 - *ahead*: claimed from the machine for attempts to come, many at a time, so that an attempt makes no file for itself.
 - *ended*: nothing of its attempt is to run any more, and what the attempt left is not looked for yet.
 - *being cleaned*: what it left is looked for. **A look counts only for users that had ended before it began**, so
-  `begin` fixes for whom it is, and no other user is let go by it.
+  `begin` fixes which these are, and no other user is let go by it.
 
 **When.** A look costs the same for one user as for many. So it is due once a second while there are ended users, and at
-once when more than a sixty-fourth of all users wait for it: then others would soon find none. Users of whom
+once when more than a sixty-fourth of all users wait for it: then others would soon find none. Users of which
 processes are left are tried again with a look that is for others, and by themselves once a minute.
 
 **How many ahead.** Twice as many as were taken since the last look, at least `_BLOCK`, and at most a sixty-fourth of
@@ -104,7 +104,7 @@ class UserPool:
         return bool(self._ended) or again or self.short(now) > 0 or self.surplus(now) > 0
 
     def begin(self, now: float) -> frozenset[int]:
-        """Say for which users a look that begins now is; those of whom something is to do yet come back."""
+        """Say for which users a look that begins now is; `stuck` and `failed` say which are not done."""
         self._cleaned_at = now
         self._lately = 0
         begun = frozenset(self._ended | self._stuck)
