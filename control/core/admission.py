@@ -10,6 +10,7 @@ from control.core.answers import Refusal, RefusalCode, Submission
 from shoal.check import check_pipeline
 from shoal.names import InvalidNameError, PipelineRef, check_id
 from shoal.spec import Pipeline
+from shoal.wire.known_specs import made_of_spec
 
 PROBLEMS_MAX = 20
 """Most problems that an answer carries: it travels in the trailers of a call."""
@@ -31,7 +32,7 @@ def refusal(submission: Submission) -> Refusal | None:
         check_id("namespace", submission.namespace)
     except InvalidNameError as error:
         return Refusal(RefusalCode.INVALID_ARGUMENT, "INVALID_NAMESPACE", str(error))
-    problems = check_pipeline(submission.spec)
+    problems = made_of_spec(submission.spec, check_pipeline)
     first = next(iter(problems), None)
     if first is None:
         return None

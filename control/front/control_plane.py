@@ -224,21 +224,21 @@ class ControlPlane:
         return Page(items, str(items[-1].sequence) if len(found) > page_size else "")
 
     def watch_pipelines(
-        self, namespace: str, pipeline: str = "", since_revision: int = 0
+        self, namespace: str, pipeline: str = "", since_revision: int = 0, *, at_once: int = 1
     ) -> AbstractContextManager[Changes[PipelineView]]:
         """Watch the pipelines of a namespace, or one: snapshot, SnapshotEnd, changes.
 
         A `since_revision` that is still known leaves the snapshot and its mark out. The iterator
         raises WatcherTooSlowError, StoreFailedError or ClosingError. Its `resume` says from where to
-        go on after the last item.
+        go on after the last item. At most `at_once` are taken together, none of them as it is later.
         """
         self.leader.check_open()
-
-        def match(ref: PipelineRef) -> bool:
-            return ref.namespace == namespace and pipeline in {"", ref.pipeline}
-
         return self.shown.watched_pipelines.watch(
-            since_revision, match, lambda: self.shown.snapshot(namespace, pipeline)
+            since_revision,
+            lambda ref: ref.namespace == namespace and pipeline in {"", ref.pipeline},
+            lambda: self.shown.snapshot(namespace, pipeline),
+            only=PipelineRef(namespace, pipeline) if pipeline else None,
+            at_once=at_once,
         )
 
     # --- nodes

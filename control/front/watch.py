@@ -1,14 +1,20 @@
 """Watches: a snapshot, a mark at its end, then changes with revisions to resume from.
 
-A watcher gets things as they are now, so several changes of one thing may become one. What it has
-not taken yet is bounded; one that does not keep up is cut off.
+A watcher gets things as they are now: of each thing the newest picture waits for it, in the place of one that
+it has not taken, and none that is older follows. So one that takes things slower than they change sees fewer
+pictures, and every last one. How many things may wait for it is bounded; beyond that it is cut off.
+
+Those that watch one thing are found by it, so that a thousand that each wait for the end of another pipeline cost
+nothing where no pipeline of theirs changes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Generic, Protocol, TypeVar
 
 from control.core.errors import ControlError, WatcherTooSlowError
@@ -44,6 +50,7 @@ class Watched(Generic[KeyT, ViewT]):
         self._changed: dict[KeyT, ViewT] = {}  # in the order of their revisions
         self._pending_max = pending_max
         self._watchers: set[_Watcher[KeyT, ViewT]] = set()
+        self._of_one: dict[KeyT, set[_Watcher[KeyT, ViewT]]] = {}
 
     def changed(self, key: KeyT) -> ViewT | None:
         """A thing as it is, if it is among those that changed lately."""
@@ -56,12 +63,18 @@ class Watched(Generic[KeyT, ViewT]):
         self._revision = max(self._revision, view.revision)
         while len(self._changed) > self._changes_kept:
             self._known_from = self._changed.pop(next(iter(self._changed))).revision
-        for watcher in self._watchers:
+        for watcher in self._interested(key):
             watcher.offer(key, view)
+
+    def _interested(self, key: KeyT) -> Iterator[_Watcher[KeyT, ViewT]]:
+        for watcher in self._watchers:
+            if watcher.match(key):
+                yield watcher
+        yield from self._of_one.get(key, ())
 
     def stir(self, key: KeyT, view: ViewT) -> None:
         """Show something again of which nothing was recorded, to watchers that asked for that; it has no revision."""
-        for watcher in self._watchers:
+        for watcher in self._interested(key):
             if watcher.stirred:
                 watcher.offer(key, view)
 
@@ -71,7 +84,7 @@ class Watched(Generic[KeyT, ViewT]):
 
     def cut_off(self, error: ControlError) -> None:
         """End all watches with an error."""
-        for watcher in self._watchers:
+        for watcher in chain(self._watchers, *self._of_one.values()):
             watcher.end(error)
 
     @contextmanager
@@ -81,24 +94,36 @@ class Watched(Generic[KeyT, ViewT]):
         match: Callable[[KeyT], bool],
         snapshot: Callable[[], AsyncIterator[ViewT]],
         *,
+        only: KeyT | None = None,
         stirred: bool = False,
+        at_once: int = 1,
     ) -> Iterator[Changes[ViewT]]:
-        """Watch everything whose key matches; `snapshot` shows all of it, as it is when it comes to it.
+        """Watch things; `snapshot` shows all of them, as they are when it comes to them.
 
-        With `stirred`, things are also shown of which nothing was recorded.
+        Args:
+            since_revision: Up to where changes are known.
+            match: Says by the key of a thing whether it is watched.
+            snapshot: Shows all that are watched.
+            only: The one key that matches, if there is but one.
+            stirred: Whether things are shown, too, of which nothing was recorded.
+            at_once: Most things that are taken together.
         """
         watcher: _Watcher[KeyT, ViewT] = _Watcher(match, self._pending_max, stirred=stirred)
         whole = not self._known_from <= since_revision <= self._revision
         if not whole:
-            for key, view in self._changed.items():
-                if view.revision > since_revision:
+            known = self._changed if only is None else {only: self._changed.get(only)}
+            for key, view in known.items():
+                if view is not None and view.revision > since_revision and match(key):
                     watcher.offer(key, view)
-        self._watchers.add(watcher)
+        watchers = self._watchers if only is None else self._of_one.setdefault(only, set())
+        watchers.add(watcher)
         try:
-            shown = watcher.follow(snapshot() if whole else None, self._revision)
+            shown = watcher.follow(snapshot() if whole else None, self._revision, at_once)
             yield Changes(shown, whole=whole)
         finally:
-            self._watchers.discard(watcher)
+            watchers.discard(watcher)
+            if only is not None and not watchers and self._of_one.get(only) is watchers:
+                del self._of_one[only]
 
 
 async def each(views: Iterable[ViewT]) -> AsyncIterator[ViewT]:
@@ -108,16 +133,17 @@ async def each(views: Iterable[ViewT]) -> AsyncIterator[ViewT]:
 
 
 class Changes(Generic[ViewT]):
-    """What one watcher is shown, one after the other.
+    """What one watcher is shown, one after the other, or several together.
 
     Args:
-        shown: The things, and the mark after a snapshot.
+        shown: The things, several at a time, and the mark after a snapshot, which comes alone.
         whole: Whether it begins with a snapshot.
     """
 
-    def __init__(self, shown: AsyncIterator[ViewT | SnapshotEnd], *, whole: bool) -> None:
+    def __init__(self, shown: AsyncIterator[Sequence[ViewT | SnapshotEnd]], *, whole: bool) -> None:
         self._shown = shown
         self._within = whole
+        self._waiting: deque[ViewT | SnapshotEnd] = deque()
         self.resume = 0
         """The revision to watch again from after what was shown last; 0 within a snapshot.
 
@@ -134,12 +160,19 @@ class Changes(Generic[ViewT]):
         Raises:
             ControlError: This watcher was cut off; the message says why.
         """
-        item = await anext(self._shown)
+        if not self._waiting:
+            self._waiting.extend(await anext(self._shown))
+        item = self._waiting.popleft()
         if isinstance(item, SnapshotEnd):
             self._within = False
         # What was only stirred shows an old revision again.
         self.resume = 0 if self._within else max(self.resume, item.revision)
         return item
+
+    @property
+    def more(self) -> bool:
+        """Whether something was taken together with what was shown last, and is shown next without a wait."""
+        return bool(self._waiting)
 
 
 class _Watcher(Generic[KeyT, ViewT]):
@@ -147,14 +180,14 @@ class _Watcher(Generic[KeyT, ViewT]):
 
     def __init__(self, match: Callable[[KeyT], bool], pending_max: int, *, stirred: bool) -> None:
         self.stirred = stirred
-        self._match = match
+        self.match = match
         self._pending_max = pending_max
         self._pending: dict[KeyT, ViewT] = {}
         self._wake = asyncio.Event()
         self._error: ControlError | None = None
 
     def offer(self, key: KeyT, view: ViewT) -> None:
-        if self._error is not None or not self._match(key):
+        if self._error is not None:
             return
         self._pending.pop(key, None)  # it moves to the end: revisions rise
         self._pending[key] = view
@@ -173,17 +206,28 @@ class _Watcher(Generic[KeyT, ViewT]):
         self._wake.set()
 
     async def follow(
-        self, snapshot: AsyncIterator[ViewT] | None, revision: int
-    ) -> AsyncIterator[ViewT | SnapshotEnd]:
+        self, snapshot: AsyncIterator[ViewT] | None, revision: int, at_once: int
+    ) -> AsyncIterator[Sequence[ViewT | SnapshotEnd]]:
         if snapshot is not None:
+            shown: list[ViewT | SnapshotEnd] = []
             async for view in snapshot:
                 if self._error is not None:
                     raise self._error
-                yield view
-            yield SnapshotEnd(revision)
+                shown.append(view)
+                if len(shown) >= at_once:
+                    yield shown
+                    shown = []
+            if shown:
+                yield shown
+            yield [SnapshotEnd(revision)]
         while True:
             while self._pending:
-                yield self._pending.pop(next(iter(self._pending)))
+                if len(self._pending) <= at_once:
+                    taken, self._pending = self._pending, {}
+                    yield list(taken.values())
+                else:
+                    keys = list(islice(self._pending, at_once))
+                    yield [self._pending.pop(key) for key in keys]
             if self._error is not None:
                 raise self._error
             # No deadline: nothing may change for days; the caller's cancellation ends it.

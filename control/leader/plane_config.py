@@ -23,6 +23,6 @@ class PlaneConfig(MachineConfig):
     calls_max: int = 4096
     batch_max: int = 1024
     changes_kept: int = 10_000
-    watch_pending_max: int = 4096
+    watch_pending_max: int = 32_768
     store_retry_seconds: float = 1.0
     queue_page: int = 1000

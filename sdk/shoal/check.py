@@ -17,7 +17,8 @@ from shoal.parameter import ParameterValue, name_problem, value_problem
 from shoal.portal_names import CLIENT
 from shoal.recipe import BundleFiles
 from shoal.suggestion import did_you_mean
-from shoal.wire.spec import encode_job_spec, encode_pipeline_spec
+from shoal.wire.known_specs import encode_known_spec
+from shoal.wire.spec import encode_job_spec
 
 
 def check_pipeline(
@@ -66,9 +67,33 @@ def _problems(
 
 def _sizes(pipeline: spec.Pipeline) -> Iterator[Problem]:
     """Check that a pipeline, and each of its jobs, fits into a message."""
+    try:
+        message = encode_known_spec(pipeline)
+    except UnicodeEncodeError:
+        yield from _half_characters(pipeline)
+        return
+    size = message.ByteSize()
+    if size > limits.JOB_BYTES_MAX:  # or no job of it can be larger
+        for job in message.jobs:
+            if job.ByteSize() > limits.JOB_BYTES_MAX:
+                yield Problem(
+                    ("jobs", job.name),
+                    f"it has {job.ByteSize()} bytes, {limits.JOB_BYTES_MAX} at most; "
+                    "put what is long into a file of the bundle",
+                )
+    if size > limits.SPEC_BYTES_MAX:
+        yield Problem(
+            ("jobs",),
+            f"they have {size} bytes together, {limits.SPEC_BYTES_MAX} at most; "
+            "put what is long into files of the bundle",
+        )
+
+
+def _half_characters(pipeline: spec.Pipeline) -> Iterator[Problem]:
+    """Say where a text is that no message can carry."""
     for job in pipeline.jobs:
         try:
-            size = encode_job_spec(job).ByteSize()
+            encode_job_spec(job)
         except UnicodeEncodeError as error:
             yield Problem(
                 ("jobs", job.name),
@@ -76,23 +101,10 @@ def _sizes(pipeline: spec.Pipeline) -> Iterator[Problem]:
                 "write the character itself",
             )
             return
-        if size > limits.JOB_BYTES_MAX:
-            yield Problem(
-                ("jobs", job.name),
-                f"it has {size} bytes, {limits.JOB_BYTES_MAX} at most; "
-                "put what is long into a file of the bundle",
-            )
     try:
-        size = encode_pipeline_spec(pipeline).ByteSize()
+        encode_known_spec(pipeline)
     except UnicodeEncodeError as error:
         yield Problem(("labels",), f"{error.object[:40]!r} holds half of a surrogate pair")
-        return
-    if size > limits.SPEC_BYTES_MAX:
-        yield Problem(
-            ("jobs",),
-            f"they have {size} bytes together, {limits.SPEC_BYTES_MAX} at most; "
-            "put what is long into files of the bundle",
-        )
 
 
 def _labels(path: Path, labels: Mapping[str, str]) -> Iterator[Problem]:
@@ -264,6 +276,8 @@ def _unread_outputs(pipeline: spec.Pipeline) -> Iterator[Problem]:
 
 def _cycles(pipeline: spec.Pipeline) -> Iterator[Problem]:
     """Find one loop for each group of jobs that wait for each other."""
+    if not any(job.streams for job in pipeline.jobs):
+        return
     jobs = {job.name: job for job in pipeline.jobs}
     sources = {
         name: [stream.job for stream in job.streams if stream.job in jobs]

@@ -1,12 +1,18 @@
 """Concurrent submissions in few messages: a unary call costs more than a hundred of these.
 
-The stream of batches is dialled again after a cut, and what was not answered is sent again: a
-submission is idempotent by its request id.
+Theory. The first of them leaves at once. While a message is unanswered, what comes gathers for a moment; so one
+alone waits for nothing, and thousands travel hundreds at a time.
+
+The stream of batches is dialled again after a cut, and what was not answered is sent again: a submission is
+idempotent by its request id.
+
+Deadline. A submission is given up once the controller has answered none for the connection's deadline. So twenty
+thousand may be made at once: those at the end wait as long as it takes to record those before them.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,15 +22,17 @@ import grpc.aio
 from shoal.cause import causes
 from shoal.connection import Connection, Pause
 from shoal.errors import ShoalError, TooLateError, code_name
-from shoal.v1 import pipelines_service_pb2, pipelines_service_pb2_grpc
+from shoal.limits import BATCH_BYTES_MAX
+from shoal.v1 import pipelines_service_pb2, pipelines_service_pb2_grpc, spec_pb2
 
-BATCH_MAX = 64
+BATCH_MAX = 256
 """Most submissions of a message."""
 
 GATHER_SECONDS = 0.001
-"""How long the first submission of a batch waits for others."""
+"""How long the first submission of a batch waits for others while a message is unanswered."""
 
-_QUEUE_MAX = 1_024
+UNANSWERED_MAX = 8
+"""Most messages that are not answered yet; what comes meanwhile waits as it is, which takes no room."""
 
 _CROSSED = "Internal error from Core."
 """What grpc.aio reports in place of a call's own status, when the call ended while a message was being written."""
@@ -35,7 +43,10 @@ _CROSSED_MAX = 5
 
 @dataclass(slots=True)
 class _Item:
-    request: pipelines_service_pb2.SubmitPipelineRequest
+    namespace: str
+    request_id: str
+    spec: spec_pb2.PipelineSpec
+    since: float
     answer: "asyncio.Future[pipelines_service_pb2.SubmitPipelineResponse]"
 
 
@@ -49,36 +60,47 @@ class Submitter:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._stub = pipelines_service_pb2_grpc.PipelinesServiceStub(connection.channel)
-        self._queue: asyncio.Queue[_Item] = asyncio.Queue(_QUEUE_MAX)
+        # It has no bound of its own: for each item there is a caller that waits.
+        self._waiting: deque[_Item] = deque()
+        self._some = asyncio.Event()
         self._unanswered: deque[list[_Item]] = deque()
+        self._room = asyncio.Event()
+        self._heard_at = 0.0
+        self._expiry: asyncio.TimerHandle | None = None
         self._crossed = 0
 
     async def submit(
-        self, request: pipelines_service_pb2.SubmitPipelineRequest
+        self, namespace: str, request_id: str, spec: spec_pb2.PipelineSpec
     ) -> pipelines_service_pb2.SubmitPipelineResponse:
-        """Send one submission along with others.
+        """Send one submission along with others; `spec` is not changed any more.
 
         Raises:
-            ShoalError: it was refused, or not answered within the connection's deadline.
+            ShoalError: it was refused, or the controller answered nothing for the connection's deadline.
         """
-        item = _Item(request, asyncio.get_running_loop().create_future())
-        try:
-            async with asyncio.timeout(self._connection.deadline_seconds):
-                await self._queue.put(item)
-                return await item.answer
-        except TimeoutError:
-            raise TooLateError(
-                f"the controller at {self._connection.address} did not record "
-                f"the pipeline {request.spec.name!r}",
-                self._connection.deadline_seconds,
-            ) from None
+        loop = asyncio.get_running_loop()
+        item = _Item(namespace, request_id, spec, loop.time(), loop.create_future())
+        self._waiting.append(item)
+        self._some.set()
+        if self._expiry is None:
+            self._expiry = loop.call_later(self._connection.deadline_seconds, self._expire)
+        return await item.answer
 
     async def run(self) -> None:
-        """Carry submissions until cancelled."""
+        """Carry submissions until cancelled; those that are not answered by then are given up."""
+        try:
+            await self._carry_on()
+        finally:
+            if self._expiry is not None:
+                self._expiry.cancel()
+            words = "the client was closed before the controller answered; submit again with the same request id"
+            for item in self._open_items():
+                item.answer.set_exception(ShoalError("CLIENT_CLOSED", words))
+
+    async def _carry_on(self) -> None:
         pause = Pause()
         while True:
             if not self._unanswered:
-                self._unanswered.append(await self._batch())
+                await self._some.wait()
             try:
                 await self._carry(pause)
             except* grpc.aio.AioRpcError as group:
@@ -101,19 +123,31 @@ class Submitter:
         for batch in tuple(self._unanswered):
             await _send(call, batch)
         while True:
-            batch = await self._batch()
-            self._unanswered.append(batch)
-            await _send(call, batch)
+            await self._some.wait()
+            # Alone, it leaves once those have joined it that are made at the same moment.
+            await asyncio.sleep(GATHER_SECONDS if self._unanswered else 0)
+            while len(self._unanswered) >= UNANSWERED_MAX:
+                self._room.clear()
+                await self._room.wait()  # the deadline of what is unanswered ends it
+            batch = self._take()
+            if batch:
+                self._unanswered.append(batch)
+                await _send(call, batch)
 
-    async def _batch(self) -> list[_Item]:
-        batch = [await self._queue.get()]
-        try:
-            await asyncio.sleep(GATHER_SECONDS)
-        except asyncio.CancelledError:  # the stream broke meanwhile; the next one carries it
-            self._unanswered.append(batch)
-            raise
-        while len(batch) < BATCH_MAX and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
+    def _take(self) -> list[_Item]:
+        """Take the next batch of what waits, without those whose callers do not."""
+        batch: list[_Item] = []
+        size = 0
+        while self._waiting and len(batch) < BATCH_MAX:
+            item = self._waiting[0]
+            if not item.answer.done():
+                size += item.spec.ByteSize()
+                if batch and size > BATCH_BYTES_MAX:
+                    return batch
+                batch.append(item)
+            self._waiting.popleft()
+        if not self._waiting:
+            self._some.clear()
         return batch
 
     async def _read(self, call: Any, pause: Pause) -> None:
@@ -122,10 +156,39 @@ class Submitter:
             if response is grpc.aio.EOF:
                 await call.code()
                 raise _StreamEndedError
+            if not self._unanswered:  # it answers what was not sent
+                raise _StreamEndedError
             self._connection.answered = True
+            self._heard_at = asyncio.get_running_loop().time()
             pause.reset()
             self._crossed = 0
             _resolve(self._unanswered.popleft(), response.outcomes)
+            self._room.set()
+
+    def _expire(self) -> None:
+        """Give up on what was not answered in time, and look again when the next may be late."""
+        loop = asyncio.get_running_loop()
+        allowed = self._connection.deadline_seconds
+        self._expiry = None
+        for item in self._open_items():
+            left = max(item.since, self._heard_at) + allowed - loop.time()
+            if left > 0:  # those behind it came later
+                self._expiry = loop.call_later(left, self._expire)
+                return
+            item.answer.set_exception(
+                TooLateError(
+                    f"the controller at {self._connection.address} did not record "
+                    f"the pipeline {item.spec.name!r}",
+                    allowed,
+                )
+            )
+
+    def _open_items(self) -> Iterator[_Item]:
+        """All whose callers wait, in the order in which they came."""
+        for batch in (*self._unanswered, self._waiting):
+            for item in batch:
+                if not item.answer.done():
+                    yield item
 
     def _fail_unless_passing(self, error: grpc.aio.AioRpcError) -> None:
         """Give up on what is unanswered, unless the controller may be back soon."""
@@ -137,7 +200,9 @@ class Submitter:
             return
         self._crossed = 0
         failure = self._connection.error(error, self._connection.deadline_seconds)
-        for batch in self._unanswered:
+        sent = list(self._unanswered)
+        # Where no answer ever came, what waits would meet the same.
+        for batch in sent if self._connection.answered else (*sent, self._waiting):
             for item in batch:
                 if not item.answer.done():
                     item.answer.set_exception(failure)
@@ -145,10 +210,11 @@ class Submitter:
 
 
 async def _send(call: Any, batch: Sequence[_Item]) -> None:
+    request = pipelines_service_pb2.SubmitPipelinesRequest()
+    for item in batch:
+        request.requests.add(namespace=item.namespace, request_id=item.request_id, spec=item.spec)
     try:
-        await call.write(
-            pipelines_service_pb2.SubmitPipelinesRequest(requests=[item.request for item in batch])
-        )
+        await call.write(request)
     except asyncio.InvalidStateError:  # the call is over; its status says why
         raise _StreamEndedError from None
 

@@ -31,6 +31,7 @@ from control.front.object_key import bundle_key
 from control.front.read_model import token
 from control.front.rpc_status import invalid
 from control.front.source_rule import SourceRule
+from control.front.watch import Changes
 from control.leader.garbage_collector import GarbageCollector
 from control.leader.publishing import Publishing
 from services.archive.key import check_key
@@ -51,7 +52,8 @@ DIGESTS_MAX = 10_000
 SUBMISSIONS_MAX = 1000
 """Most submissions of one message of a stream; more than one message is recorded at once."""
 
-_SUBMISSIONS_TOGETHER = 64
+_SUBMISSIONS_TOGETHER = 256
+_PICTURES_TOGETHER = 256
 _REQUESTS_WAITING = 16
 _ANSWERS_WAITING = 16
 
@@ -261,17 +263,12 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             ref = pipeline_of(request.name, namespace)
             await self._plane.shown.find(ref)  # an unknown one would never change
             pipeline = ref.pipeline
-        with self._plane.watch_pipelines(namespace, pipeline, request.since_revision) as changes:
-            async for change in changes:
-                yield (
-                    v1.WatchPipelinesResponse(
-                        snapshot_end=v1.SnapshotEnd(), revision=change.revision
-                    )
-                    if isinstance(change, SnapshotEnd)
-                    else v1.WatchPipelinesResponse(
-                        pipeline=picture(change), revision=changes.resume
-                    )
-                )
+        at_once = _PICTURES_TOGETHER if request.together else 1
+        with self._plane.watch_pipelines(
+            namespace, pipeline, request.since_revision, at_once=at_once
+        ) as changes:
+            async for response in _shown(changes, together=request.together):
+                yield response
 
     async def ReadLogs(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self, request: v1.ReadLogsRequest, context: Context
@@ -409,6 +406,25 @@ def _log_query(request: v1.ReadLogsRequest) -> LogQuery:
         since=moment(request, "since_time", ""),
         times=request.times,
     )
+
+
+async def _shown(
+    changes: Changes[PipelineView], *, together: bool
+) -> AsyncIterator[v1.WatchPipelinesResponse]:
+    """Write what a watcher is shown; several pictures in a message only if they may come `together`."""
+    pictures: list[pipeline_pb2.Pipeline] = []
+    room = limits.BATCH_BYTES_MAX
+    async for change in changes:
+        if isinstance(change, SnapshotEnd):
+            yield v1.WatchPipelinesResponse(snapshot_end=v1.SnapshotEnd(), revision=change.revision)
+        elif not together:
+            yield v1.WatchPipelinesResponse(pipeline=picture(change), revision=changes.resume)
+        else:
+            pictures.append(picture(change))
+            room -= pictures[-1].ByteSize()
+            if room < 0 or not changes.more:
+                yield v1.WatchPipelinesResponse(pipelines=pictures, revision=changes.resume)
+                pictures, room = [], limits.BATCH_BYTES_MAX
 
 
 async def _read_all(

@@ -20,7 +20,7 @@ from services.archive.object_store import ArchiveError
 from services.runtime.rpc import RpcError, rpc_error
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.wire.fields import WireError
-from shoal.wire.spec import decode_pipeline_spec
+from shoal.wire.known_specs import decode_spec_bytes
 
 Outcome = v1.SubmitPipelineResponse | RpcError
 """What becomes of one submission."""
@@ -125,15 +125,15 @@ def refused_all(error: ControlError, count: int) -> Sequence[Outcome]:
 
 def _read(request: v1.SubmitPipelineRequest, rule: SourceRule) -> Submission | RpcError:
     namespace = request.namespace or DEFAULT_NAMESPACE
+    data = request.spec.SerializeToString(deterministic=True)
     try:
-        spec = decode_pipeline_spec(request.spec, "spec")
+        spec = decode_spec_bytes(data, request.spec, "spec")
     except WireError as error:
         return invalid("INVALID_SPEC", str(error), **{error.path: error.problem})
     problem = rule.problem(namespace, spec)
     if problem is not None:
         path, why = problem
         return invalid("INVALID_SOURCE", f"{path}: {why}", **{path: why})
-    data = request.spec.SerializeToString(deterministic=True)
     return Submission(namespace, request.request_id, spec, data)
 
 

@@ -171,6 +171,7 @@ class ControllerCalls:
         request: Callable[[int], object],
         field: str,
         decode: Callable[[Any], ValueT],
+        several: str = "",
     ) -> AsyncGenerator[ValueT | SnapshotEnd, None]:
         """Show things as they are and then as they change; after a cut, from the last revision on.
 
@@ -179,6 +180,7 @@ class ControllerCalls:
             request: asks for what is behind a revision.
             field: of the answers, the one that holds a thing.
             decode: reads it.
+            several: the one that holds several things, if there is such a one.
         """
         revision = 0
         stream = self._held.connection.stream(method, lambda: request(revision), endless=True)
@@ -187,6 +189,9 @@ class ControllerCalls:
                 change = response.WhichOneof("change")
                 if change == field:
                     yield decoded(decode, getattr(response, field))
+                elif change is None and several:
+                    for one in getattr(response, several):
+                        yield decoded(decode, one)
                 elif change == "snapshot_end":
                     yield SnapshotEnd(response.revision)
                 # Anything else is something that a newer controller says.

@@ -18,7 +18,7 @@ from shoal.model import Artifact, PipelineState
 from shoal.pieces import measure
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.view import SnapshotEnd
-from shoal.wire.spec import encode_pipeline_spec
+from shoal.wire.known_specs import encode_known_spec
 from shoal.wire.state import PIPELINE_STATE, decode_artifact
 from shoal.wire.view import decode_event, decode_pipeline, decode_verdict
 
@@ -59,11 +59,7 @@ class PipelineCalls(ControllerCalls):
             ShoalError: it was refused, or the same key was used for another specification.
         """
         response = await self._held.submitter.submit(
-            v1.SubmitPipelineRequest(
-                namespace=self.namespace,
-                request_id=request_id or self._new_id(),
-                spec=encode_pipeline_spec(pipeline),
-            )
+            self.namespace, request_id or self._new_id(), encode_known_spec(pipeline)
         )
         return Submitted(decoded(decode_pipeline, response.pipeline), response.repeated_request)
 
@@ -265,10 +261,11 @@ class PipelineCalls(ControllerCalls):
         return self._watch(
             self._held.pipelines.WatchPipelines,
             lambda revision: v1.WatchPipelinesRequest(
-                namespace=self.namespace, name=name, since_revision=revision
+                namespace=self.namespace, name=name, since_revision=revision, together=True
             ),
             "pipeline",
             decode_pipeline,
+            several="pipelines",
         )
 
     async def when(

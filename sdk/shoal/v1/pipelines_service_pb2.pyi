@@ -635,22 +635,26 @@ class WatchPipelinesRequest(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     SINCE_REVISION_FIELD_NUMBER: _builtins.int
+    TOGETHER_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace; empty means `default`."""
     name: _builtins.str
     """Only this pipeline; empty means all."""
     since_revision: _builtins.int
     """Resume after this revision: no snapshot, unless the controller no longer knows the changes since then."""
+    together: _builtins.bool
+    """Whether several pipelines may come in one answer, as `pipelines`; else each comes as `change`."""
     def __init__(
         self,
         *,
         namespace: _builtins.str = ...,
         name: _builtins.str = ...,
         since_revision: _builtins.int = ...,
+        together: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "namespace", b"namespace", "since_revision", b"since_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "namespace", b"namespace", "since_revision", b"since_revision", "together", b"together"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -665,6 +669,7 @@ class WatchPipelinesResponse(_message.Message):
     PIPELINE_FIELD_NUMBER: _builtins.int
     SNAPSHOT_END_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    PIPELINES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Revision to resume from; 0 within a snapshot, which has to be begun again."""
     @_builtins.property
@@ -675,16 +680,21 @@ class WatchPipelinesResponse(_message.Message):
     def snapshot_end(self) -> Global___SnapshotEnd:
         """The snapshot is complete up to `revision`."""
 
+    @_builtins.property
+    def pipelines(self) -> _containers.RepeatedCompositeFieldContainer[_pipeline_pb2.Pipeline]:
+        """Pipelines as they are now, in the order of their changes, if that was asked for; `change` is unset then."""
+
     def __init__(
         self,
         *,
         pipeline: _pipeline_pb2.Pipeline | None = ...,
         snapshot_end: Global___SnapshotEnd | None = ...,
         revision: _builtins.int = ...,
+        pipelines: _abc.Iterable[_pipeline_pb2.Pipeline] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "pipeline", b"pipeline", "snapshot_end", b"snapshot_end"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "pipeline", b"pipeline", "revision", b"revision", "snapshot_end", b"snapshot_end"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "pipeline", b"pipeline", "pipelines", b"pipelines", "revision", b"revision", "snapshot_end", b"snapshot_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["pipeline", "snapshot_end"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015

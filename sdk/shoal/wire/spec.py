@@ -28,7 +28,6 @@ from shoal.wire.codec import (
     maybe,
     number,
     one,
-    written_once,
 )
 from shoal.wire.fields import WireError
 from shoal.wire.sandbox import SANDBOX
@@ -415,7 +414,7 @@ _COMPAT = codec(
     task=checked(_decode_compat_name),
 )
 JOB_SPEC = alike(NounCodec(_encode_job_spec, decode_job_spec), spec_pb2.JobSpec)
-_PIPELINE = encode_pipeline_spec, decode_pipeline_spec = codec(
+encode_pipeline_spec, decode_pipeline_spec = codec(
     spec.Pipeline,
     spec_pb2.PipelineSpec,
     name=identifier("pipeline"),
@@ -424,7 +423,6 @@ _PIPELINE = encode_pipeline_spec, decode_pipeline_spec = codec(
     parameters=checked(_decode_parameters, _encode_parameters),
     compat=maybe(_COMPAT),
 )
-PIPELINE_SPEC = written_once(alike(_PIPELINE, spec_pb2.PipelineSpec))
 
 
 def bring_within_limits(message: spec_pb2.PipelineSpec) -> None:

@@ -9,9 +9,9 @@ from shoal.wire import fields, state
 from shoal.wire.codec import checked, codec, count, each, elsewhere, identifier, maybe, one, spread
 from shoal.wire.fields import WireError
 from shoal.wire.kept_folder import KEPT_FOLDER
+from shoal.wire.known_specs import KNOWN_SPEC
 from shoal.wire.node_facts import NODE_FACTS
 from shoal.wire.sandbox import NODE_SANDBOX
-from shoal.wire.spec import PIPELINE_SPEC
 
 
 def _attempt_name(name: str, path: str) -> str:
@@ -83,7 +83,7 @@ encode_pipeline, decode_pipeline = codec(
         *("id", "name"),
     ),
     namespace=identifier("namespace"),
-    spec=one(PIPELINE_SPEC),
+    spec=one(KNOWN_SPEC),
     state=one(state.PIPELINE_STATE),
     reason=one(state.REASON),
     jobs=each(JOB),

@@ -19,8 +19,8 @@ from shoal.client import Client, SnapshotEnd
 from shoal.connection import Connection
 from shoal.errors import ControllerUnreachableError, ShoalError, TooLateError
 from shoal.model import JobState, PipelineState
-from shoal.submitter import Submitter
-from shoal.v1 import pipeline_pb2, pipelines_service_pb2
+from shoal.submitter import BATCH_MAX, Submitter
+from shoal.v1 import pipeline_pb2, pipelines_service_pb2, pipelines_service_pb2_grpc
 from shoal.wire.attempt import decode_attempt_ref
 from shoal.wire.spec import encode_pipeline_spec
 from tests.kit.gossip import running
@@ -31,6 +31,8 @@ from tests.kit.tcp_proxy import TcpProxy
 from tests.kit.until import until
 
 PIPELINE = spec.Pipeline("hello", (spec.Job("say", ("echo", "hello")),))
+LONG = spec.Pipeline("long", tuple(spec.Job(f"say-{n}", ("echo", "o" * 40_000)) for n in range(25)))
+"""Two of its kind fill a message."""
 
 
 @pytest.fixture
@@ -85,20 +87,53 @@ async def test_concurrent_submissions_travel_in_batches(controller: ControllerAd
     )
     submitter = Submitter(connection)
     carrying = asyncio.create_task(submitter.run())
-    requests = [
-        pipelines_service_pb2.SubmitPipelineRequest(
-            request_id=f"key-{number}", spec=encode_pipeline_spec(PIPELINE)
-        )
-        for number in range(300)
-    ]
-    answers = await asyncio.gather(*map(submitter.submit, requests))
+    spec = encode_pipeline_spec(PIPELINE)
+    answers = await asyncio.gather(
+        *(submitter.submit("default", f"key-{number}", spec) for number in range(3_000))
+    )
+    long = encode_pipeline_spec(LONG)  # a message of all of these would be too long for gRPC
+    more = await asyncio.gather(
+        *(submitter.submit("default", f"long-{number}", long) for number in range(20))
+    )
     carrying.cancel()
     await asyncio.wait([carrying])
     await connection.channel.close()
-    assert len({answer.pipeline.id for answer in answers}) == 300
-    assert sum(batches.sizes) == 300
-    assert max(batches.sizes) > 10
-    assert max(batches.sizes) <= 64
+    assert len({answer.pipeline.id for answer in answers + more}) == 3_020
+    assert sum(batches.sizes) == 3_020
+    assert 100 < max(batches.sizes) <= BATCH_MAX
+    assert max(batches.sizes[-7:]) <= 2
+
+
+async def test_what_waits_as_the_client_is_closed_is_given_up(proxy: TcpProxy) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # connects, and never says a word
+        proxy.turn(f"127.0.0.1:{server.getsockname()[1]}")
+        async with Client(proxy.address) as opened:
+            given_up = asyncio.create_task(opened.submit(PIPELINE))
+            await until(lambda: proxy.accepted, what="the stream of batches")
+        with pytest.raises(ShoalError, match="the client was closed before"):
+            await given_up
+
+
+async def test_a_watch_of_a_client_that_knows_no_more_shows_one_at_a_time(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    submitted = await asyncio.gather(*(client.submit(PIPELINE) for _ in range(300)))
+    shown: list[list[str]] = []
+    async with grpc.aio.insecure_channel(controller.grpc) as channel:
+        stub = pipelines_service_pb2_grpc.PipelinesServiceStub(channel)
+        for together in (False, True):
+            request = pipelines_service_pb2.WatchPipelinesRequest(together=together)
+            call: Any = stub.WatchPipelines(request)
+            responses: list[pipelines_service_pb2.WatchPipelinesResponse] = []
+            while not responses or not responses[-1].HasField("snapshot_end"):
+                responses.append(await call.read())
+            call.cancel()
+            pictures = [[one.pipeline, *one.pipelines] for one in responses[:-1]]
+            shown.append([one.id for several in pictures for one in several if one.id])
+            assert not any(one.revision for one in responses[:-1])
+            assert (len(responses) < 10) is together
+    assert shown[0] == shown[1]
+    assert set(shown[0]) == {one.pipeline.id for one in submitted}
 
 
 async def test_submissions_survive_a_restart_of_the_controller(

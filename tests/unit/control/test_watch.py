@@ -97,3 +97,51 @@ async def test_all_watches_can_be_ended() -> None:
         watched.cut_off(ClosingError("good-bye"))
         with pytest.raises(ClosingError, match="good-bye"):
             await anext(items)
+
+
+async def test_what_waits_is_taken_together_and_as_it_is_when_it_is_taken() -> None:
+    watched = things()
+    with watched.watch(10, lambda _: True, lambda: each(()), at_once=3) as items:
+        show(watched, ("a", 11), ("b", 12), ("c", 13), ("a", 14), ("d", 15))
+        found = [(await anext(items), items.more) for _ in range(3)]
+        assert found == [
+            (Thing("b", 12), True),
+            (Thing("c", 13), True),
+            (Thing("a", 14), False),
+        ]
+        show(watched, ("d", 16), ("a", 17))
+        assert [await anext(items), await anext(items)] == [Thing("d", 16), Thing("a", 17)]
+        assert not items.more
+        assert items.resume == 17
+
+
+async def test_a_snapshot_is_taken_together_and_its_mark_comes_alone() -> None:
+    watched = things()
+    snapshot = [Thing(name, 5) for name in "abcde"]
+    with watched.watch(0, lambda _: True, lambda: each(snapshot), at_once=2) as items:
+        found = [(await anext(items), items.more, items.resume) for _ in range(6)]
+    assert [more for _, more, _ in found] == [True, False, True, False, False, False]
+    assert [resume for *_, resume in found] == [0, 0, 0, 0, 0, 10]
+    assert found[-1][0] == SnapshotEnd(10)
+
+
+async def test_one_that_watches_one_thing_hears_of_that_alone() -> None:
+    watched = things(pending_max=2)
+    show(watched, ("a", 11), ("b", 12))
+    with (
+        watched.watch(10, "a".__eq__, lambda: each(()), only="a") as of_a,
+        watched.watch(11, "a".__eq__, lambda: each(()), only="a") as later,
+        watched.watch(12, lambda _: True, lambda: each(())) as of_all,
+    ):
+        assert await anext(of_a) == Thing("a", 11)
+        show(watched, ("b", 13), ("c", 14), ("b", 15), ("d", 16), ("e", 17))
+        show(watched, ("a", 18))
+        assert await anext(of_a) == await anext(later) == Thing("a", 18)
+        with pytest.raises(WatcherTooSlowError):
+            await anext(of_all)
+        watched.cut_off(ClosingError("over"))
+        for one in (of_a, later):
+            with pytest.raises(ClosingError, match="over"):
+                await anext(one)
+    show(watched, ("a", 19))  # nobody watches it any more, which is no mistake
+    assert await taken(watched, 1, since=18) == [("a", 19)]
