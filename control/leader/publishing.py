@@ -14,9 +14,9 @@ from datetime import datetime
 from control.core.errors import StoreFailedError
 from control.core.rows import OutboxKind, OutboxRow
 from control.leader.result_copies import ResultCopies
-from control.store.store import Store
+from control.store.store import Store, may_go_on
 from services.archive.key import InvalidKeyError
-from services.archive.object_store import ArchiveError, ObjectStore, PutOutcome
+from services.archive.object_store import ArchiveError, ObjectStore, PutOutcome, SmallObject
 from services.events.broker_link import OpenLink
 from services.events.broker_url import BrokerAddress
 from services.events.entry import OutboxEntry
@@ -28,9 +28,9 @@ from shoal.view import Event
 
 LOG = logging.getLogger(__name__)
 
-ROWS_AT_ONCE = 100
+ROWS_AT_ONCE = 1_000
+"""Most rows of a reading; it ends before when it has many bytes."""
 COUNTED_MAX = 1000
-_PUTS_AT_ONCE = 8
 _RETRY = Backoff(initial_seconds=0.2, maximum_seconds=10.0, jitter=0.5)
 
 
@@ -107,7 +107,7 @@ class Publishing:
             return self._publisher.sentence("")
         rows = await self._store.outbox(COUNTED_MAX)
         count = sum(row.is_told for row in rows)
-        more = "at least " if len(rows) == COUNTED_MAX else ""
+        more = "at least " if may_go_on(rows, COUNTED_MAX) else ""
         return self._publisher.sentence(
             f"{more}{count} {'event waits' if count == 1 else 'events wait'}"
         )
@@ -144,13 +144,8 @@ class Publishing:
     async def _store_some(self) -> bool:
         rows = await self._store.outbox(ROWS_AT_ONCE, self._stored_through)
         manifests = [row for row in rows if row.kind is OutboxKind.MANIFEST]
-        turns = asyncio.Semaphore(_PUTS_AT_ONCE)
-        done = await asyncio.gather(
-            *(self._store_manifest(row, turns) for row in manifests), return_exceptions=True
-        )
-        for failure in done:
-            if failure is not None:
-                raise failure
+        if manifests:
+            await self._put_manifests(manifests)
         self._stored += [row.sequence for row in manifests]
         for row in rows:
             if row.kind is OutboxKind.COPIES:
@@ -172,14 +167,15 @@ class Publishing:
             self._publisher.grown()
             self._publisher.try_again()
 
-    async def _store_manifest(self, row: OutboxRow, turns: asyncio.Semaphore) -> None:
-        data = row.data.encode()
-        async with turns:
-            outcome = await self._archive.put(row.key, data, if_absent=True)
+    async def _put_manifests(self, rows: Sequence[OutboxRow]) -> None:
+        """Store manifests together; each that is there already stays, if it is what counts."""
+        objects = [SmallObject(row.key, row.data.encode()) for row in rows]
+        outcomes = await self._archive.put_many(objects, if_absent=True)
+        for one, outcome in zip(objects, outcomes, strict=True):
             # What is there is ours from before a crash; if it is not, the store knows what counts.
-            if outcome is PutOutcome.EXISTS and await self._archive.get(row.key) != data:
-                LOG.error("another manifest stood in the archive", extra=fields(key=row.key))
-                await self._archive.put(row.key, data)
+            if outcome is PutOutcome.EXISTS and await self._archive.get(one.key) != one.data:
+                LOG.error("another manifest stood in the archive", extra=fields(key=one.key))
+                await self._archive.put(one.key, one.data)
 
 
 class _Events:
@@ -199,7 +195,7 @@ class _Events:
         through = ready[-1].sequence if ready else after
         entries = tuple(_entry(row) for row in ready if row.is_told)
         # What is not clear yet is announced when it is.
-        return RowsRead(entries, through, more=len(ready) == limit)
+        return RowsRead(entries, through, more=may_go_on(ready, limit))
 
     async def mark(self, sequences: Sequence[int], aside: Mapping[int, str]) -> None:
         told = {sequence: f"set aside: {why}" for sequence, why in aside.items()}

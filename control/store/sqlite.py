@@ -88,6 +88,8 @@ class SqliteStore:
         self._writer: GroupWriter[_Item] | None = None
         self._lock: int | None = None
         self._term = 0
+        # Of the outbox up to here nothing stays that has left; at first that is not known of any.
+        self._trimmed = 0
         self._read_connection: sqlite3.Connection | None = None
 
     async def __aenter__(self) -> Self:
@@ -169,11 +171,16 @@ class SqliteStore:
         self, sequences: Sequence[int], aside: Mapping[int, str] = MappingProxyType({})
     ) -> None:
         """Let go of rows that have left, or that cannot for the reason in `aside`."""
-        await self._write(
-            lambda connection: statements.mark_published(
-                connection, sequences, aside, self._events_kept
+        before, through = self._trimmed, 0
+
+        def mark(connection: sqlite3.Connection) -> None:
+            nonlocal through
+            through = statements.mark_published(
+                connection, sequences, aside, self._events_kept, before
             )
-        )
+
+        await self._write(mark)
+        self._trimmed = max(self._trimmed, through)
 
     async def events(
         self, namespace: str, pipeline: str, after: int, limit: int, *, identities: bool = True

@@ -16,6 +16,7 @@ from control.core import rows
 from control.core.errors import TermOverError
 from control.core.presence import Presence
 from control.store import table
+from control.store.store import OUTBOX_BYTES
 from services.runtime.log import fields
 from shoal.identity import Role
 from shoal.model import NO_CAPACITY, Artifact, DeadLetter, JobState, PipelineState, ScaleState
@@ -235,13 +236,22 @@ def count_start(connection: sqlite3.Connection, new_id: Callable[[], str]) -> in
     return term
 
 
-def outbox(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows.OutboxRow, ...]:
-    """Read what has not left yet."""
-    found = connection.execute(
+def outbox(
+    connection: sqlite3.Connection, after: int, limit: int, bytes_max: int = OUTBOX_BYTES
+) -> tuple[rows.OutboxRow, ...]:
+    """Read what has not left yet; fewer than asked for only where no more is there, or it is large."""
+    found: list[rows.OutboxRow] = []
+    left = bytes_max
+    for values in connection.execute(
         f"{_OUTBOX.select} WHERE published = 0 AND sequence > ? ORDER BY sequence LIMIT ?",
         (after, limit),
-    )
-    return tuple(map(_OUTBOX.row, found))
+    ):
+        row = _OUTBOX.row(values)
+        found.append(row)
+        left -= len(row.data)
+        if left <= 0:
+            break
+    return tuple(found)
 
 
 def events(
@@ -309,20 +319,33 @@ def mark_published(
     sequences: Sequence[int],
     aside: Mapping[int, str],
     events_kept: int,
-) -> None:
-    """Manifests that have left are deleted, events stay readable until newer ones push them out."""
-    numbers = [(sequence,) for sequence in sequences]
+    trimmed: int,
+) -> int:
+    """Manifests that have left are deleted, events stay readable until newer ones push them out.
+
+    Nothing is looked at twice: of what stands at most at `trimmed`, only what is marked here can have left since.
+    Returns up to where that holds now.
+    """
+    [newest] = connection.execute(
+        "SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'"
+    ).fetchone()
+    pushed_out = max(trimmed, (newest or 0) - events_kept)
     connection.executemany(
-        "DELETE FROM outbox WHERE sequence = ? AND kind IN ('manifest', 'copies')", numbers
+        "DELETE FROM outbox "
+        "WHERE sequence = ? AND (kind IN ('manifest', 'copies') OR sequence <= ?)",
+        [(sequence, pushed_out) for sequence in sequences],
     )
-    connection.executemany("UPDATE outbox SET published = 1 WHERE sequence = ?", numbers)
+    connection.executemany(
+        "UPDATE outbox SET published = 1 WHERE sequence = ?",
+        [(sequence,) for sequence in sequences if sequence > pushed_out],
+    )
     problems = [(why, sequence) for sequence, why in aside.items()]
     connection.executemany("UPDATE outbox SET problem = ? WHERE sequence = ?", problems)
     connection.execute(
-        "DELETE FROM outbox WHERE published = 1 "
-        "AND sequence <= (SELECT seq FROM sqlite_sequence WHERE name = 'outbox') - ?",
-        (events_kept,),
+        "DELETE FROM outbox WHERE published = 1 AND sequence > ? AND sequence <= ?",
+        (trimmed, pushed_out),
     )
+    return pushed_out
 
 
 # --- writing

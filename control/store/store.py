@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Protocol
+from typing import Final, Protocol
 
 from control.core.rows import FoundRows, KeptNames, Loaded, OutboxRow, Queued, RequestKey, Row
 from shoal.model import PipelineState
 from shoal.names import PipelineRef
 from shoal.view import Event
+
+OUTBOX_BYTES: Final = 16 * 1024**2
+"""About the most that is read of the outbox at once: a manifest alone may have some MiB."""
 
 
 class Store(Protocol):
@@ -61,7 +64,10 @@ class Store(Protocol):
         ...
 
     async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:
-        """Return what has not left yet with a sequence above `after`, in order."""
+        """Return what has not left yet with a sequence above `after`, in order.
+
+        It is fewer than `limit` where no more are there, or where these have `OUTBOX_BYTES`: `may_go_on` says that.
+        """
         ...
 
     async def kept_names(self) -> KeptNames:
@@ -85,3 +91,8 @@ class Store(Protocol):
         Without `identities`, what is told of callers and identities is left out.
         """
         ...
+
+
+def may_go_on(rows: Sequence[OutboxRow], limit: int) -> bool:
+    """Whether there may be rows of the outbox behind these, which were read with this limit."""
+    return len(rows) >= limit or sum(len(row.data) for row in rows) >= OUTBOX_BYTES

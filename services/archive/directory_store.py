@@ -1,7 +1,8 @@
 """A folder as an archive: one file an object, under the object's key.
 
 An object appears by one rename or link of a file that is already on disk, so that neither a reader
-nor a power cut ever sees half of it. Everything that touches the disk runs in a thread.
+nor a power cut ever sees half of it. Everything that touches the disk runs in a thread. What is stored from memory
+goes many at a time (`file_batch.py`).
 
 The folder may go away while it is open: a disk is pulled out or full, a share unmounted, a folder
 moved. Then the archive is away, as a bucket is that does not answer, and it is there again as soon
@@ -19,11 +20,13 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
+from services.archive.disk_sync import sync_folder
+from services.archive.file_batch import SHA256_ATTRIBUTE, FileBatch, InTheWayError
 from services.archive.key import InvalidKeyError, check_key
 from services.archive.object_store import (
     ArchiveFullError,
@@ -34,6 +37,7 @@ from services.archive.object_store import (
     ObjectMissingError,
     PresignedPut,
     PutOutcome,
+    SmallObject,
     UnfinishedUpload,
     UploadMissingError,
 )
@@ -51,7 +55,6 @@ UPLOADS = ".uploads"
 
 LISTED_AT_ONCE = 1_000
 CHUNK_BYTES = 256 * 1024
-_SHA256_ATTRIBUTE = "user.shoal.sha256"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MISTAKES = frozenset({errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP})
 """What does not pass by itself: at the start it is a wrong address, and is refused."""
@@ -105,7 +108,16 @@ class DirectoryStore:
 
     async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> PutOutcome:
         """Store `data`, on disk when this returns."""
-        return await self._in_thread(self._put, key, self.path(key), data, if_absent=if_absent)
+        [outcome] = await self.put_many([SmallObject(key, data)], if_absent=if_absent)
+        return outcome
+
+    async def put_many(
+        self, objects: Sequence[SmallObject], *, if_absent: bool = False
+    ) -> Sequence[PutOutcome]:
+        """Store objects, all of them on disk when this returns."""
+        for one in objects:
+            _check(one.key)
+        return await self._in_thread(self._put, objects, if_absent=if_absent)
 
     async def put_stream(
         self, key: str, chunks: AsyncIterator[bytes], *, sha256: str = ""
@@ -119,7 +131,7 @@ class DirectoryStore:
             received = incoming.sha256()
             if sha256 and received != sha256:
                 raise ObjectDigestError(key, announced=sha256, received=received)
-            await self._in_thread(self._place, key, incoming, path, if_absent=False)
+            await self._in_thread(self._place, key, incoming, path)
         finally:
             # A thread may still be writing when this task is cancelled; `discard` waits for it.
             await asyncio.shield(asyncio.to_thread(incoming.discard))
@@ -266,10 +278,8 @@ class DirectoryStore:
         Raises:
             InvalidKeyError: when the key would lead elsewhere.
         """
-        segments = check_key(key).split("/")
-        if segments[0] in {INCOMING, UPLOADS}:
-            raise InvalidKeyError(f"key {key!r}: {segments[0]} is where files are being written")
-        return self.root.joinpath(*segments)
+        _check(key)
+        return self.root / key
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -353,8 +363,8 @@ class DirectoryStore:
             file.write(key)
             file.flush()
             os.fsync(file.fileno())
-        _sync_folder(folder)
-        _sync_folder(folder.parent)
+        sync_folder(folder)
+        sync_folder(folder.parent)
 
     def _found_upload(self, key: str, act: Callable[[], T]) -> T:
         try:
@@ -367,7 +377,7 @@ class DirectoryStore:
         self._ready()
         data = upload / _DATA
         with contextlib.suppress(OSError):
-            os.setxattr(data, _SHA256_ATTRIBUTE, whole.sha256.encode())
+            os.setxattr(data, SHA256_ATTRIBUTE, whole.sha256.encode())
         try:
             with self._placing:
                 made = _make_folders(path.parent)
@@ -376,7 +386,7 @@ class DirectoryStore:
             self._ready()
             raise self._in_the_way(key) from None
         for folder in made:
-            _sync_folder(folder)
+            sync_folder(folder)
         _remove_upload(upload)
 
     def _walk(self, prefix: str) -> Iterator[ListedObject]:
@@ -422,7 +432,7 @@ class DirectoryStore:
             with self._found(key, lambda: source.open("rb", buffering=0)) as file:
                 while chunk := file.read(CHUNK_BYTES):
                     incoming.write(chunk)
-            self._place(to, incoming, target, if_absent=False)
+            self._place(to, incoming, target)
         finally:
             incoming.discard()
 
@@ -450,38 +460,35 @@ class DirectoryStore:
             self._ready()
         return info
 
-    def _put(self, key: str, path: Path, data: bytes, *, if_absent: bool) -> PutOutcome:
-        if if_absent and path.is_file():
-            return PutOutcome.EXISTS
-        incoming = self._begin()
+    def _put(self, objects: Sequence[SmallObject], *, if_absent: bool) -> Sequence[PutOutcome]:
+        self._ready()  # or it would not be known yet whether there are links
+        root = str(self.root)
+        batch = FileBatch(
+            root,
+            f"{root}/{INCOMING}",
+            self.new_id,
+            links=self.conditional_put,
+            ready=self._ready,
+            placing=self._placing,
+        )
         try:
-            incoming.write(data)
-            return self._place(key, incoming, path, if_absent=if_absent)
-        finally:
-            incoming.discard()
+            return batch.put(objects, if_absent=if_absent)
+        except InTheWayError as error:
+            self._ready()  # or it is the archive itself that is no folder any more
+            raise self._in_the_way(error.key) from None
 
-    def _place(self, key: str, incoming: "_Incoming", path: Path, *, if_absent: bool) -> PutOutcome:
+    def _place(self, key: str, incoming: "_Incoming", path: Path) -> None:
         incoming.finish()
         self._ready()  # or the folders above the object would be made where the archive was
         try:
             with self._placing:
                 made = _make_folders(path.parent)
-                if if_absent and self.conditional_put:
-                    os.link(incoming.path, path)
-                elif if_absent and path.is_file():
-                    return PutOutcome.EXISTS
-                else:
-                    incoming.path.replace(path)
-        except FileExistsError:
-            if path.is_file():
-                return PutOutcome.EXISTS
-            raise self._in_the_way(key) from None
-        except (NotADirectoryError, IsADirectoryError):
+                incoming.path.replace(path)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
             self._ready()  # or it is the archive itself that is no folder any more
             raise self._in_the_way(key) from None
         for folder in made:
-            _sync_folder(folder)
-        return PutOutcome.STORED
+            sync_folder(folder)
 
     @staticmethod
     def _in_the_way(key: str) -> InvalidKeyError:
@@ -518,7 +525,7 @@ class _Incoming:
         with self._lock:
             # Not every file system keeps attributes; then the digest is unknown, and no more.
             with contextlib.suppress(OSError):
-                os.setxattr(self._file.fileno(), _SHA256_ATTRIBUTE, self.sha256().encode())
+                os.setxattr(self._file.fileno(), SHA256_ATTRIBUTE, self.sha256().encode())
             os.fsync(self._file.fileno())
 
     def discard(self) -> None:
@@ -578,7 +585,7 @@ class _Part:
                 note.write(self._put.sha256)
                 note.flush()
                 os.fsync(note.fileno())
-            _sync_folder(self._note.parent)
+            sync_folder(self._note.parent)
 
     def close(self) -> None:
         with self._lock, contextlib.suppress(OSError):
@@ -650,12 +657,11 @@ def _make_folders(folder: Path) -> list[Path]:
     return changed
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _check(key: str) -> None:
+    """Raise `InvalidKeyError` for a key that leads nowhere, or elsewhere than to objects."""
+    segment = check_key(key).partition("/")[0]
+    if segment in {INCOMING, UPLOADS}:
+        raise InvalidKeyError(f"key {key!r}: {segment} is where files are being written")
 
 
 def _info(key: str, path: Path) -> ObjectInfo | None:
@@ -666,7 +672,7 @@ def _info(key: str, path: Path) -> ObjectInfo | None:
     except FileNotFoundError:
         return None
     try:
-        sha256 = os.getxattr(path, _SHA256_ATTRIBUTE).decode()
+        sha256 = os.getxattr(path, SHA256_ATTRIBUTE).decode()
     except OSError:
         sha256 = ""
     return ObjectInfo(key, seen.st_size, sha256, seen.st_mtime)

@@ -1,6 +1,6 @@
 """What an archive can do, whatever it is made of."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -13,6 +13,14 @@ class PutOutcome(Enum):
 
     STORED = "stored"
     EXISTS = "exists"
+
+
+@dataclass(frozen=True, slots=True)
+class SmallObject:
+    """An object that is stored from memory, and its key."""
+
+    key: str
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,20 @@ class ObjectStore(Protocol):
         Raises:
             InvalidKeyError: when no store takes the key.
             ArchiveUnavailableError: when the archive does not answer.
+        """
+        ...
+
+    async def put_many(
+        self, objects: Sequence[SmallObject], *, if_absent: bool = False
+    ) -> Sequence[PutOutcome]:
+        """Store objects together, and return what became of each, in their order.
+
+        Each is stored as by `put`; once this returns, all of them survive a loss of power. It waits for the disk
+        once for all of them where that can be, or asks the server for many at a time.
+
+        Raises:
+            InvalidKeyError: when one of the keys is one that no store takes; others may be stored.
+            ArchiveUnavailableError: when the archive does not answer; some may be stored.
         """
         ...
 

@@ -12,11 +12,19 @@ import aiohttp
 import pytest
 
 from services.archive.directory_store import INCOMING, DirectoryStore
+from services.archive.disk_sync import ONE_BY_ONE_MAX
+from services.archive.file_batch import FILES_OPEN_MAX
 from services.archive.key import InvalidKeyError
-from services.archive.object_store import ArchiveUnavailableError, ObjectMissingError
+from services.archive.object_store import (
+    ArchiveUnavailableError,
+    ObjectMissingError,
+    PutOutcome,
+    SmallObject,
+)
 from services.archive.opening import OpenArchive
 from services.archive.signature import PathSigner
 from tests.kit.archive import served_archive
+from tests.kit.power_cut import board_disk
 from tests.kit.until import until
 
 WRITER = """
@@ -108,6 +116,55 @@ async def test_a_key_beneath_another_is_refused(tmp_path: Path) -> None:
             await store.put("a", b"3")
         with pytest.raises(InvalidKeyError, match="being written"):
             await store.put(f"{INCOMING}/x", b"4")
+
+
+@pytest.mark.parametrize("links", [True, False])
+async def test_a_key_in_the_way_keeps_no_other_of_its_batch_out(
+    tmp_path: Path, *, links: bool
+) -> None:
+    async with directory_store(tmp_path) as store:
+        store.conditional_put = links
+        await store.put("a/b", b"1")
+        keys = [f"n/{n}" for n in range(FILES_OPEN_MAX + 1)]
+        batch = [SmallObject(key, b"2") for key in ("a/b/c", "a", *keys)]
+        for if_absent in (True, False):
+            with pytest.raises(InvalidKeyError, match="a/b/c"):
+                await store.put_many(batch, if_absent=if_absent)
+        assert [await store.get(key) for key in ("a/b", keys[0], keys[-1])] == [b"1", b"2", b"2"]
+        assert list((tmp_path / INCOMING).iterdir()) == []
+
+
+async def test_of_two_objects_with_one_key_the_last_stays_or_the_first(tmp_path: Path) -> None:
+    async with directory_store(tmp_path) as store:
+        twice = [SmallObject("a/b", b"1"), SmallObject("a/b", b"2")]
+        stored = [PutOutcome.STORED, PutOutcome.EXISTS]
+        assert await store.put_many(twice, if_absent=True) == stored
+        assert await store.get("a/b") == b"1"
+        assert await store.put_many(twice) == [PutOutcome.STORED] * 2
+        assert await store.get("a/b") == b"2"
+
+
+@pytest.mark.parametrize("count", [1, ONE_BY_ONE_MAX + 1, FILES_OPEN_MAX + 1])
+async def test_what_was_stored_together_is_there_after_a_loss_of_power(
+    tmp_path: Path, count: int
+) -> None:
+    """On a disk that commits for nothing but a sync: whole objects under their names, in folders that were made."""
+    folder = tmp_path / "disk"
+    with board_disk(folder, tmp_path / "disk.img", "64M") as disk:
+        async with directory_store(folder) as store:
+            await store.put_many([SmallObject("there/already", b"x")], if_absent=True)
+            disk.cut([])
+            objects = [SmallObject(f"ns/p/{n}/j/o", b"%d" % n * 1000) for n in range(count)]
+            assert await store.put_many(objects, if_absent=True) == [PutOutcome.STORED] * count
+            # It does not know whether that is on the disk, and says that it is there.
+            Path(folder / "by").mkdir()
+            Path(folder / "by" / "another").write_bytes(b"")
+            there = [SmallObject("by/another", b"")]
+            assert await store.put_many(there, if_absent=True) == [PutOutcome.EXISTS]
+            disk.cut([])
+            for one in objects:
+                assert await store.get(one.key) == one.data
+            assert (await store.get("by/another"), await store.get("there/already")) == (b"", b"x")
 
 
 async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from services.archive.object_store import (
     ObjectMissingError,
     ObjectStore,
     PutOutcome,
+    SmallObject,
     UploadMissingError,
 )
 from services.archive.parts import PartedObject
@@ -99,6 +100,26 @@ async def test_the_first_of_many_conditional_puts_stays(archive: Archive) -> Non
     before = await store.get("ns/manifest.json")
     assert await store.put("ns/manifest.json", b"late", if_absent=True) is PutOutcome.EXISTS
     assert await store.get("ns/manifest.json") == before
+
+
+async def test_objects_that_are_stored_together_are_all_there(archive: Archive) -> None:
+    store = archive.store
+    assert await store.put_many([]) == []
+    objects = [SmallObject(f"ns/{n % 7}/{n}", b"%d" % n * (n % 3)) for n in range(150)]
+    assert await store.put_many(objects) == [PutOutcome.STORED] * 150
+    assert [await store.get(one.key) for one in objects[::29]] == [
+        one.data for one in objects[::29]
+    ]
+    listed = {one.key async for one in store.list_objects("ns/")}
+    assert listed == {one.key for one in objects}
+    again = [SmallObject("ns/0/0", b"late"), SmallObject("ns/new", b"new")]
+    outcomes = await store.put_many(again, if_absent=True)
+    assert outcomes == [PutOutcome.EXISTS, PutOutcome.STORED]
+    assert (await store.get("ns/0/0"), await store.get("ns/new")) == (b"", b"new")
+    assert await store.put_many(again) == [PutOutcome.STORED] * 2
+    assert await store.get("ns/0/0") == b"late"
+    with pytest.raises(InvalidKeyError, match=r"\.\."):
+        await store.put_many([SmallObject("../x", b"x")])
 
 
 @pytest.mark.parametrize("size", [0, 1, 300_000, LARGE])

@@ -6,7 +6,7 @@ an S3 whose answer was lost.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from urllib.parse import quote, unquote
@@ -19,6 +19,7 @@ from services.archive.object_store import (
     ObjectMissingError,
     PresignedPut,
     PutOutcome,
+    SmallObject,
     UnfinishedUpload,
     UploadMissingError,
 )
@@ -66,6 +67,12 @@ class MemoryArchive:
         if lost:
             raise ArchiveUnavailableError(f"the answer about {key!r} was lost")
         return outcome
+
+    async def put_many(
+        self, objects: Sequence[SmallObject], *, if_absent: bool = False
+    ) -> Sequence[PutOutcome]:
+        """Store objects, as a server does that is asked for each."""
+        return [await self.put(one.key, one.data, if_absent=if_absent) for one in objects]
 
     async def put_stream(
         self, key: str, chunks: AsyncIterator[bytes], *, sha256: str = ""

@@ -89,7 +89,7 @@ class MemoryStore(SqliteStore):
             rows = statements.outbox(connection, 0, 1_000_000)
             events = (one for one in rows if one.is_told)
             self._let_go([one.id for one in events if one.sequence in gone])
-            statements.mark_published(connection, sequences, aside, 1_000_000)
+            statements.mark_published(connection, sequences, aside, 1_000_000, 0)
 
         await self._write(mark)
         await self._answer()

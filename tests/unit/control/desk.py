@@ -184,7 +184,7 @@ class Desk:
     def leave(self) -> None:
         """Let everything in the outbox arrive."""
         gone = [row.sequence for row in self.outbox()]
-        statements.mark_published(self.connection, gone, {}, 10_000)
+        statements.mark_published(self.connection, gone, {}, 10_000, 0)
 
     # --- agents
 

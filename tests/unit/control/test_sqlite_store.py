@@ -27,6 +27,7 @@ from control.core.rows import (
 )
 from control.store import schema
 from control.store.sqlite import SqliteStore
+from control.store.store import OUTBOX_BYTES, may_go_on
 from shoal.model import (
     Capacity,
     DeadLetter,
@@ -175,6 +176,37 @@ async def test_published_events_stay_for_a_while_and_manifests_do_not(tmp_path: 
         assert (await store.load(lambda: "id", 100)).next_sequence == 12, (
             "numbers are never taken again"
         )
+
+
+async def test_what_leaves_late_is_pushed_out_at_once_and_what_waits_is_kept(
+    tmp_path: Path,
+) -> None:
+    """Of rows that newer ones have pushed past the limit, those that have left are gone, in whatever order."""
+    async with SqliteStore(tmp_path / "c.db", events_kept=5) as store:
+        await store.commit([fact(n) for n in range(1, 21)])
+        await store.mark_published([16])
+        assert [row.sequence for row in await store.outbox()][:15] == [*range(1, 16)]
+        await store.mark_published([3, 15, 17], {3: "too large"})
+        await store.commit([fact(n) for n in range(21, 25)])
+        await store.mark_published([1, 24])
+        kept = await store.events("default", "", 0, 100)
+        left = [event.sequence for event in kept if event.published or event.problem]
+        assert left == [24], "16 and 17 were pushed out by 24"
+        assert [row.sequence for row in await store.outbox()] == [
+            *(2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 18, 19, 20, 21, 22, 23)
+        ]
+
+
+async def test_large_rows_are_read_a_few_at_a_time_and_none_is_passed_over(tmp_path: Path) -> None:
+    large = "x" * (OUTBOX_BYTES // 2)
+    async with SqliteStore(tmp_path / "c.db") as store:
+        await store.commit([replace(fact(n), data=large if n < 4 else "{}") for n in range(1, 7)])
+        after, pages = 0, list[list[int]]()
+        while rows := await store.outbox(100, after):
+            pages.append([row.sequence for row in rows])
+            after = rows[-1].sequence
+            assert may_go_on(rows, 100) == (len(pages) == 1)
+        assert pages == [[1, 2], [3, 4, 5, 6]]
 
 
 async def test_a_forgotten_pipeline_leaves_nothing_but_its_facts_and_its_request(
