@@ -33,7 +33,7 @@ def records(rows: PipelineRows, cluster: Cluster) -> Sequence[PipelineRecord]:
         take(attempt, seen)
         job.attempts.append(attempt)
         if seen.state in lifecycle.PLACED:
-            job.attempt = attempt
+            job.attempt = found[job.pipeline].attempts[seen.ref.job] = attempt
     for manifest in rows.manifests:
         found[manifest.attempt.pipeline_ref].jobs[manifest.attempt.job].manifest = manifest
     for pipeline in found.values():

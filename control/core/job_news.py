@@ -51,6 +51,7 @@ class JobNews(MachinePart):
         self._reasons: dict[JobRef, str] = {}
         self._unplaced: dict[JobRef, str] = {}
         self._ports: dict[AttemptRef, dict[str, _Port]] = {}
+        self._first: JobRef | None = None
 
     def deadline(self) -> float | None:
         """When a job is to be looked at."""
@@ -65,6 +66,11 @@ class JobNews(MachinePart):
             first: Whether it is known to be the first of the queue.
         """
         reason = never or (_FIRST if first else "")
+        if first and self._first != job.ref:
+            before, self._first = self._first, job.ref
+            if before is not None and self._reasons.get(before) == _FIRST:
+                del self._reasons[before]
+                self._news.drop(before)
         if not reason:
             self._reasons.pop(job.ref, None)
         elif reason != self._unplaced.get(job.ref):

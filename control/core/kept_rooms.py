@@ -12,6 +12,8 @@ with its node, and is not pinned, has no room there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from control.core.scheduler.snapshot import Kept
 from control.core.state import JobRecord, PipelineRecord
 from shoal.model import JobState
@@ -23,6 +25,13 @@ class KeptRooms:
 
     def __init__(self) -> None:
         self._kept: dict[JobRef, Kept] = {}
+
+    def __contains__(self, ref: JobRef) -> bool:
+        return ref in self._kept
+
+    def __iter__(self) -> Iterator[JobRef]:
+        """The jobs that have any."""
+        return iter(self._kept)
 
     def keep(self, pipeline: PipelineRecord, job: JobRecord) -> None:
         """Keep the room of a job that is tried again, if it has any."""
@@ -52,7 +61,7 @@ def _last_node(pipeline: PipelineRecord, job: JobRecord) -> str:
     """The node of the last attempt of a job, if its neighbours wait for it to be tried again there."""
     if job.state is not JobState.RETRY_WAIT or not job.attempts:
         return ""
-    gangs = pipeline.topology.gangs
-    alone = sum(gang == gangs[job.ref.job] for gang in gangs.values()) == 1
+    topology = pipeline.topology
+    alone = len(topology.members[topology.gangs[job.ref.job]]) == 1
     last = job.attempts[-1].node
     return "" if alone or last in job.avoid else last

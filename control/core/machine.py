@@ -173,9 +173,25 @@ class ControlMachine:
 
     # --- the protocol
 
+    def step(self, batch: Iterable[events.Event], now: float) -> Sequence[Effect]:
+        """Take all that happened, with a look at the time before and behind it if one is due.
+
+        What several events change is recorded, shown and sent once, as it is at the end.
+        """
+        self._set_clocks(now)
+        self._look_if_due()  # first, or a busy inbox would starve the timers
+        for event in batch:
+            self._take(event)
+        self._look_if_due()  # places what has just come
+        return self._situation.change.effects()
+
     def handle(self, event: events.Event, now: float) -> Sequence[Effect]:
         """Take one event; placement waits for `tick`, which is due at once if it is wanted."""
         self._set_clocks(now)
+        self._take(event)
+        return self._situation.change.effects()
+
+    def _take(self, event: events.Event) -> None:
         change = self._situation.change
         match event:
             case events.Submit():
@@ -250,7 +266,6 @@ class ControlMachine:
                 change.answer(event.call, self.identities.revoke(event))
             case _:
                 assert_never(event)
-        return change.effects()
 
     def _answer(self, event: _Asked, value: AnswerValue) -> None:
         """Answer a caller, and tell of its call if that changed a thing."""
@@ -267,7 +282,16 @@ class ControlMachine:
     def tick(self, now: float) -> Sequence[Effect]:
         """Let leases run out, retries begin, doubts be settled; then place what waits."""
         self._set_clocks(now)
-        self._swept_at = now
+        self._look()
+        return self._situation.change.effects()
+
+    def _look_if_due(self) -> None:
+        deadline = self.deadline()
+        if deadline is not None and deadline <= self._situation.now:
+            self._look()
+
+    def _look(self) -> None:
+        now = self._swept_at = self._situation.now
         for name in self._situation.leases.advance(now):
             self._nodes.lease_ran_out(self._situation.cluster.nodes[name])
         for name in sorted(self._gossip.doubted):
@@ -277,6 +301,7 @@ class ControlMachine:
         self._nodes.move()
         self._outcomes.begin_retries()
         self._placement.chase_untouched()
+        self._placement.tell_again()
         self._scales.end_holds()
         if self._situation.room_grew or self._situation.fresh:
             self._placement.place_all()
@@ -286,7 +311,6 @@ class ControlMachine:
         self.memory.forget()
         self._letters.forget_over()
         self.identities.forget_over()
-        return self._situation.change.effects()
 
     def deadline(self) -> float | None:
         """When `tick` is next wanted."""

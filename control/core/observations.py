@@ -103,6 +103,7 @@ class Observations(MachinePart):
         elif seen.state is JobState.LOST:
             self._outcomes.lose(attempt, seen.reason.message or "its agent lost it")
         else:
+            self._outcomes.taken_up(attempt)
             attempt.move(seen.state)
             job.move(seen.state)
             if (before, seen.state) != (JobState.ASSIGNED, JobState.PREPARING):

@@ -46,6 +46,10 @@ class Outcomes(MachinePart):
         """When a job is to be tried again."""
         return self._retries[0][0] if self._retries else None
 
+    def taken_up(self, attempt: AttemptRecord) -> None:
+        """The agent of an attempt has begun with it."""
+        self._placement.taken_up(attempt)
+
     def succeed(self, attempt: AttemptRecord, seen: Observation) -> None:
         """Commit a job with the artifacts of its attempt."""
         pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
@@ -116,12 +120,15 @@ class Outcomes(MachinePart):
     def _end_attempt(
         self, attempt: AttemptRecord, state: JobState, reason: Reason, end_time: datetime | None
     ) -> None:
-        job, node = self._situation.job(attempt), self._cluster.nodes[attempt.node]
+        pipeline, node = self._situation.pipeline(attempt), self._cluster.nodes[attempt.node]
+        job = pipeline.jobs[attempt.ref.job]
         attempt.move(state)
         attempt.reason = reason
         attempt.end_time = end_time or self._situation.wall_time
+        self._placement.taken_up(attempt)
         job.progress = ""
         job.attempt = None
+        del pipeline.attempts[job.ref.job]
         self._news.forget(job, attempt)
         del node.attempts[attempt.ref]
         self._situation.room_grew = True

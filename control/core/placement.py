@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
-from itertools import count
+from math import inf
 
 from control.core.errors import UnknownJobError, unknown_pipeline
 from control.core.job_news import JobNews
 from control.core.job_secrets import JobSecrets
 from control.core.machine_part import MachinePart
+from control.core.plan_step import PlanStep
 from control.core.scheduler.explain import explain
-from control.core.scheduler.plan import plan
+from control.core.scheduler.plan import Missed
 from control.core.scheduler.snapshot import NodeSnapshot, Pending, Snapshot
 from control.core.sources import Sources
-from control.core.state import AttemptRecord, JobRecord, PipelineRecord
+from control.core.state import AttemptRecord, JobRecord, PipelineRecord, Residents
 from control.core.views import waits_for
 from shoal.model import JobState
 from shoal.names import AttemptRef, JobRef, PipelineRef
@@ -30,27 +30,26 @@ class Placer(MachinePart):
     _sources: Sources
     _news: JobNews
     _secrets: JobSecrets
-    _ties: Iterator[int] = field(default_factory=count, init=False)
-    _untouched: list[tuple[float, int, AttemptRecord]] = field(
-        default_factory=list[tuple[float, int, AttemptRecord]], init=False
+    # By when they were last asked for, as all are given the same time; ordered, since the first ones go.
+    _untouched: OrderedDict[AttemptRef, tuple[float, AttemptRecord]] = field(
+        default_factory=OrderedDict[AttemptRef, tuple[float, AttemptRecord]], init=False
     )
+    _tell_at: float = field(default=inf, init=False)
 
     def deadline(self) -> float | None:
-        """When an agent has left an assignment alone for too long."""
-        return self._untouched[0][0] if self._untouched else None
+        """When an agent has left an assignment alone for too long, or words are to be told again."""
+        at = min(self._tell_at, next(iter(self._untouched.values()))[0] if self._untouched else inf)
+        return None if at == inf else at
 
     def nodes(self) -> tuple[NodeSnapshot, ...]:
         """What the scheduler has to know of every node, by name."""
         cluster = self._cluster
         return tuple(cluster.snapshot(cluster.nodes[name]) for name in sorted(cluster.nodes))
 
-    def snapshot(self, *pipelines: PipelineRecord) -> Snapshot:
-        """What the scheduler has to know to place jobs of these pipelines."""
-        return Snapshot(
-            self.nodes(),
-            {pipeline.ref: pipeline.residents() for pipeline in pipelines},
-            self._situation.kept_rooms.all(),
-        )
+    def snapshot(self) -> Snapshot:
+        """What the scheduler has to know to place jobs."""
+        residents = Residents(self._cluster.pipelines)
+        return Snapshot(self.nodes(), residents, self._situation.kept_rooms.all())
 
     def told(self, job: Pending) -> Pending:
         """Return what the scheduler has to know of a job, with what it lacks of secrets now."""
@@ -59,53 +58,52 @@ class Placer(MachinePart):
         return replace(job, lacks=self._secrets.lack(job.ref.namespace, job.secrets))
 
     def place_all(self) -> None:
-        """Make one plan for all jobs that may find room now."""
-        everything = self._situation.room_grew or len(self._situation.fresh) >= len(
-            self._situation.backlog
-        )
-        jobs = self._candidates()
-        self._situation.room_grew = False
-        self._situation.fresh = {}
-        if not jobs:
-            return
-        pipelines = {job.ref.pipeline_ref: self._situation.pipeline_of(job.ref) for job in jobs}
-        pending = [self.told(pipelines[job.ref.pipeline_ref].pending(job)) for job in jobs]
-        made = plan(self.snapshot(*pipelines.values()), pending)
-        for placed in made.placed:
-            self.place(placed.job, placed.node)
-        if made.placed and len(jobs) < len(self._situation.backlog) + len(made.placed):
-            self._situation.room_grew = True  # there may be room for those that were not looked at
-        # Behind the first one others may wait their turn; that they do is no news.
-        first = next((job.ref for job in jobs if job.ref in made.waiting), None)
-        for ref, why in made.waiting.items():
-            if self._situation.kept_rooms.tried(ref):
-                self._situation.room_grew = True
-            job = pipelines[ref.pipeline_ref].jobs[ref.job]
-            if job.waiting_for != why:
-                job.waiting_for = why
-                self._change.show_job(pipelines[ref.pipeline_ref], job)
-            self._news.waits(job, made.never.get(ref, ""), first=everything and ref == first)
+        """Make one plan for all jobs that may find room now.
 
-    def _candidates(self) -> list[JobRecord]:
-        """Jobs that may find room now, with the rest of their gangs, in the order of the queue."""
-        if self._situation.room_grew:
-            self.enter()
-        found = dict(self._situation.fresh)
-        if self._situation.room_grew:  # else what waited before cannot have found any
-            found |= {
-                job.ref: job for job in self._situation.backlog.heads(self._config.plan_width)
-            }
-        for job in tuple(found.values()):
-            pipeline = self._situation.pipeline_of(job.ref)
-            if len(pipeline.jobs) > 1:
-                gang = pipeline.topology.gangs[job.ref.job]
-                for other in pipeline.jobs.values():
-                    if (
-                        other.ref in self._situation.backlog
-                        and pipeline.topology.gangs[other.ref.job] == gang
-                    ):
-                        found[other.ref] = other
-        return sorted(found.values(), key=lambda job: self._situation.backlog.ticket(job.ref))
+        With more room somewhere that is the first of each kind, the next one once that is placed, and so on; what
+        has only just come is looked at besides, and is else all that may find room.
+        """
+        situation, backlog = self._situation, self._situation.backlog
+        if situation.room_grew:
+            self.enter()  # what enters is fresh
+        grew, situation.room_grew = situation.room_grew, False
+        fresh, situation.fresh = situation.fresh, {}
+        if not backlog:
+            return
+        plan = PlanStep(
+            situation,
+            self.snapshot,
+            self.told,
+            self._take_missed,
+            everything=grew or len(fresh) >= len(backlog),
+        )
+        if grew:
+            plan.look_at_lines()
+        if not plan.cut_short:
+            plan.look_at(fresh)
+        self._tell_at = plan.tell_at
+        for ref, node in plan.placed.items():
+            self.place(ref, node)
+        if plan.cut_short or (plan.placed and backlog.in_lines):
+            situation.room_grew = True
+            if plan.cut_short:
+                situation.fresh = {ref: job for ref, job in fresh.items() if ref in backlog}
+
+    def _take_missed(
+        self, pipeline: PipelineRecord, job: JobRecord, missed: Missed, *, first: bool
+    ) -> None:
+        if self._situation.kept_rooms.tried(job.ref):
+            self._situation.room_grew = True
+        if job.waiting_for != missed.why:
+            job.waiting_for = missed.why
+            self._change.show_job(pipeline, job)
+        self._news.waits(job, missed.never, first=first)
+
+    def tell_again(self) -> None:
+        """Look at the whole queue again, once those behind the first ones may be told why they wait."""
+        if self._tell_at <= self._situation.now:
+            self._tell_at = inf
+            self._situation.room_grew = True
 
     def enter(self) -> None:
         """Let the lines of the queue fill their windows; the next plan looks at what enters."""
@@ -146,7 +144,7 @@ class Placer(MachinePart):
             state=JobState.ASSIGNED,
             create_time=self._situation.wall_time,
         )
-        job.attempt = attempt
+        job.attempt = pipeline.attempts[ref.job] = attempt
         job.attempts.append(attempt)
         node.attempts[attempt.ref] = attempt
         self.chase(attempt)
@@ -171,8 +169,11 @@ class Placer(MachinePart):
 
     def chase_untouched(self) -> None:
         """End the session of an agent that leaves an assignment alone, so that both compare."""
-        while self._untouched and self._untouched[0][0] <= self._situation.now:
-            _, _, attempt = heapq.heappop(self._untouched)
+        while self._untouched:
+            at, attempt = next(iter(self._untouched.values()))
+            if at > self._situation.now:
+                return
+            self.taken_up(attempt)
             if attempt.state is JobState.ASSIGNED:
                 node = self._cluster.nodes[attempt.node]
                 if not node.quarantine:
@@ -186,7 +187,11 @@ class Placer(MachinePart):
     def chase(self, attempt: AttemptRecord) -> None:
         """Look at an assignment again after a while."""
         at = self._situation.now + self._config.assigned_seconds
-        heapq.heappush(self._untouched, (at, next(self._ties), attempt))
+        self._untouched[attempt.ref] = (at, attempt)
+
+    def taken_up(self, attempt: AttemptRecord) -> None:
+        """Look at an assignment no more: its agent has taken it up, or it has ended."""
+        self._untouched.pop(attempt.ref, None)
 
     def explain(self, ref: JobRef) -> tuple[NodeVerdict, ...]:
         """One sentence for each node.
@@ -204,7 +209,7 @@ class Placer(MachinePart):
                 f"pipeline {ref.pipeline} has no job {ref.job!r}: "
                 f"its jobs are {', '.join(pipeline.jobs)}"
             )
-        verdicts = explain(self.snapshot(pipeline), self.told(pipeline.pending(job)))
+        verdicts = explain(self.snapshot(), self.told(pipeline.pending(job)))
         return tuple(_as_it_stands(pipeline, job, verdict) for verdict in verdicts)
 
 

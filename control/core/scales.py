@@ -91,7 +91,7 @@ class Scales(MachinePart):
             )
             for one in new
         ]
-        made = plan(self._placement.snapshot(pipeline), pending)
+        made = plan(self._placement.snapshot(), pending)
         why = next(iter(made.waiting.values()), "")
         if why:
             why = (

@@ -101,11 +101,11 @@ class Situation:
 
     def job(self, attempt: AttemptRecord) -> JobRecord:
         """The job of an attempt."""
-        return self.pipeline(attempt).jobs[attempt.ref.job]
+        return self.cluster.pipelines[attempt.pipeline].jobs[attempt.ref.job]
 
     def pipeline(self, attempt: AttemptRecord) -> PipelineRecord:
         """The pipeline of an attempt."""
-        return self.cluster.pipelines[attempt.ref.pipeline_ref]
+        return self.cluster.pipelines[attempt.pipeline]
 
     def pipeline_of(self, ref: JobRef) -> PipelineRecord:
         """The pipeline of a job."""

@@ -6,8 +6,8 @@ Mutable, and changed by the machine alone. Monotonic times end in `_at`, wall ti
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from hashlib import blake2b
 from operator import attrgetter
@@ -77,6 +77,10 @@ class AttemptRecord:
     moving: bool = False
     """Whether its node is drained and its agent has to end it, so that its job goes elsewhere; follows from the
     node's `move_time`."""
+    pipeline: PipelineRef = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pipeline = self.ref.pipeline_ref
 
     def hold(self, port: str, number: int) -> PortHold | None:
         """How far an output is that stands still under this number; None if it has not been said."""
@@ -125,6 +129,10 @@ class JobRecord:
     waiting_for: str = ""
     pending: Pending | None = None
     view: JobView | None = None
+    pipeline: PipelineRef = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pipeline = self.ref.pipeline_ref
 
     @property
     def ended(self) -> bool:
@@ -175,6 +183,8 @@ class PipelineRecord:
     scales: list[rows.ScaleRow] = field(default_factory=list[rows.ScaleRow])
     listings: Mapping[str, str] = field(default_factory=model.no_strings)
     gang_kinds: dict[str, frozenset[object]] = field(default_factory=dict[str, frozenset[object]])
+    attempts: dict[str, AttemptRecord] = field(default_factory=dict[str, AttemptRecord])
+    """The current attempts, by job; of many jobs few may have one."""
 
     @classmethod
     def begin(cls, added: rows.PipelineAdded, topology: Topology) -> PipelineRecord:
@@ -249,15 +259,14 @@ class PipelineRecord:
     def residents(self) -> tuple[Resident, ...]:
         """Where its attempts are."""
         return tuple(
-            Resident(job.attempt.node, job.spec.name)
-            for job in self.jobs.values()
-            if job.attempt is not None
+            Resident(attempt.node, self.jobs[name].spec.name)
+            for name, attempt in self.attempts.items()
         )
 
     def pending(self, job: JobRecord) -> Pending:
         """What the scheduler has to know of one of its jobs."""
         if job.pending is None:
-            job.pending = Pending(
+            asked = Pending(
                 ref=job.ref,
                 spec_name=job.spec.name,
                 gang=self.topology.gangs[job.ref.job],
@@ -270,19 +279,17 @@ class PipelineRecord:
                 sandbox=job.spec.sandbox,
                 secrets=job.spec.secrets,
             )
+            job.pending = replace(asked, asks=feasibility(asked))
         return job.pending
 
     def kind(self, job: JobRecord) -> Hashable:
         """What decides whether a job finds room: what it asks for, and what its gang does."""
-        if len(self.jobs) == 1:
-            return feasibility(self.pending(job))
         gang = self.topology.gangs[job.ref.job]
+        members = self.topology.members[gang]
+        if len(members) == 1:
+            return feasibility(self.pending(job))
         if gang not in self.gang_kinds:
-            asked = Counter(
-                feasibility(self.pending(other))
-                for other in self.jobs.values()
-                if self.topology.gangs[other.ref.job] == gang
-            )
+            asked = Counter(feasibility(self.pending(self.jobs[other])) for other in members)
             self.gang_kinds[gang] = frozenset(asked.items())
         return (feasibility(self.pending(job)), self.gang_kinds[gang])
 
@@ -293,6 +300,22 @@ class PipelineRecord:
             for name, job in self.jobs.items()
         ]
         return blake2b(repr(asked).encode(), digest_size=16).hexdigest()
+
+
+class Residents(Mapping[PipelineRef, tuple[Resident, ...]]):
+    """Where the attempts of each pipeline are, found when it is asked for."""
+
+    def __init__(self, pipelines: Mapping[PipelineRef, PipelineRecord]) -> None:
+        self._pipelines = pipelines
+
+    def __getitem__(self, ref: PipelineRef) -> tuple[Resident, ...]:
+        return self._pipelines[ref].residents()
+
+    def __iter__(self) -> Iterator[PipelineRef]:
+        return iter(self._pipelines)
+
+    def __len__(self) -> int:
+        return len(self._pipelines)
 
 
 def _job(pipeline: PipelineRef, replica: Replica) -> JobRecord:
@@ -469,7 +492,7 @@ class Cluster:
     def assignment(self, attempt: AttemptRecord) -> Assignment:
         """What the agent of a current attempt is told; kept until `attempt.assignment` is cleared."""
         if attempt.assignment is None:
-            pipeline = self.pipelines[attempt.ref.pipeline_ref]
+            pipeline = self.pipelines[attempt.pipeline]
             job = pipeline.jobs[attempt.ref.job]
             attempt.assignment = Assignment(
                 ref=attempt.ref,

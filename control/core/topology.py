@@ -47,13 +47,15 @@ class LaneEnd:
 class Topology:
     """The replicas of a pipeline by id, and how they stream to each other.
 
-    `gangs` names for each replica the connected part of the pipeline that it belongs to.
+    `gangs` names for each replica the connected part of the pipeline that it belongs to, and `members` has
+    the replicas of each such part.
     """
 
     replicas: Mapping[str, Replica]
     ends: Mapping[str, tuple[LaneEnd, ...]]
     neighbours: Mapping[str, tuple[str, ...]]
     gangs: Mapping[str, str]
+    members: Mapping[str, tuple[str, ...]]
 
     def consumers(self, job: str) -> tuple[str, ...]:
         """Ids of the replicas that get records from this one."""
@@ -119,11 +121,16 @@ def topology(
         job: tuple(dict.fromkeys(end.peer for end in found if end.peer))
         for job, found in ends.items()
     }
+    gangs = _gangs(neighbours)
+    members: dict[str, list[str]] = {}
+    for replica, gang in gangs.items():
+        members.setdefault(gang, []).append(replica)
     return Topology(
         replicas=MappingProxyType({one.id: one for found in of.values() for one in found}),
         ends=MappingProxyType({job: tuple(found) for job, found in ends.items()}),
         neighbours=MappingProxyType(neighbours),
-        gangs=MappingProxyType(_gangs(neighbours)),
+        gangs=MappingProxyType(gangs),
+        members=MappingProxyType({gang: tuple(found) for gang, found in members.items()}),
     )
 
 

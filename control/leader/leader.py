@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from control.core import errors, events
-from control.core.effects import Answer, AnswerValue, CommitRows, Effect
+from control.core.effects import Answer, AnswerValue, CommitRows
 from control.core.machine import ControlMachine
 from control.core.rows import Loaded, OutboxRow, Queued, Row
 from control.leader.calls import Calls
@@ -269,16 +269,8 @@ class Leader:
             refs, requests = machine.prepare(batch)
         if refs or requests:
             machine.memory.learn(await self._store.find(refs, requests))
-        effects: list[Effect] = []
-        now = self._clock()
-        _tick(machine, now, effects)  # first, or a busy inbox would starve the timers
-        for event in batch:
-            effects += machine.handle(event, now)
-        _tick(machine, now, effects)  # places what has just come
-        rows: list[Row] = []
-        for effect in effects:
-            if isinstance(effect, CommitRows):
-                rows += effect.rows
+        effects = machine.step(batch, self._clock())
+        rows = effects[0].rows if effects and isinstance(effects[0], CommitRows) else ()
         if rows:
             await self._record(rows, waited_for=any(isinstance(event, _ASKED) for event in batch))
         try:
@@ -469,12 +461,6 @@ def _without_collections() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _tick(machine: ControlMachine, now: float, effects: list[Effect]) -> None:
-    deadline = machine.deadline()
-    if deadline is not None and deadline <= now:
-        effects += machine.tick(now)
 
 
 def _mistake(error: Exception) -> errors.InternalError:

@@ -15,6 +15,7 @@ import heapq
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from control.core.scheduler.filters import EVER, FILTERS, Filter, objection
 from control.core.scheduler.ranking import base_score, own_score
@@ -29,38 +30,79 @@ Shape = tuple[object, ...]
 _GIB = 1 << 30
 
 
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Why a gang finds no node: one sentence for people.
+
+    `never` is empty if empty nodes would do, and is else without what is free now. `kept` says that one of its
+    jobs has room of its own, so that others that ask for the same may still find some.
+    """
+
+    why: str
+    never: str = ""
+    kept: bool = False
+
+
+class Planner:
+    """Chooses nodes for one gang after the other, from what is left of a snapshot.
+
+    What did not fit does not fit later, so each question is answered once: a gang that asks for the same
+    as one that missed is told the same.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._board = _Board(snapshot, FILTERS)
+        self._empty: _Board | None = None
+        self._missed: dict[tuple[object, ...], Missed] = {}
+        self.placed: dict[JobRef, str] = {}
+        """The node of each job that was placed, in the order in which they were."""
+
+    def place(self, gang: Sequence[Pending]) -> Missed | None:
+        """Choose nodes for all jobs of a gang, or say why there are none."""
+        board = self._board
+        mine = board.release(gang)
+        # NodeRoom only shrinks while a plan is made: what did not fit before does not fit now. What is
+        # kept is said by name within a namespace, and is other room for each job for which it is.
+        signature = (gang[0].ref.namespace, mine, *map(feasibility, gang))
+        missed = self._missed.get(signature)
+        if missed is None:
+            first = board.place(gang, self.placed)
+            if first is None:
+                return None
+            if self._empty is None:
+                self._empty = _Board(self._snapshot, EVER, empty=True)
+            why, never = _why(self._snapshot, gang, first, (board, self._empty))
+            missed = self._missed[signature] = Missed(why, never, bool(mine))
+        board.keep(mine)
+        return missed
+
+
 def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
     """Choose nodes for as many of the pending jobs as there is room for."""
     gangs: dict[tuple[PipelineRef, str], list[Pending]] = {}
     for job in pending:
         gangs.setdefault((job.ref.pipeline_ref, job.gang), []).append(job)
-    board = _Board(snapshot, FILTERS)
-    placed: dict[JobRef, str] = {}
+    planner = Planner(snapshot)
     waiting: dict[JobRef, str] = {}
     never: dict[JobRef, str] = {}
-    failed: dict[tuple[object, ...], tuple[str, str]] = {}
     for gang in gangs.values():
-        mine = board.release(gang)
-        # NodeRoom only shrinks while a plan is made: what did not fit before does not fit now. What is
-        # kept is said by name within a namespace, and is other room for each job for which it is.
-        signature = (gang[0].ref.namespace, mine, *map(feasibility, gang))
-        why = failed.get(signature)
-        if why is None:
-            missed = board.place(gang, placed)
-            if missed is None:
-                continue
-            why = failed[signature] = _why(snapshot, gang, missed, board)
-        board.keep(mine)
+        missed = planner.place(gang)
+        if missed is None:
+            continue
         for job in gang:
-            waiting[job.ref] = why[0]
-            if why[1]:
-                never[job.ref] = why[1]
+            waiting[job.ref] = missed.why
+            if missed.never:
+                never[job.ref] = missed.never
+    placed = planner.placed
     order = (Placed(job.ref, placed[job.ref]) for job in pending if job.ref in placed)
     return Plan(tuple(order), waiting, never)
 
 
 def feasibility(job: Pending) -> Shape:
     """Return everything that the filters look at: equal jobs fit in the same places."""
+    if job.asks:
+        return job.asks
     asked = (job.resources, tuple(sorted(job.place.require.items())), job.pinned_node)
     # Most need none of what follows: theirs is the same in all versions.
     return (*asked, *sorted(job.features), *_of_sandbox(job.sandbox), *_of_secrets(job))
@@ -137,14 +179,27 @@ class _Board:
             self._put(job, node, placed)
         return None
 
+    def has_room(self, gang: Sequence[Pending]) -> bool:
+        """Whether a gang would find nodes; nothing is placed."""
+        placed: dict[JobRef, str] = {}
+        if self.place(gang, placed) is not None:
+            return False
+        for job in gang:
+            self._take_back(job, placed[job.ref])
+        self._heaps.clear()
+        return True
+
+    def _take_back(self, job: Pending, node: str) -> None:
+        self.rooms[node].give_back(job.resources)
+        self._nodes_near(job)[node][job.spec_name] -= 1
+
     def _place(self, gang: Sequence[Pending], placed: dict[JobRef, str]) -> Pending | None:
         done: list[tuple[Pending, str]] = []
         for job in gang:
             node = self._best(job)
             if node is None:
                 for earlier, where in done:
-                    self.rooms[where].give_back(earlier.resources)
-                    self._nodes_near(earlier)[where][earlier.spec_name] -= 1
+                    self._take_back(earlier, where)
                     del placed[earlier.ref]
                 if done:  # nodes that seemed full have room again
                     self._heaps.clear()
@@ -218,11 +273,12 @@ class _Board:
 
 
 def _why(
-    snapshot: Snapshot, gang: Sequence[Pending], missed: Pending, board: _Board
+    snapshot: Snapshot, gang: Sequence[Pending], missed: Pending, boards: tuple[_Board, _Board]
 ) -> tuple[str, str]:
     """Say in one sentence for people why a gang waits, by the job of it that found no node.
 
-    The second one is empty if empty nodes would do, and is else without what is free now.
+    The boards are of the nodes as they are, and of empty ones. The second sentence is empty if empty nodes would
+    do, and is else without what is free now.
     """
     if not snapshot.nodes:
         why = "no node has ever connected: start an agent"
@@ -231,9 +287,8 @@ def _why(
     if lacking is not None:
         why = f"{lacking.ref.job}: {lacking.lacks}" if len(gang) > 1 else lacking.lacks
         return why, why
-    rooms = board.rooms
-    empty = _Board(snapshot, EVER, empty=True)
-    warning = "" if empty.place(gang, {}) is None else _warning(snapshot, gang)
+    rooms, empty = boards[0].rooms, boards[1]
+    warning = "" if empty.has_room(gang) else _warning(snapshot, gang)
     if len(gang) == 1:
         lasting = _counted(missed, empty.rooms) if warning else ""
         return f"{_counted(missed, rooms)}{warning}", lasting

@@ -69,6 +69,8 @@ class Pending:
     sandbox: Sandbox = ASKS_NOTHING
     secrets: tuple[SecretUse, ...] = ()
     lacks: str = ""
+    asks: tuple[object, ...] = field(default=(), compare=False, repr=False)
+    """What `plan.feasibility` said of it; empty until it is asked."""
 
 
 def _nobody() -> Mapping[PipelineRef, tuple[Resident, ...]]:

@@ -6,7 +6,7 @@ right one in a process of its own.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -145,12 +145,12 @@ class StopsNoPipeline(Outcomes):
 class RecordsNoAttempts(ControlMachine):
     """After a restart nobody knows who runs where."""
 
-    def handle(self, event: events.Event, now: float) -> Sequence[Effect]:
+    def step(self, batch: Iterable[events.Event], now: float) -> Sequence[Effect]:
         return [
             CommitRows(tuple(row for row in effect.rows if not isinstance(row, AttemptRow)))
             if isinstance(effect, CommitRows)
             else effect
-            for effect in super().handle(event, now)
+            for effect in super().step(batch, now)
         ]
 
 

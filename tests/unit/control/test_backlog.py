@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from control.core.backlog import Backlog
 from control.core.state import JobRecord
 from shoal.names import JobRef, PipelineRef
@@ -13,8 +15,9 @@ def job(name: str, number: int = 0) -> JobRecord:
 
 
 def heads(backlog: Backlog, width: int) -> list[str]:
-    found = sorted(backlog.heads(width), key=lambda one: backlog.ticket(one.ref))
-    return [one.ref.pipeline for one in found]
+    """The first so many of each kind, in the order of the queue."""
+    found = [waiting for equals in backlog.kinds() for waiting in islice(equals, width)]
+    return [one.job.ref.pipeline for one in sorted(found, key=lambda one: one.ticket)]
 
 
 def test_jobs_stand_in_their_order_and_those_that_were_placed_before_go_first() -> None:
