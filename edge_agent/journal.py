@@ -2,7 +2,9 @@
 
 One thread owns the connection and commits for every writer that waits at that moment, so that many
 attempts cost one fsync (WAL, `synchronous=FULL`; https://www.sqlite.org/wal.html). Writes become
-durable in the order in which they were asked for.
+durable in the order in which they were asked for. A record is written out by that thread, so that
+one whose place a newer one takes costs nothing; and what waits takes few statements of many rows: the
+lock of the interpreter is let go for each, and had again only when the loop next waits for something.
 
 A disk that does not take a write (full, read-only, broken) is waited for: the write is tried again
 and what acts on it waits, since nothing is acted on that is not recorded. Only the newest write
@@ -20,11 +22,13 @@ begin such a job without its secrets, and show what it printed of them. Without 
 import asyncio
 import json
 import logging
+import operator
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from dataclasses import fields as dataclass_fields
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -54,6 +58,8 @@ LOG = logging.getLogger(__name__)
 
 _ROOM_BYTES: Final = 1 << 20
 _CHECKPOINT_PAGES: Final = 128
+_ROWS_MAX: Final = 64
+"""Most rows of a statement."""
 _RETRY: Final = Backoff(0.05, 2.0, jitter=0.0)
 
 _FIRST: Final = """
@@ -80,6 +86,18 @@ _SECRETS: Final = (
 _WITH_SECRETS: Final = len(STEPS) + 1
 """The version of a file while it holds secrets."""
 
+_PUT: Final = (
+    "INSERT INTO attempt (key, assignment, record) VALUES ",
+    "(?,?,?)",
+    " ON CONFLICT (key) DO UPDATE SET assignment = excluded.assignment, record = excluded.record",
+)
+_FORGET: Final = "DELETE FROM attempt WHERE key IN (", "?", ")"
+_NOTE: Final = (
+    "INSERT INTO fact (name, value) VALUES ",
+    "(?,?)",
+    " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+)
+
 
 class JournalError(StartRefusedError):
     """The journal cannot be read: the agent would forget what it knows."""
@@ -93,13 +111,22 @@ class JournalVersionError(JournalError):
 
 @dataclass(slots=True)
 class _Write:
-    statement: str
-    parameters: tuple[object, ...]
+    """What is to be written: a record, an attempt that is forgotten, a fact, or nothing at all."""
+
+    record: LocalAttempt | None = None
+    forgotten: AttemptRef | None = None
+    fact: tuple[str, str] | None = None
     waiting: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
-    key: str = ""
-    """Of the attempt that it is about."""
-    secrets: Mapping[str, bytes] | None = None
-    """Those of the attempt; None if it is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What a group writes: rows of attempts, with their secrets by key, keys that go, and facts."""
+
+    attempts: Sequence[tuple[str, bytes, str]]
+    secrets: Mapping[str, Mapping[str, bytes]]
+    forgotten: Sequence[tuple[str]]
+    facts: Sequence[tuple[str, str]]
 
 
 class Journal:
@@ -120,6 +147,8 @@ class Journal:
         self._writer = GroupWriter("journal", self._write_group, join=_joined)
         self._connection: sqlite3.Connection | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._holding = False
+        """Whether the file holds secrets, and so is of the version that has them."""
         # An assignment is written at each step and hardly ever changes.
         self._encoded: dict[AttemptRef, tuple[Assignment, bytes]] = {}
 
@@ -143,35 +172,19 @@ class Journal:
 
     def put(self, record: LocalAttempt) -> asyncio.Future[None]:
         """Remember an attempt; the future is done once it is durable."""
-        return self._ask(
-            record.ref,
-            "INSERT INTO attempt (key, assignment, record) VALUES (?, ?, ?) ON CONFLICT (key) DO "
-            "UPDATE SET assignment = excluded.assignment, record = excluded.record",
-            (
-                record.ref.prefix,
-                self._encode(record.assignment),
-                encode_record(record),
-            ),
-            key=record.ref.prefix,
-            secrets=record.assignment.secrets,
-        )
+        return self._ask(record.ref, _Write(record))
 
     def forget(self, ref: AttemptRef) -> asyncio.Future[None]:
         """Remember an attempt no more."""
-        self._encoded.pop(ref, None)
-        return self._ask(ref, "DELETE FROM attempt WHERE key = ?", (ref.prefix,), key=ref.prefix)
+        return self._ask(ref, _Write(forgotten=ref))
 
     def note(self, name: str, value: str) -> asyncio.Future[None]:
         """Remember a fact about the node, such as its boot id."""
-        return self._ask(
-            name,
-            "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            (name, value),
-        )
+        return self._ask(name, _Write(fact=(name, value)))
 
     def barrier(self) -> asyncio.Future[None]:
         """Return a future that is done once everything asked for before is durable."""
-        return self._ask(object(), "SELECT 1", ())
+        return self._ask(object(), _Write())
 
     async def load(self) -> tuple[LocalAttempt, ...]:
         """Every attempt that is remembered; one that cannot be read is logged and left out.
@@ -226,6 +239,7 @@ class Journal:
     def _open(self) -> sqlite3.Connection:
         connection = open_database(self._path, self._prepare)
         self._make_room(connection)
+        self._holding = _version(connection) == _WITH_SECRETS
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -310,28 +324,22 @@ class Journal:
             self._encoded[assignment.ref] = known
         return known[1]
 
-    def _ask(
-        self,
-        thing: object,
-        statement: str,
-        parameters: tuple[object, ...],
-        *,
-        key: str = "",
-        secrets: Mapping[str, bytes] | None = None,
-    ) -> asyncio.Future[None]:
+    def _ask(self, thing: Hashable, write: _Write) -> asyncio.Future[None]:
         if self._loop is None:
             raise JournalError("the journal is not open")
         done: asyncio.Future[None] = self._loop.create_future()
-        self._writer.put(thing, _Write(statement, parameters, [done], key, secrets))
+        write.waiting.append(done)
+        self._writer.put(thing, write)
         return done
 
     def _write_group(self, group: Sequence[_Write]) -> None:
         """Write a group, however long its disk takes no write; when the journal is closed, once."""
         failures = 0
+        rows = self._rows_of(group)
         while True:
             try:
                 self._connection = self._connection or self._open()
-                transact(self._connection, partial(self._execute, group))
+                self._write_rows(self._connection, rows)
                 break
             except (sqlite3.Error, OSError, JournalError) as error:
                 failures += 1
@@ -346,31 +354,71 @@ class Journal:
             self._make_room(self._connection)
             self.trouble = ""
             LOG.info("the journal is written again", extra=fields(path=self._path))
+        self._answer([done for write in group for done in write.waiting])
+
+    def _answer(
+        self, waiting: Sequence[asyncio.Future[None]], error: JournalError | None = None
+    ) -> None:
         with suppress(RuntimeError):  # the loop is closed, and nothing waits any more
             if self._loop is not None:
-                waiting = [done for write in group for done in write.waiting]
-                self._loop.call_soon_threadsafe(_resolve, waiting)
+                self._loop.call_soon_threadsafe(_resolve, waiting, error)
 
-    def _execute(self, group: Iterable[_Write], connection: sqlite3.Connection) -> None:
-        holding = _version(connection) == _WITH_SECRETS
+    def _rows_of(self, group: Iterable[_Write]) -> _Rows:
+        """Write out the records of a group; one that cannot be fails what waits for it."""
+        attempts: list[tuple[str, bytes, str]] = []
+        secrets: dict[str, Mapping[str, bytes]] = {}
+        forgotten: list[tuple[str]] = []
+        facts: list[tuple[str, str]] = []
         for write in group:
-            connection.execute(write.statement, write.parameters)
-            if write.secrets:
-                sealed = self._seal.close(write.secrets, write.key)
-                if not holding:
-                    connection.execute(_SECRETS)
-                    connection.execute(f"PRAGMA user_version = {_WITH_SECRETS}")
-                    holding = True
-                connection.execute(
-                    "INSERT INTO secret VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET "
-                    "sealed = excluded.sealed",
-                    (write.key, sealed),
-                )
-            elif holding and write.key and write.secrets is None:
-                connection.execute("DELETE FROM secret WHERE key = ?", (write.key,))
-                if connection.execute("SELECT 1 FROM secret LIMIT 1").fetchone() is None:
-                    connection.execute(f"PRAGMA user_version = {len(STEPS)}")
-                    holding = False
+            if write.fact is not None:
+                facts.append(write.fact)
+            if write.forgotten is not None:
+                self._encoded.pop(write.forgotten, None)
+                forgotten.append((write.forgotten.prefix,))
+            if (record := write.record) is None:
+                continue
+            key = record.ref.prefix
+            try:
+                attempts.append((key, self._encode(record.assignment), encode_record(record)))
+            except Exception as error:  # a mistake of ours about one attempt
+                LOG.exception("a record cannot be written out", extra=fields(key=key))
+                waiting, write.waiting = write.waiting, []
+                failed = JournalError(f"the record of {key} cannot be written out: {error}")
+                self._answer(waiting, failed)
+            else:
+                secrets[key] = record.assignment.secrets
+        return _Rows(attempts, secrets, forgotten, facts)
+
+    def _write_rows(self, connection: sqlite3.Connection, rows: _Rows) -> None:
+        """Write the rows of a group, all or none."""
+        if self._holding or any(rows.secrets.values()):
+            transact(connection, partial(self._write_with_secrets, rows))
+            self._holding = _version(connection) == _WITH_SECRETS
+            return
+        statements = _statements(rows)
+        if len(statements) == 1:  # it is a transaction by itself
+            connection.execute(*statements[0])
+        elif statements:
+            transact(connection, partial(_execute, statements))
+
+    def _write_with_secrets(self, rows: _Rows, connection: sqlite3.Connection) -> None:
+        _execute(_statements(rows), connection)
+        holding = _version(connection) == _WITH_SECRETS
+        for key, secrets in rows.secrets.items():
+            if not secrets:
+                continue
+            if not holding:
+                connection.execute(_SECRETS)
+                connection.execute(f"PRAGMA user_version = {_WITH_SECRETS}")
+                holding = True
+            connection.execute(
+                "INSERT INTO secret VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET sealed = excluded.sealed",
+                (key, self._seal.close(secrets, key)),
+            )
+        if holding and rows.forgotten:
+            connection.executemany("DELETE FROM secret WHERE key = ?", rows.forgotten)
+            if connection.execute("SELECT 1 FROM secret LIMIT 1").fetchone() is None:
+                connection.execute(f"PRAGMA user_version = {len(STEPS)}")
 
     def _note_trouble(self, error: Exception) -> None:
         before, self.trouble = (
@@ -389,7 +437,35 @@ class Journal:
 
 def _joined(older: _Write, newer: _Write) -> _Write:
     """Return a write in the place of an older one of the same thing, whose futures wait, too."""
-    return replace(newer, waiting=[*older.waiting, *newer.waiting])
+    newer.waiting = [*older.waiting, *newer.waiting]
+    return newer
+
+
+def _statements(rows: _Rows) -> list[tuple[str, Sequence[object]]]:
+    return [
+        *_of_many(*_PUT, rows.attempts),
+        *_of_many(*_FORGET, rows.forgotten),
+        *_of_many(*_NOTE, rows.facts),
+    ]
+
+
+def _of_many(
+    begin: str, row: str, end: str, rows: Sequence[tuple[object, ...]]
+) -> Iterator[tuple[str, Sequence[object]]]:
+    """Cut rows into statements of 64, 32, ... 1 rows, so that few different ones are ever prepared."""
+    first = 0
+    while left := len(rows) - first:
+        many = min(1 << (left.bit_length() - 1), _ROWS_MAX)
+        taken = rows[first : first + many]
+        first += many
+        yield begin + ",".join([row] * many) + end, [one for each in taken for one in each]
+
+
+def _execute(
+    statements: Iterable[tuple[str, Sequence[object]]], connection: sqlite3.Connection
+) -> None:
+    for statement, parameters in statements:
+        connection.execute(statement, parameters)
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -410,21 +486,32 @@ def _may_pass(error: Exception) -> bool:
     }
 
 
-def _resolve(waiting: Iterable[asyncio.Future[None]]) -> None:
+def _resolve(waiting: Iterable[asyncio.Future[None]], error: JournalError | None) -> None:
     for done in waiting:
-        if not done.done():
+        if done.done():
+            continue
+        if error is None:
             done.set_result(None)
+        else:
+            done.set_exception(error)
 
 
 def encode_plain(assignment: Assignment) -> bytes:
     """Write an assignment without its secrets, which have a column of their own."""
-    return encode_assignment(replace(assignment, secrets=no_secrets())).SerializeToString()
+    if assignment.secrets:
+        assignment = replace(assignment, secrets=no_secrets())
+    return encode_assignment(assignment).SerializeToString()
 
 
 def encode_record(record: LocalAttempt) -> str:
-    """Write all of a record but its assignment, which has a column of its own, as JSON."""
-    values = {name: getattr(record, name) for name in _READERS}
-    return json.dumps(values, separators=(",", ":"), default=astuple)
+    """Write as JSON how a record differs from a new one; its assignment has a column of its own."""
+    return _JSON.encode(
+        {
+            name: value
+            for name, value, new in zip(_READERS, _VALUES(record), _NEW_VALUES, strict=True)
+            if value != new
+        }
+    )
 
 
 def decode_row(
@@ -484,3 +571,17 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
 
 A value of another type is refused by it, and costs one attempt: the machine would fail over it.
 """
+
+_VALUES: Final = operator.attrgetter(*_READERS)
+_NEW_VALUES: Final = tuple(
+    next(one.default for one in dataclass_fields(LocalAttempt) if one.name == name)
+    for name in _READERS
+)
+
+
+def _values_in(value: Any) -> list[object]:
+    """The fields of a value in an array, as it stands in JSON."""
+    return [getattr(value, one.name) for one in dataclass_fields(value)]
+
+
+_JSON: Final = json.JSONEncoder(separators=(",", ":"), default=_values_in)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from edge_agent.attempts.phase import Phase
 from edge_agent.keeper.client import end_keeper
 from edge_agent.keeper.strays import KEEPER_VARIABLE, environment, keeper_word
 from shoal.names import AttemptRef
@@ -88,11 +89,11 @@ class AgentProcess(ChildProcess):
         return done.returncode, done.stdout + done.stderr
 
     def journal(self, ref: AttemptRef) -> dict[str, Any]:
-        """What the agent has recorded of an attempt; empty when nothing."""
+        """What the agent has recorded of an attempt that is not as in a new one, and its phase."""
         with contextlib.closing(sqlite3.connect(self.state / "agent.db", timeout=5)) as database:
             row = database.execute("SELECT record FROM attempt WHERE key = ?", (ref.prefix,))
             found = row.fetchone()
-        return json.loads(found[0]) if found else {}
+        return {"phase": Phase.BUNDLE.value, **json.loads(found[0])} if found else {}
 
     def processes(self) -> list[int]:
         """Every process of this node: its keeper's, and its own."""

@@ -2,16 +2,18 @@
 
 import asyncio
 import base64
+import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_agent.attempts.local_attempt import LocalAttempt, Verdict
 from edge_agent.attempts.phase import Phase
-from edge_agent.journal import STEPS, Journal, JournalError
+from edge_agent.journal import STEPS, Journal, JournalError, encode_record
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.secret import SecretUse, no_secrets
@@ -208,3 +210,92 @@ async def test_a_journal_is_of_a_later_version_only_while_it_holds_secrets(tmp_p
         assert version(path) == len(STEPS) + 1
     async with Journal(path) as journal:
         assert await journal.load() == (other,)
+
+
+def attempt(number: int, **changes: Any) -> LocalAttempt:
+    ref = AttemptRef("default", f"p{number}", "work", 1, number)
+    return replace(LocalAttempt(replace(RECORD.assignment, ref=ref)), **changes)
+
+
+async def test_many_attempts_are_written_and_forgotten_together(tmp_path: Path) -> None:
+    """More than a statement takes, and none of a round number."""
+    records = [attempt(number, turn=number) for number in range(203)]
+    async with Journal(tmp_path / "agent.db") as journal:
+        await asyncio.gather(*map(journal.put, records))
+        assert {record.turn for record in await journal.load()} == set(range(203))
+        for record in records[:-3]:
+            journal.forget(record.ref)
+        put = [journal.put(replace(record, forget=True)) for record in records[-3:]]
+        await journal.note("boot_id", "x")
+        assert all(one.done() for one in put)
+        left = await journal.load()
+        assert left == tuple(replace(record, forget=True) for record in records[-3:])
+
+
+async def test_what_a_newer_record_takes_the_place_of_is_not_written_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Journal(tmp_path / "agent.db") as journal:
+        written: list[str] = []
+
+        def recorded(record: LocalAttempt) -> str:
+            written.append(f"{record.ref.pipeline} {record.turn}")
+            return encode_record(record)
+
+        monkeypatch.setattr("edge_agent.journal.encode_record", recorded)
+        # Nothing awaits between them, so that the thread may take the first ones at most.
+        puts = [journal.put(attempt(1, turn=turn)) for turn in range(1000)]
+        await asyncio.gather(*puts)
+        assert len(written) < 500
+        assert written[-1] == "p1 999"
+        (found,) = await journal.load()
+        assert found.turn == 999
+
+
+async def test_a_record_that_cannot_be_written_out_fails_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = attempt(1, keeper=object())
+    async with Journal(tmp_path / "agent.db") as journal:
+        failing, other = journal.put(broken), journal.put(attempt(2))
+        with pytest.raises(JournalError, match="p1"):
+            await failing
+        await other
+        await journal.put(attempt(1))
+        assert await journal.load() == (attempt(1), attempt(2))
+    assert caplog.text.count("a record cannot be written out") == 1
+
+
+async def test_a_record_says_how_it_differs_from_a_new_one(tmp_path: Path) -> None:
+    assert json.loads(encode_record(attempt(1))) == {}
+    said = json.loads(encode_record(attempt(1, phase=Phase.RUNNING, start_time=1.5)))
+    assert said == {"phase": "running", "start_time": 1.5}
+    whole = json.loads(encode_record(RECORD))
+    assert whole["reason"] == ["EXIT", 3, "wörds"]
+    assert whole["verdict"] == [JobState.CANCELLED, ["CANCELLED", 0, "asked"]]
+    assert whole["holds"] == [["out", 3, 1 << 40, True]]
+
+
+async def test_a_record_that_says_everything_is_read(tmp_path: Path) -> None:
+    """As versions up to 0.2 wrote it."""
+    record = {
+        "phase": "ended", "turn": 4, "state": JobState.SUCCEEDED, "reason": ["", 0, ""], "artifacts": [],
+        "start_time": 1.5, "end_time": 2.5, "verdict": None, "forget": False, "acknowledged": False,
+        "closed": False, "finishing": False, "missing": False, "archived": True, "keeper": "k",
+        "holds": [], "ended_inputs": [],
+    }  # fmt: skip
+    expected = attempt(
+        1,
+        phase=Phase.ENDED,
+        turn=4,
+        state=JobState.SUCCEEDED,
+        start_time=1.5,
+        end_time=2.5,
+        archived=True,
+        keeper="k",
+    )
+    async with Journal(tmp_path / "agent.db") as journal:
+        await journal.put(attempt(1))
+        with closing(sqlite3.connect(tmp_path / "agent.db")) as database, database:
+            database.execute("UPDATE attempt SET record = ?", (json.dumps(record),))
+        assert await journal.load() == (expected,)
