@@ -232,26 +232,6 @@ async def test_many_attempts_are_written_and_forgotten_together(tmp_path: Path) 
         assert left == tuple(replace(record, forget=True) for record in records[-3:])
 
 
-async def test_what_a_newer_record_takes_the_place_of_is_not_written_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with Journal(tmp_path / "agent.db") as journal:
-        written: list[str] = []
-
-        def recorded(record: LocalAttempt) -> str:
-            written.append(f"{record.ref.pipeline} {record.turn}")
-            return encode_record(record)
-
-        monkeypatch.setattr("edge_agent.journal.encode_record", recorded)
-        # Nothing awaits between them, so that the thread may take the first ones at most.
-        puts = [journal.put(attempt(1, turn=turn)) for turn in range(1000)]
-        await asyncio.gather(*puts)
-        assert len(written) < 500
-        assert written[-1] == "p1 999"
-        (found,) = await journal.load()
-        assert found.turn == 999
-
-
 async def test_a_record_that_cannot_be_written_out_fails_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
