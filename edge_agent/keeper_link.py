@@ -108,15 +108,18 @@ class KeeperLink:
         Raises:
             KeeperGoneError: there was none within the deadline.
         """
+        found = self._client
+        if found is not None:
+            return found
         try:
             async with asyncio.timeout(deadline_seconds):
-                while self._client is None:
+                while (found := self._client) is None:
                     await self._ready.wait()
         except TimeoutError:
             raise KeeperGoneError(
                 f"no keeper answered at {self.path} for {deadline_seconds:g} s"
             ) from None
-        return self._client
+        return found
 
     async def start(self, request: StartRequest, instance: str) -> None:
         """Have one keeper, and no other, start a program, or find it started.

@@ -1,4 +1,12 @@
-"""The agent's side of the keeper's socket."""
+"""The agent's side of the keeper's socket.
+
+Rule. A request waits for no other one's answer. What is asked in one turn of the loop is sent at its end, to a keeper
+that takes lists (protocol 3) in one packet, and what the keeper tells of one of its turns comes in one packet, too. A
+single timer watches the answer that has been waited for longest.
+
+Invariant. Requests reach the keeper in the order in which they were asked, and each is answered, refused, or fails with
+`KeeperGoneError` within `_ANSWER_SECONDS`.
+"""
 
 import asyncio
 import contextlib
@@ -7,8 +15,9 @@ import os
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self, cast
@@ -18,10 +27,12 @@ from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.request import IN_FILE, MAX_PACKET_BYTES, MAX_REQUEST_BYTES
 from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
-from shoal.protocol_version import KEEPER, SANDBOXES, Protocols
+from edge_agent.sandbox.plan_json import plan_to_json
+from shoal.protocol_version import BATCHES, KEEPER, SANDBOXES, Protocols
 
 _ANSWER_SECONDS: Final = 10.0
 _EXITS_KEPT: Final = 4096
+_encoded: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class KeeperError(Exception):
@@ -60,6 +71,7 @@ class StartRequest:
 @dataclass(slots=True)
 class _Pending:
     answer: asyncio.Future[Mapping[str, object]]
+    give_up_at: float
     pages: list[object] = field(default_factory=list[object])
 
 
@@ -79,7 +91,14 @@ class KeeperClient:
         self._pending: dict[int, _Pending] = {}
         self._next_id = 1
         self._exits: asyncio.Queue[ProcessRecord | None] = asyncio.Queue(_EXITS_KEPT)
-        self._sending = asyncio.Lock()
+        # What is to be sent, each with the file that holds it, -1 for none.
+        self._unsent: deque[tuple[bytes, int]] = deque()
+        self._packs = False
+        # Whether what is unsent will be sent without anyone asking for it.
+        self._sending = False
+        self._full = False
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._buffer = bytearray(MAX_PACKET_BYTES)
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -96,7 +115,8 @@ class KeeperClient:
             connection.close()
             raise KeeperGoneError(f"no keeper answers at {self._path}: {error.strerror}") from error
         self._socket = connection
-        asyncio.get_running_loop().add_reader(connection.fileno(), self._readable)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(connection.fileno(), self._readable)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -146,6 +166,7 @@ class KeeperClient:
         answer = await self._ask({"op": "watch", "protocols": [ours.lowest, ours.highest]})
         self.version = str(answer.get("version", ""))
         self.protocols = _protocols(answer.get("protocols"), self.version)
+        self._packs = self.protocols is not None and self.protocols.highest >= BATCHES
         return str(answer.get("instance", ""))
 
     async def exits(self) -> AsyncIterator[ProcessRecord]:
@@ -158,23 +179,40 @@ class KeeperClient:
         await self._ask({"op": "shutdown"})
 
     async def _launch(self, op: str, request: StartRequest) -> int:
+        known = 0 if self.protocols is None else self.protocols.highest
         # Alone, the order in which the kernel ends processes keeps no job from another.
-        if replace(request.sandbox, oom_score=0) != NO_PLAN:
+        if known < SANDBOXES and replace(request.sandbox, oom_score=0) != NO_PLAN:
             await self._need_sandboxes()
-        said = {one.name: getattr(request, one.name) for one in fields(request)}
-        limits = {name: said.pop(name) for name in ("memory_bytes", "open_files")}
-        answer = await self._ask(
-            {
-                **said,
-                "op": op,
-                "env": dict(request.env),
-                "sandbox": asdict(request.sandbox),
-                "stdin": str(request.stdin or ""),
-                "ports": [_port(port) for port in request.ports],
-                "lease_seconds": _as_seconds(request.lease_until),
-                "limits": limits,
+        said: dict[str, object] = {
+            "op": op,
+            "attempt": request.attempt,
+            "argv": list(request.argv),
+            "env": dict(request.env),
+            "cwd": str(request.cwd),
+            "stdout": str(request.stdout),
+            "stderr": str(request.stderr),
+            "timeout_seconds": request.timeout_seconds,
+            "grace_seconds": request.grace_seconds,
+        }
+        # What is left out has its default.
+        if request.stdin is not None:
+            said["stdin"] = str(request.stdin)
+        if request.ports:
+            said["ports"] = [_port(port) for port in request.ports]
+        if request.lease_until:
+            said["lease_until"] = request.lease_until
+            said["lease_grace_seconds"] = request.lease_grace_seconds
+            said["lease_seconds"] = _as_seconds(request.lease_until)
+        if request.memory_bytes or request.open_files:
+            said["limits"] = {
+                "memory_bytes": request.memory_bytes,
+                "open_files": request.open_files,
             }
-        )
+        if request.made:
+            said["made"] = request.made
+        if request.sandbox is not NO_PLAN:
+            said["sandbox"] = plan_to_json(request.sandbox)
+        answer = await self._ask(said)
         return cast("int", answer["pid"])
 
     async def _need_sandboxes(self) -> None:
@@ -187,12 +225,13 @@ class KeeperClient:
                 "replaced once it keeps no program; to have that sooner, `shoal drain` the node"
             )
 
-    async def _ask(self, message: Mapping[str, object]) -> Mapping[str, object]:
+    async def _ask(self, message: dict[str, object]) -> Mapping[str, object]:
         if self._socket is None:
             raise KeeperGoneError(f"the keeper at {self._path} is gone")
         request_id = self._next_id
         self._next_id += 1
-        packet = json.dumps({**message, "id": request_id}, default=str).encode()
+        message["id"] = request_id
+        packet = _encoded(message).encode()
         known = 0 if self.protocols is None else self.protocols.highest
         longest = MAX_REQUEST_BYTES if known >= SANDBOXES else MAX_PACKET_BYTES
         if len(packet) > longest:
@@ -200,12 +239,13 @@ class KeeperClient:
                 f"{message['op']} takes {len(packet)} bytes, and the keeper reads at most "
                 f"{longest}: shorten the command or its variables"
             )
-        pending = self._pending[request_id] = _Pending(asyncio.get_running_loop().create_future())
+        pending = self._pending[request_id] = _Pending(
+            self._loop.create_future(), self._loop.time() + _ANSWER_SECONDS
+        )
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                await self._send(packet)
-                answer = await pending.answer
-        except (OSError, TimeoutError) as error:
+            self._send(packet)
+            answer = await pending.answer
+        except OSError as error:
             raise KeeperGoneError(
                 f"the keeper at {self._path} does not answer: {error!r}"
             ) from error
@@ -215,43 +255,88 @@ class KeeperClient:
             raise KeeperError(str(answer["error"]))
         return answer
 
-    async def _send(self, packet: bytes) -> None:
-        async with self._sending:
-            while self._socket is not None:
-                try:
-                    if len(packet) > MAX_PACKET_BYTES:
-                        _send_file(self._socket, packet)
-                    else:
-                        self._socket.send(packet)
-                except BlockingIOError:
-                    await self._writable(self._socket.fileno())
-                else:
-                    return
-        raise ConnectionResetError("the keeper hung up")
+    def _send(self, packet: bytes) -> None:
+        """Have a packet sent at the end of this turn, and its answer watched for.
 
-    async def _writable(self, descriptor: int) -> None:
-        loop = asyncio.get_running_loop()
-        event = asyncio.Event()
-        loop.add_writer(descriptor, event.set)
-        try:
-            await event.wait()
-        finally:
-            loop.remove_writer(descriptor)
+        Raises:
+            OSError: there is no file to have for a long one.
+        """
+        self._unsent.append((packet, -1) if len(packet) <= MAX_PACKET_BYTES else _in_file(packet))
+        if not self._sending:
+            self._sending = True
+            self._loop.call_soon(self._flush)
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(_ANSWER_SECONDS, self._watch_answers)
+
+    def _watch_answers(self) -> None:
+        """Give up what was asked long ago; the first that is not late says when to look again, as the oldest one."""
+        self._watchdog = None
+        now = self._loop.time()
+        for pending in self._pending.values():
+            if pending.answer.done():
+                continue
+            if pending.give_up_at > now:
+                self._watchdog = self._loop.call_at(pending.give_up_at, self._watch_answers)
+                return
+            pending.answer.set_exception(TimeoutError(f"no answer within {_ANSWER_SECONDS:g} s"))
+
+    def _flush(self) -> None:
+        """Send what there is, now or once the socket takes it."""
+        while self._socket is not None and self._unsent:
+            count, packet = self._packed()
+            file = self._unsent[0][1]
+            try:
+                if file >= 0:
+                    socket.send_fds(self._socket, [packet], [file])
+                else:
+                    self._socket.send(packet)
+            except BlockingIOError:
+                if not self._full:
+                    self._full = True
+                    self._loop.add_writer(self._socket.fileno(), self._flush)
+                return
+            except OSError as error:
+                self._hang_up(str(error))
+                return
+            for _ in range(count):
+                self._unsent.popleft()
+            if file >= 0:
+                os.close(file)
+        self._sending = False
+        if self._full and self._socket is not None:
+            self._full = False
+            self._loop.remove_writer(self._socket.fileno())
+
+    def _packed(self) -> tuple[int, bytes]:
+        """As many requests as go into the next packet, and that packet."""
+        size, packed = 0, list[bytes]()
+        if self._packs and len(self._unsent) > 1:
+            for packet, file in self._unsent:
+                size += len(packet) + 1
+                if file >= 0 or size >= MAX_PACKET_BYTES:
+                    break
+                packed.append(packet)
+        if len(packed) <= 1:
+            return 1, self._unsent[0][0]
+        return len(packed), b"[" + b",".join(packed) + b"]"
 
     def _readable(self) -> None:
         if self._socket is None:
             return
         try:
-            packet = self._socket.recv(MAX_PACKET_BYTES)
+            size = self._socket.recv_into(self._buffer)
         except BlockingIOError:
             return
         except OSError as error:
             self._hang_up(str(error))
             return
-        if not packet:
+        if not size:
             self._hang_up("the keeper hung up")
             return
-        self._take(cast("dict[str, object]", json.loads(packet)))
+        found: object = json.loads(str(memoryview(self._buffer)[:size], "utf-8"))
+        messages = cast("list[object]", found) if isinstance(found, list) else [found]
+        for message in messages:
+            self._take(cast("dict[str, object]", message))
 
     def _take(self, message: Mapping[str, object]) -> None:
         if "exited" in message:
@@ -275,9 +360,16 @@ class KeeperClient:
     def _hang_up(self, why: str) -> None:
         if self._socket is None:
             return
-        asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
         self._socket = None
+        while self._unsent:
+            _, file = self._unsent.popleft()
+            if file >= 0:
+                os.close(file)
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         for pending in self._pending.values():
             if not pending.answer.done():
                 pending.answer.set_exception(ConnectionResetError(why))
@@ -286,10 +378,15 @@ class KeeperClient:
         self._exits.put_nowait(None)
 
 
-def _send_file(connection: socket.socket, request: bytes) -> None:
-    with open(os.memfd_create("shoal-request"), "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
-        file.write(request)
-        socket.send_fds(connection, [IN_FILE], [file.fileno()])
+def _in_file(request: bytes) -> tuple[bytes, int]:
+    """The packet that brings a request in a file, and the file."""
+    file = os.memfd_create("shoal-request")
+    try:
+        os.pwrite(file, request, 0)
+    except OSError:
+        os.close(file)
+        raise
+    return IN_FILE, file
 
 
 def _protocols(said: object, version: str) -> Protocols | None:

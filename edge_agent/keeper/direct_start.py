@@ -38,6 +38,8 @@ from edge_agent.sandbox.plan import SandboxPlan
 _SCORE: Final = "/proc/self/oom_score_adj"
 _SCORE_BYTES: Final = 16
 _HOME: Final = "/"
+_NO_INPUT: Final = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+"""Opened by each program for itself: what one does to it is of no concern to the others."""
 
 
 def suits(plan: SandboxPlan) -> bool:
@@ -65,13 +67,14 @@ def start(execution: Execution) -> int:
     Raises:
         SpawnError: the folder or the program cannot be had, or no process.
     """
-    actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in execution.descriptors]
+    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [_NO_INPUT]
     opened = -1
     try:
         if execution.stdin:
             # With the rights of the keeper, which are those of such a program.
             opened = open_plain(execution.stdin, os.O_RDONLY)
-            actions.insert(0, (os.POSIX_SPAWN_DUP2, opened, 0))
+            actions = [(os.POSIX_SPAWN_DUP2, opened, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in execution.descriptors]
         with _in(execution.cwd), _scored(execution.plan.oom_score), strays.worn(execution.mark):
             return os.posix_spawn(
                 execution.argv[0],

@@ -30,8 +30,9 @@ _PROBLEM_BYTES: Final = 4096
 class Execution:
     """What is executed.
 
-    `descriptors` are (ours, the program's number), in the order in which they are put there. `mark` is what its
-    processes are known by. `stdin` is opened with the rights that `plan` leaves it, and is empty for none. `status` is
+    `descriptors` are (ours, the program's number), in the order in which they are put there, after standard input.
+    `mark` is what its processes are known by. `stdin` is opened with the rights that `plan` leaves it, and is empty for
+    none (`/dev/null`). `status` is
     the descriptor that bubblewrap writes to, where the plan has it.
     """
 
@@ -142,8 +143,7 @@ def _be(execution: Execution, parent: int, problem: int) -> None:
 
 def _prepare(execution: Execution) -> None:
     os.chdir(execution.cwd)
-    if execution.stdin:
-        os.dup2(open_plain(execution.stdin, os.O_RDONLY), 0)
+    os.dup2(open_plain(execution.stdin or os.devnull, os.O_RDONLY), 0)
     for ours, theirs in execution.descriptors:
         os.dup2(ours, theirs)
 

@@ -16,6 +16,7 @@ from edge_agent.keeper.relay import Relay, RelayError, start_relay
 from edge_agent.sandbox.plan import NO_PLAN, STATUS_WORD, SandboxPlan
 
 _FIRST_HIGH_DESCRIPTOR = 512  # above every number that a job's port may be given
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,10 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What is to be started. Paths are absolute; `stdin` of "" means none.
+    """What is asked to be started. Paths are absolute; `stdin` of "" means none.
 
     `memory_bytes` and `open_files` are hard limits of each process, as far as the keeper's own allow; 0 means no limit
-    of ours. `sandbox` is done before the program is executed.
+    of ours. `sandbox` is to be done before the program is executed.
     """
 
     attempt: str
@@ -72,13 +73,17 @@ class LaunchError(Exception):
     """The program could not be started."""
 
 
-def launch(program: Launch, mark: int, until: float = 0.0) -> Launched:
+def launch(
+    program: Launch, mark: int, until: float, *, env: Mapping[str, str], plan: SandboxPlan
+) -> Launched:
     """Start `program` as the leader of a session and process group of its own.
 
     Args:
         program: what is to be started.
         mark: what its processes are known by.
         until: if not 0, a moment on the clock of leases at which it is killed unless that is renewed.
+        env: all its variables.
+        plan: what is done before it begins.
 
     Raises:
         LaunchError: The folder, the program or a file cannot be opened, a FIFO cannot be made, no
@@ -86,34 +91,35 @@ def launch(program: Launch, mark: int, until: float = 0.0) -> Launched:
     """
     if until and boottime() >= until:
         raise LaunchError("its lease ran out before it was started")
-    with contextlib.ExitStack() as undo, contextlib.ExitStack() as after:
+    with contextlib.ExitStack() as undo:
+        after: list[int] = []
         try:
-            return _launch(program, mark, until, undo, after)
+            return _launch(program, mark, until, env, _with_limits(plan, program), undo, after)
         except (GuardError, SpawnError) as error:
             raise LaunchError(str(error)) from error
         except (OSError, ValueError) as error:
             raise LaunchError(f"cannot start {program.argv[0]!r}: {said(error)}") from error
+        finally:
+            for descriptor in after:
+                os.close(descriptor)
 
 
 def _launch(
     program: Launch,
     mark: int,
     until: float,
+    env: Mapping[str, str],
+    plan: SandboxPlan,
     undo: contextlib.ExitStack,
-    after: contextlib.ExitStack,
+    after: list[int],
 ) -> Launched:
-    """Start it; `after` closes what only the program needs, `undo` what is kept unless this fails."""
+    """Start it; `after` are closed, which only the program needs, and `undo` what is kept unless this fails."""
     ours: dict[Port, int] = {}
     relays: list[Relay] = []
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    files = ((os.devnull, os.O_RDONLY), (program.stdout, flags), (program.stderr, flags))
     descriptors: list[tuple[int, int]] = []
-    for number, (path, how) in enumerate(files):
-        if number == 0 and program.stdin:
-            continue  # which the program opens with its own rights
-        descriptor = open_plain(path, how)
-        after.callback(os.close, descriptor)
-        descriptors.append((descriptor, number))
+    for path, number in ((program.stdout, 1), (program.stderr, 2)):
+        after.append(open_plain(path, _APPEND))
+        descriptors.append((after[-1], number))
     # After the files, so that a port may be standard input or output.
     for port in program.ports:
         mine, job_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -121,26 +127,26 @@ def _launch(
         undo.callback(os.close, ours[port])
         with job_end:
             if port.path:
-                relays.append(_relay(port, job_end, program))
+                relays.append(_relay(port, job_end, env, plan))
                 # Without its keeper's end of the control a relay ends by itself.
                 undo.callback(os.close, relays[-1].control)
                 continue
             high = fcntl.fcntl(job_end.fileno(), fcntl.F_DUPFD_CLOEXEC, _FIRST_HIGH_DESCRIPTOR)
-        after.callback(os.close, high)
+        after.append(high)
         descriptors.append((high, port.fd))
     status = -1
-    if STATUS_WORD in program.sandbox.wrap:
+    if STATUS_WORD in plan.wrap:
         status = os.memfd_create("shoal-status")
         undo.callback(os.close, status)
     execution = Execution(
         program.attempt,
         _with_places(program.argv, program.ports),
-        program.env,
+        env,
         program.cwd,
         program.stdin,
         descriptors,
         mark,
-        _plan(program),
+        plan,
         status,
     )
     guard = start_guard(execution, until) if until else None
@@ -154,12 +160,12 @@ def _start(execution: Execution) -> int:
     return (direct_start.start if direct_start.suits(execution.plan) else spawn)(execution)
 
 
-def _relay(port: Port, job_end: socket.socket, program: Launch) -> Relay:
+def _relay(port: Port, job_end: socket.socket, env: Mapping[str, str], plan: SandboxPlan) -> Relay:
     try:
         return start_relay(
-            *(port.name, port.direction, port.path, job_end.fileno(), program.env),
+            *(port.name, port.direction, port.path, job_end.fileno(), env),
             record_bytes=port.record_bytes,
-            owner=(program.sandbox.uid, program.sandbox.gid),
+            owner=(plan.uid, plan.gid),
         )
     except RelayError as error:
         raise LaunchError(f"the FIFO of the port {port.name!r} cannot be had: {error}") from error
@@ -174,9 +180,11 @@ def _with_places(argv: Sequence[str], ports: Sequence[Port]) -> list[str]:
     return done
 
 
-def _plan(program: Launch) -> SandboxPlan:
-    """What is done before it, with the limits that its starter gives beside a plan."""
-    limits = list(program.sandbox.limits)
+def _with_limits(plan: SandboxPlan, program: Launch) -> SandboxPlan:
+    """The plan, with the limits that who starts a program gives it beside a plan."""
+    if not program.open_files and not program.memory_bytes:
+        return plan
+    limits = list(plan.limits)
     for which, amount in (
         (resource.RLIMIT_NOFILE, program.open_files),
         (resource.RLIMIT_DATA, program.memory_bytes),
@@ -184,4 +192,4 @@ def _plan(program: Launch) -> SandboxPlan:
         _, hard = resource.getrlimit(which)
         if amount:
             limits.append((which, amount if hard == resource.RLIM_INFINITY else min(amount, hard)))
-    return replace(program.sandbox, limits=tuple(limits))
+    return replace(plan, limits=tuple(limits))

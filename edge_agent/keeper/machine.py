@@ -27,6 +27,8 @@ gets `TIMEOUT_GRACE_SECONDS` at most. A `StopAsked` with a grace of 0.1 s at 10.
 Sources: docs/architecture.md, section 2; leases as in edge_agent/lease.py.
 """
 
+import heapq
+import itertools
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -37,13 +39,15 @@ from edge_agent.keeper.record import ProcessRecord
 
 TIMEOUT_GRACE_SECONDS: Final = 0.5
 """A program that outlives its timeout gets no longer than this between SIGTERM and SIGKILL."""
+_MOMENTS_MIN: Final = 64
+"""So many moments that have passed by are never too many."""
 
 
 class UnknownAttemptError(LookupError):
     """The keeper has no process of that name."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Kept:
     record: ProcessRecord
     grace_seconds: float
@@ -66,6 +70,9 @@ class KeeperMachine:
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
+        self._moments: list[tuple[float, int, _Kept]] = []
+        """A heap of when something is due; the numbers put those of one moment in order."""
+        self._order = itertools.count()
 
     def records(self) -> Sequence[ProcessRecord]:
         """Everything that has not been forgotten, in the order of starting."""
@@ -101,6 +108,9 @@ class KeeperMachine:
 
     def tick(self, now: float) -> Sequence[effects.KeeperEffect]:
         """End what is over its time, and kill what did not end within its grace."""
+        due = self.deadline()
+        if due is None or now < due:
+            return []
         wanted: list[effects.KeeperEffect] = []
         for kept in self._kept.values():
             if not kept.record.running:
@@ -120,13 +130,12 @@ class KeeperMachine:
 
     def deadline(self) -> float | None:
         """When `tick` has something to do."""
-        times = [
-            at
-            for kept in self._kept.values()
-            for at in (kept.timeout_at, kept.lease_at, kept.kill_at)
-            if at is not None and kept.record.running
-        ]
-        return min(times, default=None)
+        while self._moments:
+            moment, _, kept = self._moments[0]
+            if kept.record.running and moment in {kept.timeout_at, kept.lease_at, kept.kill_at}:
+                return moment
+            heapq.heappop(self._moments)
+        return None
 
     def _get(self, attempt: str) -> _Kept:
         kept = self._kept.get(attempt)
@@ -138,21 +147,41 @@ class KeeperMachine:
         attempt = event.record.attempt
         if attempt in self._kept:
             raise ValueError(f"attempt {attempt!r} was started already")
-        self._kept[attempt] = _Kept(
+        leased = event.lease_until > 0
+        kept = self._kept[attempt] = _Kept(
             record=event.record,
             grace_seconds=event.grace_seconds,
             timeout_at=now + event.timeout_seconds if event.timeout_seconds > 0 else None,
-            lease_at=event.lease_until if event.lease_until > 0 else None,
+            lease_at=event.lease_until if leased else None,
             lease_grace_seconds=event.lease_grace_seconds,
-            leased=event.lease_until > 0,
+            leased=leased,
             relays=set(event.relays),
         )
+        self._expect(kept, kept.timeout_at)
+        self._expect(kept, kept.lease_at)
         return ()
+
+    def _expect(self, kept: _Kept, moment: float | None) -> None:
+        """Have `tick` look at a program at a moment, unless that is not one of its moments any more by then."""
+        if moment is None:
+            return
+        if len(self._moments) > _MOMENTS_MIN + 2 * len(self._kept):
+            # What ended long before its timeout is still among them.
+            kepts = list(self._kept.values())
+            self._moments = [
+                (at, next(self._order), one)
+                for one in kepts
+                for at in (one.timeout_at, one.lease_at, one.kill_at)
+                if at is not None and one.record.running
+            ]
+            heapq.heapify(self._moments)
+        heapq.heappush(self._moments, (moment, next(self._order), kept))
 
     def _renewed(self, kept: _Kept, until: float) -> Sequence[effects.KeeperEffect]:
         if not kept.leased or kept.record.lease_ended or not kept.record.running:
             return ()  # what is being ended is not revived
         kept.lease_at = until
+        self._expect(kept, until)
         return (effects.RenewGuard(kept.record.attempt, until + kept.lease_grace_seconds),)
 
     def _kill_refused(self, event: events.KillRefused) -> Sequence[effects.KeeperEffect]:
@@ -171,13 +200,13 @@ class KeeperMachine:
             raise ValueError(f"attempt {event.attempt!r} ended, but it did not run")
         kept.ended = event
         kept.kill_at = None
+        if not kept.relays:
+            return self._over(kept, event)
         kept.record = replace(
             kept.record,
             lease_ended=kept.record.lease_ended or event.lease_ended,
             left=event.left,
         )
-        if not kept.relays:
-            return self._over(kept, event)
         # The records of a program that failed count for nothing, so the last ones are not waited for.
         passes = event.exit_code == 0 and not kept.forgotten
         return ((effects.FinishRelays if passes else effects.KillRelays)(event.attempt),)
@@ -205,6 +234,8 @@ class KeeperMachine:
             exit_code=event.exit_code,
             signal=event.signal,
             end_time=event.end_time,
+            lease_ended=kept.record.lease_ended or event.lease_ended,
+            left=event.left,
             out_of_memory=event.out_of_memory,
             not_begun=event.not_begun,
             memory_kills=event.counts.memory_kills,
@@ -231,6 +262,7 @@ class KeeperMachine:
         first = kept.kill_at is None
         # A second request may shorten the grace, never lengthen it.
         kept.kill_at = now + grace if kept.kill_at is None else min(kept.kill_at, now + grace)
+        self._expect(kept, kept.kill_at)
         return (_signal(kept, signal.SIGTERM),) if first else ()
 
     def _forget(self, attempt: str) -> Sequence[effects.KeeperEffect]:

@@ -9,6 +9,9 @@ ran out of memory if that number has grown since it began, and by more than is k
   process that it has ended. It can be read by root; in a container its numbers are others, and fit nothing.
 - Where that cannot be read, `oom_kill` of /proc/vmstat counts for the whole machine.
 
+The number is read at most every `fresh_seconds`: reading it for each of a thousand starts a second would cost more than
+the starts. So what was ended that shortly before a program began may count for it, too.
+
 Why since it began, and one at a time: a child of another program may have been ended before, and its leader
 may have gone on. What remains possible: it was ended while this program ran, and a person killed this one.
 
@@ -21,14 +24,18 @@ mm/oom_kill.c, which counts, kills, and then writes to the log; dev-kmsg in Docu
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from edge_agent.cgroup_limits import memory_groups
+from edge_agent.keeper.boottime import boottime
 
 _KILLED: Final = re.compile(rb"[Kk]illed process ([0-9]{1,10})\b")
+_COUNTED: Final = re.compile(rb"^oom_kill ([0-9]{1,20})$", re.MULTILINE)
 _RECORD_BYTES: Final = 8192
 _RECORDS_MAX: Final = 100_000
 _NEWEST_KEPT: Final = 1000
@@ -39,10 +46,21 @@ class MemoryKills:
 
     Args:
         root: the folder that stands for `/`.
+        clock: seconds.
+        fresh_seconds: how old what was read may be at a start.
     """
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        clock: Callable[[], float] = boottime,
+        fresh_seconds: float = 0.0,
+    ) -> None:
         self._root = root
+        self._clock = clock
+        self._fresh_seconds = fresh_seconds
+        self._read_at = -math.inf
+        self._read = 0
         self._counter = next(
             (
                 path
@@ -62,7 +80,12 @@ class MemoryKills:
 
     def begin(self, attempt: str) -> None:
         """A program is about to start."""
-        self._begun[attempt] = self._now()
+        if self._log >= 0:
+            return  # which names who was ended
+        now = self._clock()
+        if now - self._read_at >= self._fresh_seconds:
+            self._read_at, self._read = now, self._now()
+        self._begun[attempt] = self._read
 
     def ended(self, attempt: str, pid: int, *, killed: bool) -> bool:
         """Say whether a program, which has ended, was ended for want of memory; `killed` by SIGKILL."""
@@ -109,11 +132,7 @@ def _counters_of_group(root: Path) -> list[Path]:
 def _count(path: Path) -> int | None:
     """Read how many processes were ended; None where the kernel does not say."""
     try:
-        lines = path.read_text("ascii").splitlines()
-    except (OSError, ValueError):
+        found = _COUNTED.search(path.read_bytes())
+    except OSError:
         return None
-    for line in lines:
-        name, _, number = line.partition(" ")
-        if name == "oom_kill" and number.isdecimal():
-            return int(number)
-    return None
+    return int(found[1]) if found else None

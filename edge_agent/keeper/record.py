@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from types import MappingProxyType, NoneType
 from typing import Any, Final
 
@@ -41,8 +41,17 @@ class ProcessRecord:
     bounded_memory: bool = False
 
     def to_json(self) -> dict[str, object]:
-        """Return the object that travels on the socket."""
-        return asdict(self)
+        """Return the object that travels on the socket: what differs from the defaults, and whether it runs."""
+        said: dict[str, object] = {
+            "attempt": self.attempt,
+            "pid": self.pid,
+            "running": self.running,
+        }
+        for name, default in _DEFAULTS:
+            value = getattr(self, name)
+            if value != default:
+                said[name] = value
+        return said
 
     @staticmethod
     def from_json(value: Mapping[str, object]) -> ProcessRecord:
@@ -51,17 +60,20 @@ class ProcessRecord:
         Raises:
             ValueError: The name or process id is missing, or a field has the wrong type.
         """
+        for name in _NEEDED:
+            if name not in value:
+                raise ValueError(f"a process record lacks the field {name!r}")
         given: dict[str, Any] = {}
-        for one in fields(ProcessRecord):
-            if one.default is MISSING and one.name not in value:
-                raise ValueError(f"a process record lacks the field {one.name!r}")
-            # A keeper that an older agent started knows less.
-            found = value.get(one.name, one.default)
-            if not isinstance(found, _KINDS[str(one.type)]):
+        # A keeper that an older agent started says less, and that of a newer one more.
+        for name, found in value.items():
+            kinds = _KIND_OF.get(name)
+            if kinds is None:
+                continue
+            if not isinstance(found, kinds):
                 raise ValueError(  # noqa: TRY004 - of what came, as all that is wrong with it
-                    f"a process record has {found!r} for {one.name}, which is of type {one.type}"
+                    f"a process record has {found!r} for {name}, which is none of {kinds}"
                 )
-            given[one.name] = found
+            given[name] = found
         return ProcessRecord(**given)
 
 
@@ -75,3 +87,12 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
     }
 )
 """What a field of a record may be in JSON, by its annotation."""
+_KIND_OF: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
+    {one.name: _KINDS[str(one.type)] for one in fields(ProcessRecord)}
+)
+_NEEDED: Final = tuple(one.name for one in fields(ProcessRecord) if one.default is MISSING)
+_DEFAULTS: Final = tuple(
+    (one.name, one.default)
+    for one in fields(ProcessRecord)
+    if one.default is not MISSING and one.name != "running"
+)

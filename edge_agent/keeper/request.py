@@ -1,13 +1,13 @@
-"""What an agent may ask of the keeper: one JSON object a packet, read strictly."""
+"""What an agent may ask of the keeper: one JSON object a packet, or a list of them (protocol 3), read strictly."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
 from edge_agent.keeper.launch import Launch, Port
-from edge_agent.sandbox.plan import SandboxPlan
+from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
 from edge_agent.sandbox.plan_json import plan_from_json
 
 MAX_PACKET_BYTES: Final = 128 * 1024
@@ -78,7 +78,9 @@ class List(_Asked):
 
 @dataclass(frozen=True, slots=True)
 class Watch(_Asked):
-    """Tell every end from now on."""
+    """Tell every end from now on; `highest` is the highest protocol that who asks speaks."""
+
+    highest: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +99,42 @@ class BadRequestError(ValueError):
         self.id = request_id
 
 
-def read_request(packet: bytes) -> Request:
-    """Read one packet.
+def read_packet(packet: bytes) -> Sequence[Request | BadRequestError]:
+    """Read the requests of a packet; one that is none is no reason to leave out the others.
 
     Raises:
-        BadRequestError: It is not a JSON object, or a field is missing, unknown in type, or out of range.
+        BadRequestError: it is not JSON, or holds nothing.
     """
     try:
         value: object = json.loads(packet)
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"the packet is not JSON: {error}") from None
+    if not isinstance(value, list):
+        return (_read_one(value),)
+    if not value:
+        raise BadRequestError("the packet is an empty list")
+    return [_read_one(one) for one in cast("list[object]", value)]
+
+
+def _read_one(value: object) -> Request | BadRequestError:
+    try:
+        return read_request(value)
+    except BadRequestError as error:
+        return error
+
+
+def read_request(value: object) -> Request:
+    """Read one request.
+
+    Raises:
+        BadRequestError: It is not a JSON object, or a field is missing, unknown in type, or out of range.
+    """
     if not isinstance(value, dict):
-        raise BadRequestError("the packet is not a JSON object")
+        raise BadRequestError("a request is not a JSON object")
     fields = cast("dict[str, object]", value)
     request_id = fields.get("id")
     if not isinstance(request_id, int):
-        raise BadRequestError("the packet has no integer `id`")
+        raise BadRequestError("a request has no integer `id`")
     try:
         return _read(fields, request_id)
     except (KeyError, TypeError, ValueError) as error:
@@ -140,7 +162,7 @@ def _read(fields: Mapping[str, object], request_id: int) -> Request:
         case "list":
             return List(request_id)
         case "watch":
-            return Watch(request_id)
+            return Watch(request_id, _highest(fields.get("protocols")))
         case "shutdown":
             return Shutdown(request_id)
         case other:
@@ -154,10 +176,8 @@ def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) 
     if any("\0" in word for word in argv):
         raise ValueError("argv holds a NUL")
     ports = tuple(_port(port) for port in _list(fields.get("ports", [])))
-    names = {(port.name, port.direction) for port in ports}
-    places = {port.path or port.fd for port in ports}
-    if len(names) != len(ports) or len(places) != len(ports):
-        raise ValueError("two ports share a name, a descriptor or a path")
+    if len(ports) > 1:
+        _check_apart(ports)
     limits = _object(fields.get("limits", {}))
     program = Launch(
         attempt=_as(str, fields["attempt"]),
@@ -185,6 +205,8 @@ def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) 
 
 
 def _plan(value: object) -> SandboxPlan:
+    if value == {}:
+        return NO_PLAN
     plan = plan_from_json(value)
     # What bears a user of its own is ended by that user at its end.
     if plan.uid in {0, os.geteuid()}:
@@ -195,11 +217,29 @@ def _plan(value: object) -> SandboxPlan:
 
 
 def _environment(value: object) -> dict[str, str]:
-    env = {name: _as(str, text) for name, text in _object(value).items()}
+    env = cast("dict[str, str]", _object(value))
     for name, text in env.items():
-        if not name or "=" in name or "\0" in name or "\0" in text:
-            raise ValueError(f"the variable {name!r} cannot be set")
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - what came is not known
+            raise TypeError(f"{text!r} is not a str")
+        if not name:
+            raise ValueError("a variable without a name cannot be set")
+    names = "".join(env)
+    if "=" in names or "\0" in names or "\0" in "".join(env.values()):
+        bad = (one for one in env if "=" in one or "\0" in one or "\0" in env[one])
+        raise ValueError(f"the variable {next(bad)!r} cannot be set")
     return env
+
+
+def _check_apart(ports: Sequence[Port]) -> None:
+    names = {(port.name, port.direction) for port in ports}
+    places = {port.path or port.fd for port in ports}
+    if len(names) != len(ports) or len(places) != len(ports):
+        raise ValueError("two ports share a name, a descriptor or a path")
+
+
+def _highest(protocols: object) -> int:
+    """The highest protocol of an agent; one of before says none."""
+    return 1 if protocols is None else max(_as(int, one) for one in _list(protocols))
 
 
 def _port(value: object) -> Port:

@@ -1,4 +1,12 @@
-"""The shell around the keeper's machine: one thread that waits for agents, children and deadlines."""
+"""The shell around the keeper's machine: one thread that waits for agents, children and deadlines.
+
+Rule. What comes at once is done at once, and told at once. A turn of the loop takes the packets that wait, reaps all
+that has ended, looks once for what those left behind, and then sends each agent what there is for it. So the costs of a
+turn (waking up, looking at the children, sending) are shared by all the jobs in it.
+
+Invariant. What is done for each start, end and forgetting does not depend on how many programs run: the only list that
+is as long as that is the kernel's of this process's children, which is read once a turn in which something has ended.
+"""
 
 import contextlib
 import json
@@ -6,9 +14,6 @@ import os
 import selectors
 import signal
 import socket
-import stat
-import struct
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +21,7 @@ from typing import Final
 
 from edge_agent.keeper import effects, events, machine, strays, wrapping
 from edge_agent.keeper import request as requests
+from edge_agent.keeper.agent_connection import AgentConnection, LongPacketError
 from edge_agent.keeper.guard import Guard, Outcome
 from edge_agent.keeper.launch import LaunchError, Port, launch
 from edge_agent.keeper.memory_kills import MemoryKills
@@ -23,30 +29,25 @@ from edge_agent.keeper.oom_score import JOB_SCORE
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.relay import Relay
 from edge_agent.keeper.remains import Remains
-from edge_agent.sandbox.group_counts import GroupCounts
+from edge_agent.sandbox.group_counts import NO_COUNTS, GroupCounts
 from edge_agent.sandbox.group_folder import group_counts
 from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
-from shoal.protocol_version import KEEPER, Protocols
+from shoal.protocol_version import BATCHES, KEEPER, Protocols
 
-_PEER: Final = struct.Struct("=3i")  # pid, uid, gid; unix(7), SO_PEERCRED
 _MAX_CLIENTS: Final = 16
 _PATIENCE_SECONDS: Final = 3_600.0  # epoll takes no wait of 25 days, and a timeout may be longer
-_MAX_UNSENT_PACKETS: Final = 4096
+_MAX_UNSENT: Final = 4096
+_TURN_PACKETS: Final = 16
+"""How many packets of one agent are taken in a turn, before the ends of programs and other agents have theirs."""
 _RECORDS_A_PACKET: Final = 200
 _SHUTDOWN_GRACE_SECONDS: Final = 3.0
 _SHELL_SIGNAL: Final = 128
 """What a shell adds to the number of the signal that ended its last program, for a status of its own."""
 _STRAYS_SECONDS: Final = 2.0
 """How long the end of an attempt waits for processes that were killed to be gone."""
-
-
-@dataclass(slots=True, eq=False)
-class _Client:
-    connection: socket.socket
-    watching: bool = False
-    unsent: deque[tuple[bytes, tuple[int, ...]]] = field(
-        default_factory=deque[tuple[bytes, tuple[int, ...]]]
-    )
+_KILLS_SECONDS: Final = 0.01
+_JOB_PLAN: Final = SandboxPlan(oom_score=JOB_SCORE)
+"""Of a program of which nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,9 @@ class KeeperShell:
     instance: str
     version: str = ""
     protocols: Protocols = field(default_factory=lambda: KEEPER.said_by(""))
-    memory_kills: MemoryKills = field(default_factory=MemoryKills)
+    memory_kills: MemoryKills = field(
+        default_factory=lambda: MemoryKills(fresh_seconds=_KILLS_SECONDS)
+    )
 
     def __post_init__(self) -> None:
         self._machine = machine.KeeperMachine()
@@ -91,14 +94,19 @@ class KeeperShell:
         self._by_pid: dict[int, str] = {}
         self._guards: dict[str, Guard] = {}
         self._marks = strays.Marks(str(self.socket_path))
+        self._word = strays.keeper_word(str(self.socket_path))
         self._mark_of: dict[str, int] = {}
         self._helpers: set[str] = set()
         self._plans: dict[str, SandboxPlan] = {}
+        self._users: dict[int, str] = {}
         # What bubblewrap writes its status to, and the path of its standard error.
         self._statuses: dict[str, tuple[int, str]] = {}
         self._ending: dict[str, _Ending] = {}
         self._relays: dict[int, tuple[str, Relay]] = {}
-        self._clients: dict[socket.socket, _Client] = {}
+        self._clients: dict[socket.socket, AgentConnection] = {}
+        # Those that are to be told something at the end of this turn, and those that did not take all of it.
+        self._told: dict[AgentConnection, None] = {}
+        self._slow: set[AgentConnection] = set()
         self._selector = selectors.DefaultSelector()
         self._spare = os.open(os.devnull, os.O_RDONLY)
         self._closing = False
@@ -121,9 +129,11 @@ class KeeperShell:
                     self._wake(os.read(wake_read, 4096))
                 elif (client := self._clients.get(key.fileobj)) is not None:  # type: ignore[call-overload]
                     self._serve(client, mask)  # which what came before may have hung up
-            if any(ending.give_up_at <= self.clock() for ending in self._ending.values()):
+            now = self.clock()
+            if self._ending and any(one.give_up_at <= now for one in self._ending.values()):
                 self._sweep()
-            self._act(self._machine.tick(self.clock()))
+            self._act(self._machine.tick(now))
+            self._flush()
         listener.close()
         self.socket_path.unlink(missing_ok=True)
         self.log("keeper ends: nothing runs")
@@ -141,9 +151,10 @@ class KeeperShell:
         return listener
 
     def _patience(self) -> float | None:
-        times = [ending.give_up_at for ending in self._ending.values()]
         deadline = self._machine.deadline()
-        deadline = min(times if deadline is None else [*times, deadline], default=None)
+        if self._ending:
+            times = [ending.give_up_at for ending in self._ending.values()]
+            deadline = min(times if deadline is None else [*times, deadline])
         if deadline is None:
             return None
         return min(max(0.0, deadline - self.clock()), _PATIENCE_SECONDS)
@@ -155,7 +166,8 @@ class KeeperShell:
             self.log(f"a connection was lost before it was taken: {error}")
             self._turn_away(listener)
             return
-        uid = _user_of(connection)
+        client = AgentConnection(connection)
+        uid = client.user()
         if uid not in {0, os.geteuid()}:
             self.log(f"refused a connection of user {uid}, who may not ask for anything")
             connection.close()
@@ -166,7 +178,7 @@ class KeeperShell:
             return
         connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * requests.MAX_PACKET_BYTES)
-        self._clients[connection] = _Client(connection)
+        self._clients[connection] = client
         self._selector.register(connection, selectors.EVENT_READ)
 
     def _turn_away(self, listener: socket.socket) -> None:
@@ -181,48 +193,50 @@ class KeeperShell:
             self._shut_down()
         self._reap()
 
-    def _serve(self, client: _Client, mask: int) -> None:
+    def _serve(self, client: AgentConnection, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            self._told[client] = None
+        if not mask & selectors.EVENT_READ:
+            return
         try:
-            if mask & selectors.EVENT_WRITE:
-                self._flush(client)
-            if mask & selectors.EVENT_READ:
-                packet, files, flags, _ = socket.recv_fds(
-                    client.connection, requests.MAX_PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC
-                )
-                if files:
-                    packet = _read_file(files)
+            for _ in range(_TURN_PACKETS):
+                try:
+                    packet = client.receive()
+                except LongPacketError:
+                    longer = f"longer than {requests.MAX_PACKET_BYTES} bytes"
+                    self._refuse(client, requests.BadRequestError(longer))
+                    continue
                 if not packet:
+                    client.flush()  # it may have closed only its own end
                     self._drop(client)
-                elif flags & socket.MSG_TRUNC:
-                    self._refuse(
-                        client,
-                        requests.BadRequestError(f"longer than {requests.MAX_PACKET_BYTES} bytes"),
-                    )
-                else:
-                    self._answer(client, packet)
+                    return
+                self._answer(client, packet)
         except BlockingIOError:
             return
         except OSError:
             self._drop(client)
 
-    def _answer(self, client: _Client, packet: bytes) -> None:
+    def _answer(self, client: AgentConnection, packet: bytes) -> None:
         try:
-            request = requests.read_request(packet)
+            asked = requests.read_packet(packet)
         except requests.BadRequestError as error:
-            self._refuse(client, error)
-            return
-        try:
-            self._obey(client, request)
-        except (machine.UnknownAttemptError, LaunchError) as error:
-            self._send(client, {"id": request.id, "error": str(error)})
-        except Exception as error:  # noqa: BLE001 - one request fails, and every job of the board goes on
-            self.log(f"{request!r} failed: {error!r}")
-            self._send(client, {"id": request.id, "error": f"the keeper failed: {error!r}"})
+            asked = (error,)
+        for request in asked:
+            if isinstance(request, requests.BadRequestError):
+                self._refuse(client, request)
+                continue
+            try:
+                self._obey(client, request)
+            except (machine.UnknownAttemptError, LaunchError) as error:
+                self._send(client, {"id": request.id, "error": str(error)})
+            except Exception as error:  # noqa: BLE001 - one request fails, and every job of the board goes on
+                self.log(f"{request!r} failed: {error!r}")
+                self._send(client, {"id": request.id, "error": f"the keeper failed: {error!r}"})
 
-    def _refuse(self, client: _Client, error: requests.BadRequestError) -> None:
+    def _refuse(self, client: AgentConnection, error: requests.BadRequestError) -> None:
         self._send(client, {"id": error.id, "error": f"bad request: {error}"})
 
-    def _obey(self, client: _Client, request: requests.Request) -> None:
+    def _obey(self, client: AgentConnection, request: requests.Request) -> None:
         reply: dict[str, object] = {"id": request.id}
         descriptors: tuple[int, ...] = ()
         match request:
@@ -248,6 +262,7 @@ class KeeperShell:
                 return
             case requests.Watch():
                 client.watching = True
+                client.packs = min(request.highest, self.protocols.highest) >= BATCHES
                 low, high = self.protocols.lowest, self.protocols.highest
                 reply |= {
                     "instance": self.instance,
@@ -265,16 +280,19 @@ class KeeperShell:
             return known.pid
         if self._closing:
             raise LaunchError("the keeper is shutting down")
-        env = dict(request.program.env)
-        env[strays.KEEPER_VARIABLE] = strays.keeper_word(str(self.socket_path))
+        env = {**request.program.env, strays.KEEPER_VARIABLE: self._word}
         plan = request.program.sandbox
         if plan == NO_PLAN and not request.helper:
-            plan = SandboxPlan(oom_score=JOB_SCORE)
+            plan = _JOB_PLAN
         self._refuse_shared_user(attempt, plan.uid)
         mark = self._marks.new()
         until = request.lease_until and request.lease_until + request.lease_grace_seconds
         self.memory_kills.begin(attempt)
-        launched = launch(replace(request.program, env=env, sandbox=plan), mark, until)
+        try:
+            launched = launch(request.program, mark, until, env=env, plan=plan)
+        except LaunchError:
+            self.memory_kills.ended(attempt, 0, killed=False)
+            raise
         record = ProcessRecord(
             attempt=attempt,
             pid=launched.pid,
@@ -287,14 +305,18 @@ class KeeperShell:
         self._by_pid[launched.pid if guard is None else guard.pid] = attempt
         self._mark_of[attempt] = mark
         self._plans[attempt] = plan
+        if plan.uid >= 0:
+            self._users[plan.uid] = attempt
         if launched.status >= 0:
             self._statuses[attempt] = launched.status, request.program.stderr
         if guard is not None:
             self._guards[attempt] = guard
         if request.helper:
             self._helpers.add(attempt)
-        self._ports[attempt] = launched.ports
-        self._relays |= {relay.pid: (attempt, relay) for relay in launched.relays}
+        if launched.ports:
+            self._ports[attempt] = launched.ports
+        for relay in launched.relays:
+            self._relays[relay.pid] = attempt, relay
         started = events.Started(
             record,
             request.timeout_seconds,
@@ -308,13 +330,13 @@ class KeeperShell:
 
     def _refuse_shared_user(self, attempt: str, uid: int) -> None:
         """Two attempts of one user would reach each other, and the end of one would end both."""
-        for other, plan in self._plans.items():
-            if uid >= 0 and plan.uid == uid:
-                raise LaunchError(
-                    f"{attempt} cannot run as user {uid}: {other} does, and no two programs may share one"
-                )
+        other = self._users.get(uid)
+        if other is not None:
+            raise LaunchError(
+                f"{attempt} cannot run as user {uid}: {other} does, and no two programs may share one"
+            )
 
-    def _send_records(self, client: _Client, request_id: int) -> None:
+    def _send_records(self, client: AgentConnection, request_id: int) -> None:
         records = [record.to_json() for record in self._machine.records()]
         rest = max(1, len(records))
         for first in range(0, rest, _RECORDS_A_PACKET):
@@ -332,16 +354,17 @@ class KeeperShell:
                 break
             if found is None:
                 break
-            attempt = self._by_pid.pop(found.si_pid, None)
+            pid = found.si_pid
+            attempt = self._by_pid.pop(pid, None)
             if attempt is not None and attempt not in self._guards:
                 with contextlib.suppress(OSError):
-                    os.killpg(found.si_pid, signal.SIGKILL)
-            os.waitid(os.P_PID, found.si_pid, os.WEXITED)
+                    os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
             exited = found.si_code == os.CLD_EXITED
             if attempt is not None:
-                self._leader_ended(attempt, found.si_pid, exited, found.si_status)
-            elif found.si_pid in self._relays:
-                self._relay_ended(found.si_pid, found.si_status if exited else None)
+                self._leader_ended(attempt, pid, exited, found.si_status)
+            elif pid in self._relays:
+                self._relay_ended(pid, found.si_status if exited else None)
         self._sweep()
 
     def _leader_ended(self, attempt: str, pid: int, exited: bool, status: int) -> None:  # noqa: FBT001 - the kernel's own pair
@@ -356,7 +379,8 @@ class KeeperShell:
             self.log(f"{attempt}: its guard was killed, so it is ended")
             outcome = Outcome(None, signal.SIGKILL, lease_ended=True)
         not_begun = ""
-        if self._plans[attempt].wrap and outcome.exit_code is not None:
+        plan = self._plans[attempt]
+        if plan.wrap and outcome.exit_code is not None:
             if attempt in self._statuses:
                 not_begun = wrapping.not_begun(*self._statuses[attempt])
             number = wrapping.ending_signal(outcome.exit_code)
@@ -365,7 +389,7 @@ class KeeperShell:
         record = self._machine.record(attempt)
         killed = signal.SIGKILL in {outcome.signal, (outcome.exit_code or 0) - _SHELL_SIGNAL}
         # Read before anything of the group is killed: what is refused a process from then on says nothing.
-        counts = group_counts(self._plans[attempt].kill)
+        counts = group_counts(plan.kill) if plan.kill else NO_COUNTS
         counted = counts.memory_kills is not None
         out_of_memory = self.memory_kills.ended(
             attempt, pid if record is None else record.pid, killed=killed and not counted
@@ -374,12 +398,33 @@ class KeeperShell:
 
     def _sweep(self) -> None:
         """End what attempts that are over left behind; an attempt is over once nothing is left of it."""
-        running = set(self._by_pid.values())
-        marks = {self._mark_of[attempt] for attempt in running}
         rest: dict[int, list[int]] = {}
         refused: dict[int, str] = {}
-        for pid in strays.children(os.getpid()):
-            if pid in self._by_pid or pid in self._relays or not strays.alive(pid):
+        others = [
+            pid
+            for pid in strays.children(os.getpid())
+            if pid not in self._by_pid and pid not in self._relays
+        ]
+        if others:
+            self._end_strays(others, rest, refused)
+        for attempt, ending in tuple(self._ending.items()):
+            pids = rest.get(self._mark_of[attempt], [])
+            plan = self._plans[attempt]
+            if plan.kill or plan.uid > 0:
+                pids += Remains.of(plan).end()
+            if not pids:
+                self._over(attempt, ending, ending.outcome.left)
+            elif set(pids) <= set(refused) or self.clock() >= ending.give_up_at:
+                self._over(attempt, ending, strays.left(pids, refused))
+
+    def _end_strays(
+        self, others: Sequence[int], rest: dict[int, list[int]], refused: dict[int, str]
+    ) -> None:
+        """End children that are none of what was started, but for those of a job that runs; sort them by their mark."""
+        running = set(self._by_pid.values())
+        marks = {self._mark_of[attempt] for attempt in running}
+        for pid in others:
+            if not strays.alive(pid):
                 continue
             mark = strays.mark_of(pid)
             known = self._marks.ours(mark)
@@ -387,20 +432,13 @@ class KeeperShell:
                 continue  # a daemon of a job that runs, or what may be one
             refused |= strays.end([pid, *strays.descendants(pid)])
             rest.setdefault(mark, []).append(pid)
-        for attempt, ending in tuple(self._ending.items()):
-            pids = rest.get(self._mark_of[attempt], [])
-            pids += Remains.of(self._plans[attempt]).end()
-            if not pids:
-                self._over(attempt, ending, ending.outcome.left)
-            elif set(pids) <= set(refused) or self.clock() >= ending.give_up_at:
-                self._over(attempt, ending, strays.left(pids, refused))
 
     def _over(self, attempt: str, ending: _Ending, left: str) -> None:
         if left:
             self.log(f"{attempt}: {left}")
         del self._ending[attempt]
         del self._mark_of[attempt]
-        del self._plans[attempt]
+        self._users.pop(self._plans.pop(attempt).uid, None)
         if attempt in self._statuses:
             os.close(self._statuses.pop(attempt)[0])
         self._helpers.discard(attempt)
@@ -456,8 +494,9 @@ class KeeperShell:
                         with contextlib.suppress(OSError):
                             os.kill(relay.pid, signal.SIGKILL)
                 case effects.Announce():
+                    said = json.dumps({"id": 0, "exited": effect.record.to_json()}).encode()
                     for client in [c for c in self._clients.values() if c.watching]:
-                        self._send(client, {"id": 0, "exited": effect.record.to_json()})
+                        self._tell(client, said)
                 case effects.Release():
                     for descriptor in self._ports.pop(effect.attempt, {}).values():
                         os.close(descriptor)
@@ -490,51 +529,46 @@ class KeeperShell:
             # An orphan from now on, whose end is not reported.
             self._by_pid.pop(effect.pid, None)
             self._mark_of.pop(effect.attempt, None)
-            self._plans.pop(effect.attempt, None)
+            self._users.pop(self._plans.pop(effect.attempt, NO_PLAN).uid, None)
 
     def _send(
-        self, client: _Client, message: Mapping[str, object], descriptors: tuple[int, ...] = ()
+        self,
+        client: AgentConnection,
+        message: Mapping[str, object],
+        descriptors: tuple[int, ...] = (),
     ) -> None:
-        client.unsent.append((json.dumps(message).encode(), descriptors))
-        if len(client.unsent) > _MAX_UNSENT_PACKETS:
+        self._tell(client, json.dumps(message).encode(), descriptors)
+
+    def _tell(
+        self, client: AgentConnection, message: bytes, descriptors: tuple[int, ...] = ()
+    ) -> None:
+        """Have it told at the end of this turn; descriptors at once, since they may be closed by then."""
+        client.tell(message, descriptors)
+        self._told[client] = None
+        if descriptors:
+            self._flush()
+        if client.waiting > _MAX_UNSENT:
             self.log("dropped an agent that does not read its answers")
             self._drop(client)
-            return
-        try:
-            self._flush(client)
-        except OSError:
-            self._drop(client)
 
-    def _flush(self, client: _Client) -> None:
-        while client.unsent:
-            packet, descriptors = client.unsent[0]
+    def _flush(self) -> None:
+        """Tell every agent what there is for it."""
+        while self._told:
+            client, _ = self._told.popitem()
+            if client.socket not in self._clients:
+                continue
             try:
-                socket.send_fds(client.connection, [packet], list(descriptors))
-            except BlockingIOError:
-                break
-            client.unsent.popleft()
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.unsent else 0)
-        if client.connection in self._clients:
-            self._selector.modify(client.connection, wanted)
+                slow = not client.flush()
+            except OSError:
+                self._drop(client)
+                continue
+            if slow != (client in self._slow):
+                (self._slow.add if slow else self._slow.discard)(client)
+                wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if slow else 0)
+                self._selector.modify(client.socket, wanted)
 
-    def _drop(self, client: _Client) -> None:
-        if self._clients.pop(client.connection, None) is not None:
-            self._selector.unregister(client.connection)
-            client.connection.close()
-
-
-def _read_file(descriptors: Sequence[int]) -> bytes:
-    """The request in a file; what is none, or too long, is not JSON either."""
-    try:
-        if not stat.S_ISREG(os.fstat(descriptors[0]).st_mode):
-            return b"no file"
-        return os.pread(descriptors[0], requests.MAX_REQUEST_BYTES, 0) or b"an empty file"
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-
-def _user_of(connection: socket.socket) -> int:
-    """The user whose process has connected, as the kernel noted it then."""
-    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-    return int(_PEER.unpack(found)[1])
+    def _drop(self, client: AgentConnection) -> None:
+        self._slow.discard(client)
+        if self._clients.pop(client.socket, None) is not None:
+            self._selector.unregister(client.socket)
+            client.socket.close()

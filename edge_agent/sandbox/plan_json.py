@@ -1,10 +1,10 @@
 """A plan as it crosses a socket or a pipe, read strictly: what is not understood whole starts nothing.
 
-It is written by `dataclasses.asdict`.
+What is not said has its default, so that a reader of before, which knows fewer fields, takes a plan without them.
 """
 
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
 from typing import Final, TypeVar, cast
 
 from edge_agent.sandbox.plan import FilesRule, SandboxPlan
@@ -15,6 +15,16 @@ _NUMBER_MAX: Final = 1 << 63
 T = TypeVar("T")
 
 
+def plan_to_json(plan: SandboxPlan) -> Mapping[str, object]:
+    """Write what a plan says beyond an empty one."""
+    said: dict[str, object] = {}
+    for name, default in _DEFAULTS:
+        value = getattr(plan, name)
+        if value != default:
+            said[name] = [asdict(rule) for rule in value] if name == "files" else value
+    return said
+
+
 def plan_from_json(value: object) -> SandboxPlan:
     """Read a plan; fields that are left out have their defaults.
 
@@ -22,7 +32,7 @@ def plan_from_json(value: object) -> SandboxPlan:
         ValueError: a field is unknown, or its value is not of its kind.
     """
     given = _object(value, "plan")
-    unknown = given.keys() - {one.name for one in fields(SandboxPlan)}
+    unknown = given.keys() - _READERS.keys()
     if unknown:
         raise ValueError(
             f"a plan of a sandbox has no field {min(unknown)!r}: it is of another version"
@@ -86,6 +96,7 @@ def _object(value: object, what: str) -> dict[str, object]:
     return cast("dict[str, object]", value)
 
 
+_DEFAULTS: Final = tuple((one.name, one.default) for one in fields(SandboxPlan))
 _READERS: Final[dict[str, Callable[[object, str], object]]] = {
     "join": _all(_text),
     "oom_score": _score,

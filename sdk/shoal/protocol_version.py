@@ -66,6 +66,8 @@ SESSION_SPOKEN: Final = SESSION.said_by("")
 """What this build speaks there, where its version is said elsewhere."""
 SANDBOXES: Final = 2
 """The protocol of keepers since which a start has a `sandbox`; an earlier keeper would leave it out."""
+BATCHES: Final = 3
+"""The protocol of keepers since which a packet may hold a list of messages, in both directions."""
 KEEPER: Final = LinkKind(
     "keepers",
     1,
@@ -73,6 +75,7 @@ KEEPER: Final = LinkKind(
         {
             1: "0.1.0: the answer to `watch` says protocols",
             SANDBOXES: "0.2.0: `start` takes `sandbox`",
+            BATCHES: "0.2.0: a packet may hold a list of messages",
         }
     ),
 )

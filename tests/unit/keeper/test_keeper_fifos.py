@@ -1,5 +1,6 @@
 """When the end of a program with FIFOs counts (case F6), on a clock that the test drives."""
 
+import json
 import signal
 
 import pytest
@@ -124,7 +125,7 @@ def test_what_is_off_the_table_raises() -> None:
 
 
 def test_a_request_names_a_descriptor_or_a_path() -> None:
-    request = read_request(_packet('{"name":"n","direction":"in","path":"/a/n"}'))
+    request = read_request(_request('{"name":"n","direction":"in","path":"/a/n"}'))
     assert isinstance(request, Start)
     assert request.program.ports == (Port("n", "in", path="/a/n"),)
     for port, words in (
@@ -137,11 +138,11 @@ def test_a_request_names_a_descriptor_or_a_path() -> None:
         ),
     ):
         with pytest.raises(BadRequestError, match=words):
-            read_request(_packet(port))
+            read_request(_request(port))
 
 
-def _packet(ports: str) -> bytes:
-    return (
+def _request(ports: str) -> object:
+    return json.loads(
         '{"id":1,"op":"start","attempt":"a","argv":["/bin/true"],"env":{},"cwd":"/","stdout":"/o",'
         f'"stderr":"/e","ports":[{ports}]}}'
-    ).encode()
+    )

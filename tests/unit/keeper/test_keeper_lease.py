@@ -1,6 +1,10 @@
 """A program with a lease runs as long as somebody renews it, and no longer."""
 
+import json
 import signal
+from dataclasses import replace
+
+import pytest
 
 from edge_agent.keeper.effects import Announce, RenewGuard, SignalGroup
 from edge_agent.keeper.events import Ended, KillRefused, LeaseRenewed, Started
@@ -65,5 +69,16 @@ def test_without_a_lease_nothing_ends() -> None:
 
 def test_a_record_of_an_older_keeper_can_be_read() -> None:
     old = RECORD.to_json()
-    del old["lease_ended"]
+    assert "lease_ended" not in old
     assert ProcessRecord.from_json(old) == RECORD
+
+
+def test_a_record_crosses_the_socket_as_it_is_and_one_that_is_none_is_refused() -> None:
+    ended = replace(
+        RECORD, running=False, exit_code=0, end_time=2.5, timed_out=True, left="7", memory_kills=0
+    )
+    assert ProcessRecord.from_json(json.loads(json.dumps(ended.to_json()))) == ended
+    assert ProcessRecord.from_json({**ended.to_json(), "of_a_later_keeper": 1}) == ended
+    for wrong in ({"attempt": "a"}, {"pid": 1}, {"attempt": "a", "pid": "1"}):
+        with pytest.raises(ValueError, match="process record"):
+            ProcessRecord.from_json(wrong)
