@@ -107,7 +107,8 @@ def _in(folder: str) -> Iterator[None]:
 def _scored(score: int) -> Iterator[None]:
     """Have a higher `oom_score_adj`, so that what is started meanwhile inherits it.
 
-    Should memory run out in that moment, the kernel takes what has most of it among the jobs; that is not the keeper.
+    That lasts until this process has its turn again. Should memory run out just then, the kernel takes what has most of
+    it among the jobs; that is not the keeper, which has 20 MiB.
     """
     if not score:
         yield
