@@ -94,7 +94,7 @@ class KeeperClient:
         # What is to be sent, each with the file that holds it, -1 for none.
         self._unsent: deque[tuple[bytes, int]] = deque()
         self._packs = False
-        # Whether what is unsent will be sent without anyone asking for it.
+        # Whether `_flush` is going to be called.
         self._sending = False
         self._full = False
         self._watchdog: asyncio.TimerHandle | None = None

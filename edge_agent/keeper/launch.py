@@ -181,7 +181,7 @@ def _with_places(argv: Sequence[str], ports: Sequence[Port]) -> list[str]:
 
 
 def _with_limits(plan: SandboxPlan, program: Launch) -> SandboxPlan:
-    """The plan, with the limits that who starts a program gives it beside a plan."""
+    """The plan, with the limits that a request has beside a plan."""
     if not program.open_files and not program.memory_bytes:
         return plan
     limits = list(plan.limits)

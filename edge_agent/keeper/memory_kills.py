@@ -81,7 +81,7 @@ class MemoryKills:
     def begin(self, attempt: str) -> None:
         """A program is about to start."""
         if self._log >= 0:
-            return  # which names who was ended
+            return  # which names the process
         now = self._clock()
         if now - self._read_at >= self._fresh_seconds:
             self._read_at, self._read = now, self._now()

@@ -78,7 +78,7 @@ class List(_Asked):
 
 @dataclass(frozen=True, slots=True)
 class Watch(_Asked):
-    """Tell every end from now on; `highest` is the highest protocol that who asks speaks."""
+    """Tell every end from now on; `highest` is the highest protocol that the asking agent speaks."""
 
     highest: int = 1
 

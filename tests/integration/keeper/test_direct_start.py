@@ -15,7 +15,7 @@ from tests.integration.keeper.programs import ended, keeper_of, program
 
 FORKED = SandboxPlan(
     oom_score=500, limits=((resource.RLIMIT_SIGPENDING, 1000),)
-)  # a limit that nobody meets
+)  # a limit that no program here meets
 LOOK = """
 import json, os, resource, signal
 found = {
