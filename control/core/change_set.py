@@ -97,11 +97,11 @@ class ChangeSet:
         self._manifests.append(row)
 
     def outbox(self, row: rows.OutboxRow) -> None:
-        """A fact has to leave; it has the next sequence."""
-        sequence = self._next_sequence
-        again = row.kind in {rows.OutboxKind.STATE, rows.OutboxKind.NOTE}
-        name = f"{row.id}/{sequence}" if again else row.id
-        self._outbox.append(replace(row, id=name, sequence=sequence))
+        """A fact has to leave; the row, which was just made, gets the next sequence."""
+        row.sequence = self._next_sequence
+        if row.kind is rows.OutboxKind.STATE or row.kind is rows.OutboxKind.NOTE:
+            row.id = f"{row.id}/{row.sequence}"
+        self._outbox.append(row)
         self._next_sequence += 1
 
     def forgotten(self, ref: PipelineRef) -> None:

@@ -88,8 +88,11 @@ class JobNews(MachinePart):
 
     def runs(self, job: JobRecord, attempt: AttemptRecord) -> None:
         """The program of an attempt began; that nothing passed before says nothing."""
+        ports = self._ports.get(attempt.ref)
+        if ports is None:
+            return  # it has none, or has not said its counters yet
         listened = self._situation.leases.listened(self._situation.now)
-        for port in self._ports.get(attempt.ref, {}).values():
+        for port in ports.values():
             port.since = listened
         self._news.expect(job.ref, self._situation.now + self._config.still_seconds)
 

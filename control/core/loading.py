@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from control.core.gossip import GossipVerdicts
@@ -41,7 +42,7 @@ class Loading(MachinePart):
             self._gossip.load(node)
             self._nodes.load(node)
             situation.leases.renew(node.name, situation.now)
-        situation.ended = dict.fromkeys(loaded.ended)
+        situation.ended = OrderedDict.fromkeys(loaded.ended)
         situation.dead = dict(loaded.dead)
         for creator, count in loaded.open_of.items():
             situation.count_of(creator, count)

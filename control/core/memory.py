@@ -46,7 +46,7 @@ class Memory(MachinePart):
         requests = self._situation.requests
         requests[key] = known
         if len(requests) > REQUESTS_IN_MEMORY:
-            del requests[next(iter(requests))]
+            requests.popitem(last=False)
 
     def missing(
         self, batch: Iterable[events.Event]
@@ -109,7 +109,6 @@ class Memory(MachinePart):
         """Drop the pipelines that ended longest ago for good, once there are too many."""
         ended = self._situation.ended
         while len(ended) > self._config.pipelines_ended_max:
-            ref = next(iter(ended))
-            del ended[ref]
+            ref, _ = ended.popitem(last=False)
             self._cluster.pipelines.pop(ref, None)
             self._change.forgotten(ref)

@@ -395,8 +395,12 @@ def _job(job: JobRecord, reason: Reason) -> dict[str, object]:
     }
 
 
+_JSON: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+"""One encoder for all: `json.dumps` makes one for each text that is not as it writes it by itself."""
+
+
 def _json(data: dict[str, object]) -> str:
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _JSON.encode(data)
 
 
 def _moment(time: datetime) -> str:

@@ -1,4 +1,7 @@
-"""What is written down: rows of the store, each an upsert by its key."""
+"""What is written down: rows of the store, each an upsert by its key.
+
+No row changes once it is made. Those of which a job makes several are not frozen, since that costs them twice the time.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ class Queued(NamedTuple):
     listings: str = "{}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PipelineRow:
     """What changes about a pipeline. `stop` is why its jobs have to end, once they have to.
 
@@ -74,7 +77,7 @@ class PipelineRow:
     revived_by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JobRow:
     """A job: its last epoch and attempt, what it has survived, where it must or should not go.
 
@@ -112,7 +115,7 @@ class ScaleRow:
     end_time: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AttemptRow:
     """One try of a job on one node; `still` are the ports that stand still, as it was told last.
 
@@ -196,7 +199,7 @@ class OutboxKind(enum.StrEnum):
     """The same, and the broker retains it for clients that come later."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OutboxRow:
     """Something that must leave, in the order of `sequence`; `data` is JSON.
 

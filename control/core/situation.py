@@ -6,7 +6,7 @@ that several of them ask.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -59,10 +59,12 @@ class Situation:
     fresh: dict[JobRef, JobRecord] = field(default_factory=dict[JobRef, JobRecord])
     kept_rooms: KeptRooms = field(default_factory=KeptRooms)
     room_grew: bool = True
-    ended: dict[PipelineRef, None] = field(default_factory=dict[PipelineRef, None])
+    ended: OrderedDict[PipelineRef, None] = field(default_factory=OrderedDict[PipelineRef, None])
     dead: dict[PipelineRef, datetime] = field(default_factory=dict[PipelineRef, datetime])
     recent: deque[PipelineRef] = field(default_factory=deque[PipelineRef])
-    requests: dict[RequestKey, KnownRequest] = field(default_factory=dict[RequestKey, KnownRequest])
+    requests: OrderedDict[RequestKey, KnownRequest] = field(
+        default_factory=OrderedDict[RequestKey, KnownRequest]
+    )
     open: int = 0
     open_of: Counter[str] = field(default_factory=Counter[str])
 

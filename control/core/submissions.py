@@ -20,7 +20,6 @@ from control.core.rows import KnownRequest, PipelineAdded
 from control.core.scales import Scales
 from control.core.sources import Sources
 from control.core.state import PipelineRecord
-from control.core.topology import topology
 from shoal.model import Reason, ReasonCode
 from shoal.names import PipelineRef
 
@@ -88,7 +87,7 @@ class Submissions(MachinePart):
         )
         self._situation.count_of(added.creator, 1)
         self._next_position += 1
-        pipeline = PipelineRecord.begin(added, topology(added.spec))
+        pipeline = PipelineRecord.begin(added, self._cluster.topology(added.spec))
         self._memory.remember(pipeline)
         if digest:
             key = (submission.namespace, submission.request_id)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from shoal.model import Capacity, Reason, ReasonCode
 from shoal.names import AttemptRef, JobRef, PipelineRef
@@ -21,6 +21,7 @@ RowT = TypeVar("RowT")
 Values = tuple[Any, ...]
 """What is bound to the question marks of one statement, or one row of an answer."""
 
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -175,4 +176,4 @@ def moment_of(micros: int | None) -> Any:
 
 def as_json(value: object) -> str:
     """JSON as short as it can be."""
-    return json.dumps(cast("Any", value), separators=(",", ":"), ensure_ascii=False)
+    return _JSON.encode(value)

@@ -10,6 +10,8 @@ from shoal.names import AttemptRef, JobRef
 
 VERSION = 1
 
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
 
 def manifest_key(job: JobRef) -> str:
     """Return where the manifest of a job stands in the archive."""
@@ -49,7 +51,7 @@ def manifest_text(attempt: AttemptRef, artifacts: Iterable[Artifact], commit_tim
     """
     if commit_time.tzinfo is None:
         raise ValueError(f"commit_time {commit_time} has no time zone; use UTC")
-    entry = {
+    entry: dict[str, object] = {
         "version": VERSION,
         "namespace": attempt.namespace,
         "attempt": attempt.name,
@@ -57,5 +59,4 @@ def manifest_text(attempt: AttemptRef, artifacts: Iterable[Artifact], commit_tim
         "commit_time": commit_time.isoformat(),
         "artifacts": [asdict(one) for one in sorted(artifacts, key=lambda one: one.path)],
     }
-    text = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return f"{text}\n"
+    return f"{_JSON.encode(entry)}\n"
