@@ -57,7 +57,10 @@ def write(connection: sqlite3.Connection, written: Iterable[rows.Row]) -> None:
         found = kinds.get(kind)
         if found:
             for statement, values in statements:
-                connection.executemany(statement, values(found))
+                if isinstance(statement, table.Many):
+                    statement.run(connection, values(found))
+                else:
+                    connection.executemany(statement, values(found))
 
 
 def load(connection: sqlite3.Connection, queue_page: int) -> rows.Loaded:
@@ -330,15 +333,13 @@ def mark_published(
         "SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'"
     ).fetchone()
     pushed_out = max(trimmed, (newest or 0) - events_kept)
-    connection.executemany(
-        "DELETE FROM outbox "
-        "WHERE sequence = ? AND (kind IN ('manifest', 'copies') OR sequence <= ?)",
-        [(sequence, pushed_out) for sequence in sequences],
+    marked = "sequence IN (SELECT value FROM json_each(?))"
+    numbers = table.as_json(list(sequences))
+    connection.execute(
+        f"DELETE FROM outbox WHERE {marked} AND (kind IN ('manifest', 'copies') OR sequence <= ?)",
+        (numbers, pushed_out),
     )
-    connection.executemany(
-        "UPDATE outbox SET published = 1 WHERE sequence = ?",
-        [(sequence,) for sequence in sequences if sequence > pushed_out],
-    )
+    connection.execute(f"UPDATE outbox SET published = 1 WHERE {marked}", (numbers,))
     problems = [(why, sequence) for sequence, why in aside.items()]
     connection.executemany("UPDATE outbox SET problem = ? WHERE sequence = ?", problems)
     connection.execute(
@@ -350,11 +351,12 @@ def mark_published(
 
 # --- writing
 
-_ADD_PIPELINE = (
+_ADD_PIPELINE = table.Many(
     "INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state, kind, "
-    "creator, revived_from, listings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "creator, revived_from, listings) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
-_ADD_REQUEST = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, NULL)"
+_ADD_REQUEST = table.Many("INSERT INTO requests VALUES ", "(?, ?, ?, ?, ?, NULL)")
 _DROP_REQUESTS = (
     "DELETE FROM requests WHERE (namespace, request_id) IN "
     "(SELECT namespace, request_id FROM requests WHERE time < ? ORDER BY time LIMIT ?)"
@@ -408,25 +410,25 @@ def _start_values(starts: Sequence[rows.StartRow]) -> Iterator[table.Values]:
 
 
 def _forgotten_values(forgotten: Sequence[rows.PipelineForgotten]) -> Iterator[table.Values]:
-    for row in forgotten:
-        yield (row.ref.namespace, row.ref.pipeline)
+    yield (table.as_json([(row.ref.namespace, row.ref.pipeline) for row in forgotten]),)
 
 
+_FORGOTTEN = "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
 _KEEP_STATE = (
     "UPDATE requests SET ended = gone.state FROM pipelines AS gone "
-    "WHERE gone.namespace = ? AND gone.id = ? "
+    f"WHERE (gone.namespace, gone.id) IN {_FORGOTTEN} "
     "AND requests.namespace = gone.namespace AND requests.request_id = gone.request_id"
 )
 _FORGET = (
     (_KEEP_STATE, _forgotten_values),
-    ("DELETE FROM pipelines WHERE namespace = ? AND id = ?", _forgotten_values),
+    (f"DELETE FROM pipelines WHERE (namespace, id) IN {_FORGOTTEN}", _forgotten_values),
     *(
-        (f"DELETE FROM {table} WHERE namespace = ? AND pipeline = ?", _forgotten_values)
+        (f"DELETE FROM {table} WHERE (namespace, pipeline) IN {_FORGOTTEN}", _forgotten_values)
         for table in ("scales", "jobs", "attempts", "manifests")
     ),
 )
 
-_Statement = tuple[str, Callable[[Any], Iterator[table.Values]]]
+_Statement = tuple[str | table.Many, Callable[[Any], Iterator[table.Values]]]
 
 _ARTIFACTS = table.listed(
     "artifacts",
@@ -558,7 +560,7 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
             (_ADD_REQUEST, _request_values),
             (_DROP_REQUESTS, _expired_values),
         ),
-        rows.PipelineRow: ((_PIPELINES.update, _PIPELINES.updates),),
+        rows.PipelineRow: ((_PIPELINES.update, _PIPELINES.values),),
         rows.JobRow: ((_JOBS.put, _JOBS.values),),
         rows.ScaleRow: ((_SCALES.put, _SCALES.values),),
         rows.AttemptRow: ((_ATTEMPTS.put, _ATTEMPTS.values),),

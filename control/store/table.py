@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,30 @@ class Columns:
     read: Callable[..., Any]
 
 
+_SIZES = (32, 16, 8, 4, 2, 1)
+
+
+class Many:
+    """A statement that takes several rows at once, `head` and `tail` around their marks.
+
+    Each step of a statement lets go of the interpreter, and has to get it back from the event loop, which may take
+    milliseconds: what is written with a row for each step waits as often as it has rows.
+    """
+
+    def __init__(self, head: str, marks: str, tail: str = "") -> None:
+        self._texts = {size: f"{head}{', '.join([marks] * size)}{tail}" for size in _SIZES}
+
+    def run(self, connection: sqlite3.Connection, rows: Iterable[Values]) -> None:
+        """Carry it out for all rows, in their order."""
+        left = tuple(rows)
+        done = 0
+        for size in _SIZES:
+            while len(left) - done >= size:
+                part = left[done : done + size]
+                connection.execute(self._texts[size], tuple(chain.from_iterable(part)))
+                done += size
+
+
 class Table(Generic[RowT]):
     """A table whose rows are of one class; its first columns are its key.
 
@@ -51,26 +76,22 @@ class Table(Generic[RowT]):
         self._attributes = attrgetter(*(field.attribute for field in fields))
         names = tuple(chain.from_iterable(field.names for field in fields))
         key, others = fields[0].names, names[len(fields[0].names) :]
-        marks = ", ".join("?" * len(names))
-        self.put = f"INSERT OR REPLACE INTO {name} ({', '.join(names)}) VALUES ({marks})"
-        self.add = f"INSERT INTO {name} ({', '.join(names)}) VALUES ({marks})"
-        self.update = (
-            f"UPDATE {name} SET {', '.join(f'{one} = ?' for one in others)} "
-            f"WHERE {' AND '.join(f'{one} = ?' for one in key)}"
+        marks = f"({', '.join('?' * len(names))})"
+        self.put = Many(f"INSERT OR REPLACE INTO {name} ({', '.join(names)}) VALUES ", marks)
+        self.add = Many(f"INSERT INTO {name} ({', '.join(names)}) VALUES ", marks)
+        self.update = Many(
+            f"WITH new ({', '.join(f'new_{one}' for one in names)}) AS (VALUES ",
+            marks,
+            f") UPDATE {name} SET {', '.join(f'{one} = new_{one}' for one in others)} FROM new "
+            f"WHERE {' AND '.join(f'{one} = new_{one}' for one in key)}",
         )
         self.select = f"SELECT {', '.join(names)} FROM {name}"
-        self._key_length = len(key)
 
     def values(self, rows: Iterable[RowT]) -> Iterator[Values]:
-        """What `put` binds for each row."""
+        """What is bound for each row."""
         for row in rows:
             parts = zip(self._fields, self._attributes(row), strict=True)
             yield tuple(chain.from_iterable(field.write(value) for field, value in parts))
-
-    def updates(self, rows: Iterable[RowT]) -> Iterator[Values]:
-        """What `update` binds for each row: the key comes last."""
-        for values in self.values(rows):
-            yield (*values[self._key_length :], *values[: self._key_length])
 
     def row(self, values: Sequence[Any]) -> RowT:
         """Make a row of what `select` returned."""

@@ -18,6 +18,9 @@ from services.runtime.state_folder import create_private
 BUSY_SECONDS: Final = 5.0
 """How long another program with the file open (a backup, say) is waited for."""
 
+STATEMENTS_CACHED: Final = 512
+"""Statements that are kept prepared: one that writes several rows at once has a text for each number of them."""
+
 ItemT = TypeVar("ItemT")
 
 
@@ -29,7 +32,11 @@ def is_cut_off(path: Path) -> bool:
 def connect(path: Path) -> sqlite3.Connection:
     """Open a connection for any thread, which begins no transaction by itself."""
     connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        path,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=STATEMENTS_CACHED,
     )
     connection.execute("PRAGMA synchronous = FULL")
     return connection
