@@ -23,7 +23,6 @@ The program's leader is not reaped before its guard ends, so that its number can
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -34,12 +33,12 @@ import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 from edge_agent.keeper import strays
 from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.execution import Execution, SpawnError, spawn
+from edge_agent.keeper.own_process import call_this_process, close_all_but
 from edge_agent.keeper.remains import Remains
 from edge_agent.keeper.wrapping import signal_wrapped
 
@@ -145,8 +144,8 @@ class _Watch:
             signal.signal(number, signal.SIG_DFL)
         keep = {0, 1, 2, control.fileno(), *(ours for ours, _ in execution.descriptors)}
         keep.add(execution.status)
-        _close_all_but(keep)
-        _call_this_process(f"shoal-guard {execution.attempt}")
+        close_all_but(keep)
+        call_this_process(f"shoal-guard {execution.attempt}")
         self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
@@ -250,24 +249,3 @@ class _Watch:
     def _say(self, message: Mapping[str, object]) -> None:
         with contextlib.suppress(OSError):  # a keeper that is gone does not listen
             self._control.send(json.dumps(message).encode())
-
-
-def _close_all_but(kept: set[int]) -> None:
-    """Let go of what is the keeper's: its lock above all, or no other keeper could follow it."""
-    for entry in list(Path("/proc/self/fd").iterdir()):
-        if int(entry.name) not in kept:
-            with contextlib.suppress(OSError):
-                os.close(int(entry.name))
-
-
-def _call_this_process(name: str) -> None:
-    """Say in the list of processes what this one is: a copy of the keeper would be taken for it."""
-    with contextlib.suppress(OSError, ValueError):
-        first, last = (
-            int(word)
-            for word in Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47]
-        )
-        room = last - first
-        words = name.encode()[: room - 1]
-        ctypes.memset(first, 0, room)
-        ctypes.memmove(first, words, len(words))

@@ -13,6 +13,7 @@ from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.execution import Execution, SpawnError, open_plain, said, spawn
 from edge_agent.keeper.guard import Guard, GuardError, start_guard
 from edge_agent.keeper.relay import Relay, RelayError, start_relay
+from edge_agent.keeper.starters import Starters
 from edge_agent.sandbox.plan import NO_PLAN, STATUS_WORD, SandboxPlan
 
 _FIRST_HIGH_DESCRIPTOR = 512  # above every number that a job's port may be given
@@ -74,7 +75,13 @@ class LaunchError(Exception):
 
 
 def launch(
-    program: Launch, mark: int, until: float, *, env: Mapping[str, str], plan: SandboxPlan
+    program: Launch,
+    mark: int,
+    until: float,
+    *,
+    env: Mapping[str, str],
+    plan: SandboxPlan,
+    starters: Starters,
 ) -> Launched:
     """Start `program` as the leader of a session and process group of its own.
 
@@ -84,6 +91,7 @@ def launch(
         until: if not 0, a moment on the clock of leases at which it is killed unless that is renewed.
         env: all its variables.
         plan: what is done before it begins.
+        starters: those of the keeper, which are the parents of what they start.
 
     Raises:
         LaunchError: The folder, the program or a file cannot be opened, a FIFO cannot be made, no
@@ -94,7 +102,8 @@ def launch(
     with contextlib.ExitStack() as undo:
         after: list[int] = []
         try:
-            return _launch(program, mark, until, env, _with_limits(plan, program), undo, after)
+            limited = _with_limits(plan, program)
+            return _launch(program, mark, until, env, limited, starters, undo, after)
         except (GuardError, SpawnError) as error:
             raise LaunchError(str(error)) from error
         except (OSError, ValueError) as error:
@@ -110,6 +119,7 @@ def _launch(
     until: float,
     env: Mapping[str, str],
     plan: SandboxPlan,
+    starters: Starters,
     undo: contextlib.ExitStack,
     after: list[int],
 ) -> Launched:
@@ -150,14 +160,17 @@ def _launch(
         status,
     )
     guard = start_guard(execution, until) if until else None
-    pid = _start(execution) if guard is None else guard.program
+    pid = _start(execution, starters) if guard is None else guard.program
     undo.pop_all()  # nothing can fail from here on: what was started is known
     return Launched(pid, ours, relays, guard, status)
 
 
-def _start(execution: Execution) -> int:
+def _start(execution: Execution, starters: Starters) -> int:
     """Start what has no guard in the cheapest way that its plan leaves."""
-    return (direct_start.start if direct_start.suits(execution.plan) else spawn)(execution)
+    if direct_start.suits(execution.plan):
+        return direct_start.start(execution)
+    pid = starters.start(execution)
+    return spawn(execution) if pid is None else pid
 
 
 def _relay(port: Port, job_end: socket.socket, env: Mapping[str, str], plan: SandboxPlan) -> Relay:

@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from edge_agent.keeper import effects, events, machine, strays, wrapping
 from edge_agent.keeper import request as requests
@@ -29,6 +29,7 @@ from edge_agent.keeper.oom_score import JOB_SCORE
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.relay import Relay
 from edge_agent.keeper.remains import Remains
+from edge_agent.keeper.starters import Starters
 from edge_agent.sandbox.group_counts import NO_COUNTS, GroupCounts
 from edge_agent.sandbox.group_folder import group_counts
 from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
@@ -108,6 +109,7 @@ class KeeperShell:
         self._told: dict[AgentConnection, None] = {}
         self._slow: set[AgentConnection] = set()
         self._selector = selectors.DefaultSelector()
+        self._starters = Starters(self._selector, f"shoal-starter {self.socket_path}", self.log)
         self._spare = os.open(os.devnull, os.O_RDONLY)
         self._closing = False
 
@@ -127,14 +129,19 @@ class KeeperShell:
                     self._accept(listener)
                 elif key.fileobj == wake_read:
                     self._wake(os.read(wake_read, 4096))
+                elif key.data is self._starters:
+                    self._starters.hear(cast("socket.socket", key.fileobj))
                 elif (client := self._clients.get(key.fileobj)) is not None:  # type: ignore[call-overload]
                     self._serve(client, mask)  # which what came before may have hung up
+            self._take_ends()
+            self._starters.tick()
             now = self.clock()
             if self._ending and any(one.give_up_at <= now for one in self._ending.values()):
                 self._sweep()
             self._act(self._machine.tick(now))
             self._flush()
         listener.close()
+        self._starters.close()
         self.socket_path.unlink(missing_ok=True)
         self.log("keeper ends: nothing runs")
 
@@ -155,6 +162,9 @@ class KeeperShell:
         if self._ending:
             times = [ending.give_up_at for ending in self._ending.values()]
             deadline = min(times if deadline is None else [*times, deadline])
+        if (idle := self._starters.deadline()) is not None:
+            idle += self.clock() - self._starters.clock()
+            deadline = idle if deadline is None else min(idle, deadline)
         if deadline is None:
             return None
         return min(max(0.0, deadline - self.clock()), _PATIENCE_SECONDS)
@@ -289,7 +299,9 @@ class KeeperShell:
         until = request.lease_until and request.lease_until + request.lease_grace_seconds
         self.memory_kills.begin(attempt)
         try:
-            launched = launch(request.program, mark, until, env=env, plan=plan)
+            launched = launch(
+                request.program, mark, until, env=env, plan=plan, starters=self._starters
+            )
         except LaunchError:
             self.memory_kills.ended(attempt, 0, killed=False)
             raise
@@ -344,7 +356,19 @@ class KeeperShell:
             more = first + _RECORDS_A_PACKET < rest
             self._send(client, {"id": request_id, "attempts": page, "more": more})
 
+    def _take_ends(self) -> None:
+        """Take the ends of programs that starters have told, and which they reap."""
+        told = False
+        for end in self._starters.ended():
+            told = True
+            attempt = self._by_pid.pop(end.pid, None)
+            if attempt is not None:
+                self._leader_ended(attempt, end.pid, end.exited, end.status)
+        if told:
+            self._sweep()
+
     def _reap(self) -> None:
+        self._starters.look()
         while True:
             try:
                 # Looked at before it is reaped: while the leader is a zombie its group's number cannot be
@@ -360,6 +384,7 @@ class KeeperShell:
                 with contextlib.suppress(OSError):
                     os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            self._starters.reaped(pid)
             exited = found.si_code == os.CLD_EXITED
             if attempt is not None:
                 self._leader_ended(attempt, pid, exited, found.si_status)
@@ -403,7 +428,9 @@ class KeeperShell:
         others = [
             pid
             for pid in strays.children(os.getpid())
-            if pid not in self._by_pid and pid not in self._relays
+            if pid not in self._by_pid
+            and pid not in self._relays
+            and pid not in self._starters.pids
         ]
         if others:
             self._end_strays(others, rest, refused)
@@ -507,7 +534,7 @@ class KeeperShell:
         try:
             if self._plans.get(effect.attempt, NO_PLAN).wrap:
                 wrapping.signal_wrapped(effect.pid, effect.signal)
-            else:
+            elif not self._starters.signal(effect.pid, effect.signal):
                 os.killpg(effect.pid, effect.signal)
         except ProcessLookupError:
             pass

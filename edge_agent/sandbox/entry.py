@@ -78,7 +78,7 @@ def execute(
         _become(plan)
     if plan.no_new_privileges:
         drop_capabilities()
-        _control(_PR_SET_NO_NEW_PRIVS, 1, "no_new_privs")
+        gain_no_privileges()
     if parent:
         _end_with(parent)
     if prepare is not None:
@@ -86,7 +86,7 @@ def execute(
     words, variables = list(argv), dict(env)
     if plan.wrap:
         words, variables = [*_wrap(plan, env, status), *argv], {}
-    _narrow(plan)
+    narrow(plan)
     lower(plan.limits)
     os.execve(words[0], words, variables)  # noqa: S606 - what all of this is for
 
@@ -116,6 +116,69 @@ def drop_capabilities() -> None:
         raise EntryError(f"cannot drop its capabilities: {os.strerror(ctypes.get_errno())}")
 
 
+def leave_programs_nothing() -> None:
+    """Have no capability that a program would inherit, neither as an inheritable nor as an ambient one.
+
+    Raises:
+        EntryError: the kernel refuses it.
+    """
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, twice (capset(2))
+    header = _Header(_CAPABILITY_VERSION, 0)
+    done = _LIBC.capget(ctypes.byref(header), sets) == 0
+    sets[2] = sets[5] = 0
+    if not done or _LIBC.capset(ctypes.byref(header), sets) != 0:
+        raise EntryError(f"cannot drop its capabilities: {os.strerror(ctypes.get_errno())}")
+
+
+def gain_no_privileges() -> None:
+    """Let nothing that this process executes gain rights.
+
+    Raises:
+        EntryError: the kernel refuses it.
+    """
+    _control(_PR_SET_NO_NEW_PRIVS, 1, "no_new_privs")
+
+
+def raise_score(score: int) -> None:
+    """Raise the `oom_score_adj` of this process; 0 leaves it, and so does a higher one that is there.
+
+    Raises:
+        EntryError: the kernel refuses it.
+    """
+    if score:
+        with _step(f"raise its oom_score_adj to {score}"):
+            if int(_OOM_SCORE.read_text("ascii")) < score:
+                _write(str(_OOM_SCORE), str(score))
+
+
+def raise_limits(limits: Sequence[tuple[int, int]]) -> None:
+    """Raise limits of this process that are lower, as far as it may.
+
+    Raises:
+        EntryError: there is no such limit.
+    """
+    for which, amount in limits:
+        with _step(f"raise limit {which} to {amount}"):
+            soft, hard = resource.getrlimit(which)
+            # Without the right to, the lower one that is there binds the program, which keeps the plan.
+            if _more(amount, hard):
+                with contextlib.suppress(ValueError):  # as which Python tells EPERM
+                    resource.setrlimit(which, (soft, amount))
+
+
+def narrow(plan: SandboxPlan) -> None:
+    """Be kept from files, sockets, processes and system calls; this process may gain no rights.
+
+    Raises:
+        EntryError: the kernel cannot do it.
+    """
+    with _step("be kept from files, sockets and processes by Landlock"):
+        landlock.restrict(plan.files, scoped=plan.scoped)
+    if plan.seccomp and SECCOMP_WORD not in plan.wrap:
+        with _step("be kept from system calls"):
+            seccomp.install(base64.b64decode(plan.seccomp, validate=True))
+
+
 def _take(plan: SandboxPlan) -> None:
     """Do what needs the rights of the starter."""
     for path in plan.join:
@@ -123,17 +186,8 @@ def _take(plan: SandboxPlan) -> None:
             _write(
                 path, "0"
             )  # itself: for another number the kernel stops all other forks for a moment
-    if plan.oom_score:
-        with _step(f"raise its oom_score_adj to {plan.oom_score}"):
-            if int(_OOM_SCORE.read_text("ascii")) < plan.oom_score:
-                _write(str(_OOM_SCORE), str(plan.oom_score))
-    for which, amount in plan.limits:
-        with _step(f"raise limit {which} to {amount}"):
-            soft, hard = resource.getrlimit(which)
-            # Without the right to, the lower one that is there binds the program, which keeps the plan.
-            if _more(amount, hard):
-                with contextlib.suppress(ValueError):  # as which Python tells EPERM
-                    resource.setrlimit(which, (soft, amount))
+    raise_score(plan.oom_score)
+    raise_limits(plan.limits)
 
 
 def _become(plan: SandboxPlan) -> None:
@@ -187,14 +241,6 @@ def _high(descriptor: int) -> int:
         high = fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FIRST_HIGH_DESCRIPTOR)
     os.close(descriptor)
     return high
-
-
-def _narrow(plan: SandboxPlan) -> None:
-    with _step("be kept from files, sockets and processes by Landlock"):
-        landlock.restrict(plan.files, scoped=plan.scoped)
-    if plan.seccomp and SECCOMP_WORD not in plan.wrap:
-        with _step("be kept from system calls"):
-            seccomp.install(base64.b64decode(plan.seccomp, validate=True))
 
 
 def _more(amount: int, than: int) -> bool:

@@ -91,21 +91,35 @@ def restrict(files: Sequence[FilesRule], *, scoped: bool = False) -> None:
     handled = _FIRST_ABI if files else 0
     for first, access in _OF_ABI if files else ():
         handled |= access if known >= first else 0
-    wanted = _Ruleset(handled, 0, _SCOPES if scoped else 0)
-    # An older kernel takes a longer structure as long as what it does not know is 0.
-    rules = _call(
-        "make rules",
-        _CREATE,
-        ctypes.byref(wanted),
-        ctypes.c_size_t(ctypes.sizeof(wanted)),
-        ctypes.c_uint(0),
-    )
+    rules = _make(_Ruleset(handled, 0, _SCOPES if scoped else 0))
     try:
         for rule in files:
             _allow(rules, rule, handled)
         _call("restrict this process", _RESTRICT, ctypes.c_int(rules), ctypes.c_uint(0))
     finally:
         os.close(rules)
+
+
+def scopes() -> int:
+    """Make rules about sockets and signals alone, for `enter`; return their descriptor.
+
+    Raises:
+        OSError: the kernel has none.
+    """
+    if (known := abi()) < SCOPES_ABI:
+        raise OSError(
+            0, f"the kernel has Landlock {known}, and what is asked for needs {SCOPES_ABI}"
+        )
+    return _make(_Ruleset(0, 0, _SCOPES))
+
+
+def enter(rules: int) -> None:
+    """Restrict this thread and all that it starts, and nothing else that enters the same rules, by `scopes`.
+
+    Raises:
+        OSError: the kernel refuses it.
+    """
+    _call("restrict this thread", _RESTRICT, ctypes.c_int(rules), ctypes.c_uint(0))
 
 
 def all_but(
@@ -146,6 +160,12 @@ def all_but(
     found += [FilesRule(path) for path in visible]
     found += [FilesRule(path, write=True) for path in writable]
     return tuple(found)
+
+
+def _make(wanted: _Ruleset) -> int:
+    # An older kernel takes a longer structure as long as what it does not know is 0.
+    size = ctypes.c_size_t(ctypes.sizeof(wanted))
+    return _call("make rules", _CREATE, ctypes.byref(wanted), size, ctypes.c_uint(0))
 
 
 def _allow(rules: int, rule: FilesRule, handled: int) -> None:

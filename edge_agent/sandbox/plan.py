@@ -40,6 +40,9 @@ class SandboxPlan:
         seccomp: classic BPF of seccomp(2), base64; empty for none. Where `wrap` holds SECCOMP_WORD, bubblewrap sets it.
         wrap: words before the program, those of bubblewrap, which gets its variables; empty where there is none.
         kill: folders of control groups whose processes are all killed when the leader has ended.
+        attempts: folder of the folders of all attempts, whose owners' rights keep them from one another; empty where
+            that is not so. A starter may serve such a plan together with others that differ in what `files` says of
+            this folder alone: its programs are allowed all of it (`edge_agent.keeper.starters`).
     """
 
     join: tuple[str, ...] = ()
@@ -54,6 +57,7 @@ class SandboxPlan:
     seccomp: str = ""
     wrap: tuple[str, ...] = ()
     kill: tuple[str, ...] = ()
+    attempts: str = ""
 
 
 NO_PLAN: Final = SandboxPlan()

@@ -110,4 +110,5 @@ _READERS: Final[dict[str, Callable[[object, str], object]]] = {
     "seccomp": _text,
     "wrap": _all(_text),
     "kill": _all(_text),
+    "attempts": _text,
 }

@@ -1,0 +1,479 @@
+"""The starters of a keeper: which plans they serve, when there is one, and what is done when one is gone.
+
+Rule 1. A **template** is what all plans of a recipe have alike: a plan without its user, the groups that it joins and
+the folders that its end kills; and of the files that it allows, what lies below the folder of all attempts is replaced
+by that folder. So a program that a starter starts is kept from other attempts by their owners' rights (0700) alone, and
+not by Landlock too. Each template has a starter of its own, made for its first program.
+
+Rule 2. A starter serves what it can do exactly as a fork of the keeper does it (`suits`). For all else, and where it is
+short of something, there is the fork.
+
+Rule 3. Landlock means the folders that were there when the starter sealed itself, and not their paths. So the paths are
+looked at again, once in `_LOOK_SECONDS` at most; where one leads elsewhere by now, there is a new starter.
+
+Rule 4. A starter without anything to do ends after `IDLE_SECONDS`, and the one that was used least recently when there
+are `STARTERS_MAX`; its programs, if it has some, are the keeper's own children from then on.
+
+Rule 5. One that does not answer within `_START_SECONDS`, that was stopped, or that is gone, is killed, and all that the
+user of the program runs that it was to start: whether the program had begun is not known, so it is not begun again
+(ADR 6). The error of the start says so.
+
+Invariant. A program's process id stands in `_owner` as long as its starter lives and has not told its end; so a signal
+to its group goes by its starter then, and by the keeper itself, which is its parent, afterwards.
+"""
+
+import contextlib
+import math
+import os
+import resource
+import select
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from edge_agent.cgroup_limits import OwnGroup, own_groups
+from edge_agent.keeper import starter, strays
+from edge_agent.keeper import starter_words as words
+from edge_agent.keeper.execution import Execution, SpawnError
+from edge_agent.keeper.remains import Remains
+from edge_agent.sandbox.plan import FilesRule, SandboxPlan
+
+STARTERS_MAX: Final = 8
+IDLE_SECONDS: Final = 10.0
+
+_START_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 1.0
+_WAIT_MILLISECONDS: Final = 50
+_END_SECONDS: Final = 2.0
+_END_LOOK_SECONDS: Final = 0.01
+_AGAIN_SECONDS: Final = 60.0
+_WORDS_MAX: Final = 10_000
+_FILES_MIN: Final = 64
+_DATA_MIN: Final = 128 << 20
+_PROCESSES_MIN: Final = 2
+_HOLDABLE: Final = {
+    int(resource.RLIMIT_NOFILE): _FILES_MIN,
+    int(resource.RLIMIT_DATA): _DATA_MIN,
+    int(resource.RLIMIT_NPROC): _PROCESSES_MIN,
+    int(resource.RLIMIT_FSIZE): 0,
+    int(resource.RLIMIT_CORE): 0,
+}
+"""Limits that a starter bears itself, and the least of each with which it can still work."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldEnd:
+    """The end of a program that a starter has told, and reaps."""
+
+    pid: int
+    exited: bool
+    status: int
+
+
+@dataclass(eq=False, slots=True)
+class _Held:
+    """The keeper's hold on a starter."""
+
+    pid: int
+    control: socket.socket
+    places: tuple[tuple[int, int], ...]
+    looked_at: float
+    used_at: float
+    programs: set[int] = field(default_factory=set[int])
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    plan: SandboxPlan
+    hierarchies: tuple[str, ...]
+
+
+class Starters:
+    """All of a keeper; it has one thread.
+
+    Args:
+        selector: is told of their sockets, with this object as data.
+        name: what the list of processes calls them.
+        log: takes one line for people.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        name: str,
+        log: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._selector = selector
+        self._name = name
+        self._log = log
+        self.clock = clock
+        self._held: dict[_Template, _Held] = {}
+        self._owner: dict[int, _Held] = {}
+        self._told: deque[ToldEnd] = deque()
+        self._pids: set[int] = set()
+        self._hierarchies: dict[str, str] = {}
+        # Only root's threads lose all rights by becoming another user.
+        self._not_before = 0.0 if os.geteuid() == 0 and starter.known_machine() else math.inf
+
+    @property
+    def pids(self) -> set[int]:
+        """Their processes, those that are ending included."""
+        return self._pids
+
+    def start(self, execution: Execution) -> int | None:
+        """Start a program as the leader of a session and process group of its own; None where a fork has to.
+
+        Raises:
+            SpawnError: a step of the plan failed, the folder or the program cannot be had, or the starter was ended.
+        """
+        if not suits(execution) or self.clock() < self._not_before:
+            return None
+        template = self._template(execution.plan)
+        if template is None:
+            return None
+        held = self._get(template, execution)
+        if held is None:
+            return None
+        try:
+            return self._ask(template, held, execution)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise _problem(execution, why or repr(error)) from error
+
+    def signal(self, pid: int, number: int) -> bool:
+        """Send a signal to the group of a program by its starter; False where it has none, or none any more."""
+        held = self._owner.get(pid)
+        if held is None:
+            return False
+        try:
+            held.control.send(words.signal_bytes(pid, number), socket.MSG_NOSIGNAL)
+        except OSError:
+            self._lose(held)
+            return False
+        return True
+
+    def hear(self, control: socket.socket) -> None:
+        """Take what the starter at this socket says."""
+        for held in self._held.values():
+            if held.control is control:
+                if not self._drain(held):
+                    self._lose(held)
+                return
+
+    def ended(self) -> Iterator[ToldEnd]:
+        """Yield the ends that were told and not yielded yet."""
+        while self._told:
+            yield self._told.popleft()
+
+    def reaped(self, pid: int) -> None:
+        """A child of the keeper has ended, which may be one of them: its programs are the keeper's children now."""
+        if pid in self._pids:
+            self._pids.discard(pid)
+            for held in [one for one in self._held.values() if one.pid == pid]:
+                self._forget(held)
+
+    def look(self) -> None:
+        """Kill what was stopped: it would tell no end."""
+        for held in list(self._held.values()):
+            if _stopped(held.pid):
+                self._log(f"starter {held.pid} was stopped, so it is killed")
+                self._lose(held)
+
+    def deadline(self) -> float | None:
+        """When `tick` has something to do, by the clock."""
+        idle = [held.used_at for held in self._held.values() if not held.programs]
+        return min(idle) + IDLE_SECONDS if idle else None
+
+    def tick(self) -> None:
+        """Let go of those that had nothing to do for a while."""
+        if self._held:
+            last = self.clock() - IDLE_SECONDS
+            for held in list(self._held.values()):
+                if not held.programs and held.used_at <= last:
+                    self._retire(held)
+
+    def close(self) -> None:
+        """Let go of all of them."""
+        for held in list(self._held.values()):
+            self._retire(held)
+
+    def _template(self, plan: SandboxPlan) -> _Template | None:
+        hierarchies: list[str] = []
+        for path in plan.join:
+            hierarchy = self._hierarchy(path)
+            if not hierarchy:
+                return None
+            hierarchies.append(hierarchy)
+        return _Template(template_of(plan), tuple(hierarchies))
+
+    def _hierarchy(self, path: str) -> str:
+        """The mount point of the hierarchy of a group's file; empty where that is not known."""
+        above = path.rsplit("/", 2)[0]
+        known = self._hierarchies.get(above)
+        if known is None:
+            own = _own_group(path)
+            known = self._hierarchies[above] = "" if own is None else str(own.mount)
+        return known
+
+    def _get(self, template: _Template, execution: Execution) -> _Held | None:
+        now = self.clock()
+        held = self._held.get(template)
+        if held is not None and now - held.looked_at >= _LOOK_SECONDS:
+            held.looked_at = now
+            if held.places != _places(template.plan.files):
+                self._retire(held)
+                held = None
+        if held is None:
+            if len(self._held) >= STARTERS_MAX:
+                self._retire(min(self._held.values(), key=lambda one: one.used_at))
+            held = self._make(template, execution, now)
+            if held is None:
+                return None
+            self._held[template] = held
+        held.used_at = now
+        return held
+
+    def _make(self, template: _Template, execution: Execution, now: float) -> _Held | None:
+        homes: list[words.Home] = []
+        for path in execution.plan.join:
+            own = _own_group(path)
+            if own is None:
+                return None
+            homes.append(words.Home(str(own.mount), str(own.folder / Path(path).name)))
+        places = _places(template.plan.files)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * words.PACKET_BYTES)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            # It bears a mark, so that a keeper that follows finds it.
+            with theirs, strays.worn(execution.mark):
+                pid = os.fork()
+                if pid == 0:
+                    starter.be_starter(template.plan, homes, theirs, self._name)
+        except OSError:
+            ours.close()
+            return None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        held = _Held(pid, ours, places, now, now)
+        self._pids.add(pid)
+        packet = self._wait(held)
+        if packet != words.ready():
+            why = words.read_why(packet) or "it did not answer"
+            self._log(
+                f"programs are started by forks of the keeper: a starter cannot be had: {why}"
+            )
+            self._not_before = now + _AGAIN_SECONDS
+            _kill(pid)
+            ours.close()
+            return None
+        self._selector.register(ours, selectors.EVENT_READ, self)
+        return held
+
+    def _ask(self, template: _Template, held: _Held, execution: Execution) -> int | None:
+        plan = execution.plan
+        with contextlib.ExitStack() as after:
+            descriptors: list[int] = []
+            for path in plan.join:
+                try:
+                    descriptors.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+                except OSError as error:
+                    why = f"cannot join the control group {path}: {error.strerror}"
+                    raise OSError(error.errno, why) from error
+                after.callback(os.close, descriptors[-1])
+            descriptors += [ours for ours, _ in execution.descriptors]
+            packet = words.order_bytes(
+                words.Order(
+                    plan.uid,
+                    plan.gid if plan.gid >= 0 else os.getgid(),
+                    execution.mark,
+                    plan.join,
+                    template.hierarchies,
+                    [theirs for _, theirs in execution.descriptors],
+                    execution.cwd,
+                    execution.stdin,
+                    execution.argv,
+                    execution.env,
+                )
+            )
+            if len(packet) > words.PACKET_BYTES:
+                return None
+            try:
+                socket.send_fds(held.control, [packet], descriptors)
+            except OSError:
+                self._lose(held)
+                return None  # it never heard of the program
+        said = self._wait(held)
+        match said[:1]:
+            case words.STARTED:
+                pid = words.read_started(said)
+                held.programs.add(pid)
+                self._owner[pid] = held
+                return pid
+            case words.REFUSED:
+                return None
+            case words.FAILED:
+                raise _problem(execution, words.read_why(said))
+            case _:
+                self._log(f"starter {held.pid} ended as it started {execution.attempt}")
+                self._lose(held)
+                _end(plan)
+                raise _problem(execution, "its starter was ended as the program began")
+
+    def _wait(self, held: _Held) -> bytes:
+        """What it answers; nothing where it does not."""
+        poller = select.poll()
+        poller.register(held.control, select.POLLIN)
+        give_up_at = time.monotonic() + _START_SECONDS
+        while time.monotonic() < give_up_at:
+            if poller.poll(_WAIT_MILLISECONDS):
+                packet = _receive(held.control)
+                if packet[:1] != words.ENDED:
+                    return packet
+                self._take(held, packet)
+            elif _stopped(held.pid):
+                break
+        return b""
+
+    def _drain(self, held: _Held) -> bool:
+        """Take all that it has said; returns whether it may say more."""
+        held.control.setblocking(False)
+        try:
+            while packet := _receive(held.control):
+                if packet[:1] == words.ENDED:
+                    self._take(held, packet)
+        except BlockingIOError:
+            return True
+        finally:
+            held.control.setblocking(True)
+        return False
+
+    def _take(self, held: _Held, packet: bytes) -> None:
+        pid, exited, status = words.read_ended(packet)
+        held.programs.discard(pid)
+        held.used_at = self.clock()
+        if self._owner.pop(pid, None) is not None:
+            self._told.append(ToldEnd(pid, exited, status))
+
+    def _retire(self, held: _Held) -> None:
+        with contextlib.suppress(OSError):
+            held.control.send(words.RETIRE, socket.MSG_NOSIGNAL)
+        if not self._forget(held):
+            _kill(held.pid)
+
+    def _lose(self, held: _Held) -> None:
+        """Take the programs of one that is gone, or has to go."""
+        _kill(held.pid)
+        self._forget(held)
+
+    def _forget(self, held: _Held) -> bool:
+        """Take what it still says until it is gone, and say whether it is; the keeper sees the other ends itself."""
+        for template, one in tuple(self._held.items()):
+            if one is held:
+                del self._held[template]
+                self._selector.unregister(held.control)
+        gone = False
+        held.control.settimeout(_END_SECONDS)
+        with contextlib.suppress(OSError):
+            while packet := _receive(held.control):
+                if packet[:1] == words.ENDED:
+                    self._take(held, packet)
+            gone = True
+        held.control.close()
+        for pid in held.programs:
+            self._owner.pop(pid, None)
+        return gone
+
+
+def suits(execution: Execution) -> bool:
+    """Whether a starter does exactly what a fork of the keeper would do for this program."""
+    plan = execution.plan
+    if not (plan.attempts and plan.uid > 0 and plan.no_new_privileges) or plan.wrap:
+        return False
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    for which, amount in plan.limits:
+        least = _HOLDABLE.get(which)
+        if least is None or 0 <= amount < least:
+            return False
+        if which == resource.RLIMIT_NOFILE and amount >= 0:
+            files = min(files, amount)
+    numbers = [theirs for _, theirs in execution.descriptors]
+    # What it holds meanwhile lies at the lowest numbers that are free, so none of a program's may be among them.
+    return (
+        max(numbers, default=0) <= 2
+        and files >= _FILES_MIN
+        and len(execution.argv) + len(execution.env) < _WORDS_MAX
+    )
+
+
+def template_of(plan: SandboxPlan) -> SandboxPlan:
+    """What a plan has alike with all others of its recipe."""
+    below = plan.attempts + "/"
+    files = tuple(rule for rule in plan.files if not rule.path.startswith(below))
+    if len(files) < len(plan.files):
+        files = (*files, FilesRule(plan.attempts, write=True))
+    return replace(plan, join=(), kill=(), uid=-1, gid=-1, files=files)
+
+
+def _own_group(path: str) -> OwnGroup | None:
+    """The group of this process in the hierarchy of a group's file; the innermost one by its mount point."""
+    found = [one for one in own_groups() if path.startswith(f"{one.mount}/")]
+    return max(found, key=lambda one: len(str(one.mount)), default=None)
+
+
+def _places(files: Sequence[FilesRule]) -> tuple[tuple[int, int], ...]:
+    """What lies at the paths of rules now."""
+    found: list[tuple[int, int]] = []
+    for rule in files:
+        try:
+            status = os.lstat(rule.path)
+        except OSError:
+            found.append((0, 0))
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return tuple(found)
+
+
+def _receive(control: socket.socket) -> bytes:
+    """One packet; nothing where the other end is gone.
+
+    Raises:
+        BlockingIOError: there is none yet.
+        TimeoutError: there is none for long.
+    """
+    try:
+        return control.recv(words.PACKET_BYTES)
+    except ConnectionError:
+        return b""
+
+
+def _stopped(pid: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _end(plan: SandboxPlan) -> None:
+    """End what may have begun of a program."""
+    give_up_at = time.monotonic() + _END_SECONDS
+    while Remains.of(plan).end() and time.monotonic() < give_up_at:
+        time.sleep(_END_LOOK_SECONDS)
+
+
+def _problem(execution: Execution, why: str) -> SpawnError:
+    return SpawnError(f"cannot start {execution.argv[0]!r} in {execution.cwd!r}: {why}")

@@ -1,0 +1,101 @@
+"""What keeper and starter say to each other, and which plans share a starter."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.keeper import starter_words as words
+from edge_agent.keeper.starter_words import Order
+from edge_agent.keeper.starters import template_of
+from edge_agent.sandbox.plan import FilesRule, SandboxPlan
+
+_TEXT = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0")
+    | st.sampled_from([chr(0xDC80 + byte) for byte in range(128)]),
+    max_size=20,
+).filter(
+    lambda text: text == text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+)
+_NAME = _TEXT.filter(lambda text: text != "" and "=" not in text)
+_USER = st.integers(0, (1 << 32) - 1)
+
+
+@given(
+    st.builds(
+        Order,
+        uid=_USER,
+        gid=_USER,
+        mark=st.integers(0, (1 << 62) - 1),
+        join=st.lists(_TEXT, max_size=4),
+        hierarchies=st.lists(_TEXT, max_size=4),
+        numbers=st.lists(st.integers(0, 500), max_size=5).map(tuple),
+        cwd=_TEXT,
+        stdin=_TEXT,
+        argv=st.lists(_TEXT, min_size=1, max_size=5),
+        env=st.dictionaries(_NAME, _TEXT, max_size=5),
+    )
+)
+def test_an_order_is_read_as_it_was_written(order: Order) -> None:
+    assert words.read_order(words.order_bytes(order)) == order
+
+
+def test_a_word_with_a_nul_is_no_order() -> None:
+    order = Order(1, 1, 1, [], [], (), "/", "", ["/bin/true", "a\0b"], {})
+    with pytest.raises(ValueError, match="NUL"):
+        words.order_bytes(order)
+
+
+@pytest.mark.parametrize("exited", [True, False])
+def test_an_end_and_a_start_are_read_as_they_were_written(*, exited: bool) -> None:
+    assert words.read_ended(words.ended(4711, 9, exited=exited)) == (4711, exited, 9)
+    assert words.read_started(words.started(4711)) == 4711
+    assert words.read_signal(words.signal_bytes(4711, 15)) == (4711, 15)
+    assert words.read_why(words.failed("no such file")) == "no such file"
+
+
+PLAN = SandboxPlan(
+    join=("/groups/a/tasks",),
+    uid=1001,
+    gid=1001,
+    no_new_privileges=True,
+    files=(FilesRule("/usr"), FilesRule("/state/attempts/a/work", write=True)),
+    kill=("/groups/a",),
+    attempts="/state/attempts",
+)
+
+
+def test_attempts_of_one_recipe_have_one_template() -> None:
+    other = replace(
+        PLAN,
+        join=("/groups/b/tasks",),
+        uid=1002,
+        gid=1002,
+        files=(FilesRule("/usr"), FilesRule("/state/attempts/b/work", write=True)),
+        kill=("/groups/b",),
+    )
+    assert template_of(other) == template_of(PLAN)
+    assert template_of(PLAN).files == (FilesRule("/usr"), FilesRule("/state/attempts", write=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"limits": ((7, 100),)},
+        {"groups": (44,)},
+        {"oom_score": 700},
+        {"scoped": True},
+        {"seccomp": "AA=="},
+        {"files": (FilesRule("/usr"), FilesRule("/opt"))},
+        {"files": (FilesRule("/usr", write=True), FilesRule("/state/attempts/a/work", write=True))},
+        {"attempts": "/other/attempts"},
+    ],
+)
+def test_what_else_differs_is_another_template(change: dict[str, object]) -> None:
+    assert template_of(replace(PLAN, **change)) != template_of(PLAN)  # type: ignore[arg-type]
+
+
+def test_a_name_that_only_begins_alike_lies_beside_the_folder_of_attempts() -> None:
+    plan = replace(PLAN, files=(FilesRule("/state/attempts-of-others/x", write=True),))
+    assert template_of(plan).files == plan.files
