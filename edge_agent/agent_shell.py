@@ -25,6 +25,7 @@ from edge_agent.attempts.local_attempt import LocalAttempt, ProgramExit, Program
 from edge_agent.attempts.machine import AttemptsMachine
 from edge_agent.attempts.phase import ARCHIVING, FAILS_FOR_ITS_DISK, PREPARING, Phase
 from edge_agent.attempts.shell import AttemptShell, Durable
+from edge_agent.attempts.waits import Waits
 from edge_agent.config import AgentConfig
 from edge_agent.disk_claim import ClaimedFolder, beyond_claim, next_look
 from edge_agent.disk_watch import DiskWatch
@@ -161,13 +162,17 @@ class AgentShell:
             lease=self._lease,
             wall=process.wall,
             post=self._attempts_driver.post,
+            offer=self._attempts_driver.offer,
             say=self._say,
             hint=lambda message: self._session_driver.offer(Say(message)),
             ask=self._addresses.ask,
             mask=self._mask,
+            spawn=self._spawn,
+            waits=Waits(),
         )
         self._shells: dict[AttemptRef, AttemptShell] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._ending = False
         self._disk = DiskWatch(str(config.state), config.disk_reserve_bytes)
         self._spool = SpoolLimit(config.spool_bytes_max)
         self._claims_at = 0.0
@@ -213,6 +218,7 @@ class AgentShell:
             for running in (
                 self._streams.run(),
                 self._logs.run(),
+                self._services.waits.run(),
                 self._attempts_driver.run(),
                 self._session_driver.run(),
                 self._link.run(),
@@ -228,7 +234,10 @@ class AgentShell:
             try:
                 await asyncio.Event().wait()
             finally:
-                await self._link.leave()
+                try:
+                    await self._link.leave()
+                finally:
+                    self._ending = True  # also where a task of the agent has failed
 
     # ---- beginning
 
@@ -277,7 +286,9 @@ class AgentShell:
             records, keeper, found, rebooted, survived, unable=bool(self._lacks_sandboxes())
         )
         for effect in self._attempts.handle(restored, self._process.clock()):
-            await self._act_on_attempt(effect)
+            waits = self._act_on_attempt(effect)
+            if waits is not None:
+                await waits
         if facts.get("boot_id") != booted:
             # Not waited for: a start is no reason to need room on the disk.
             self._journal.note("boot_id", booted)
@@ -294,12 +305,12 @@ class AgentShell:
 
     # ---- the machine that drives attempts
 
-    async def _act_on_attempt(self, effect: effects.AttemptsEffect) -> None:
+    def _act_on_attempt(self, effect: effects.AttemptsEffect) -> Coroutine[Any, Any, None] | None:
         match effect:
             case effects.WriteJournal(record):
                 # Asked for here and now, so that entries become durable in this order.
                 done = self._journal.put(record)
-                await self._shell(record.ref).put(Durable(done))
+                return self._shell(record.ref).put(Durable(done))
             case effects.NoteStreamWorker(identity):
                 # After what was lost with the one before, so that an agent that dies here knows it.
                 self._spawn(_durable(self._journal.note(STREAM_WORKER, identity)))
@@ -311,27 +322,31 @@ class AgentShell:
                     self._streams.let_go()
                     self._spawn(_asked(self._streams.dismiss()))
             case effects.DesiredRecorded(delivery):
-                self._spawn(self._recorded(delivery, self._journal.barrier()))
+                durable = self._journal.barrier()
+                durable.add_done_callback(lambda _: self._recorded(delivery))
             case _:
-                await self._shell(effect.ref).put(effect)
+                return self._shell(effect.ref).put(effect)
+        return None
 
     def _shell(self, ref: AttemptRef) -> AttemptShell:
         shell = self._shells.get(ref)
         if shell is None:
-            shell = self._shells[ref] = AttemptShell(ref, self._services)
-            self._spawn(self._run_shell(ref, shell))
+            shell = self._shells[ref] = AttemptShell(ref, self._services, self._forgotten)
         return shell
 
-    async def _run_shell(self, ref: AttemptRef, shell: AttemptShell) -> None:
-        await shell.run()
+    def _forgotten(self, ref: AttemptRef, kept: bool) -> None:  # noqa: FBT001 - as a shell calls it
         # Gone before the machine knows, so that a new life of this name gets a shell of its own.
         del self._shells[ref]
-        await self._attempts_driver.post(events.Forgotten(ref))
-        await self._say_condition()  # what is kept of it
+        forgotten = events.Forgotten(ref)
+        if not self._attempts_driver.offer(forgotten):
+            self._spawn(self._attempts_driver.post(forgotten))
+        if kept:
+            self._spawn(self._say_condition())
 
-    async def _recorded(self, delivery: int, durable: Awaitable[None]) -> None:
-        await durable
-        await self._session_driver.post(Recorded(delivery))
+    def _recorded(self, delivery: int) -> None:
+        recorded = Recorded(delivery)
+        if not self._session_driver.offer(recorded):
+            self._spawn(self._session_driver.post(recorded))
 
     async def _listed(self, keeper: str, processes: list[ProcessRecord]) -> None:
         if self._first_list is not None and not self._first_list.done():
@@ -356,7 +371,8 @@ class AgentShell:
             # Looked at here and now, since it may just have been filled, or have been freed.
             full = self._disk.full_at(await self._links.disk.read()) if process.exit_code else ""
             ended = self._exit(ref, process, full, self._mask(ref))
-            await self._links.workshop.ended(ref)
+            if self._links.workshop.holds(ref):
+                await self._links.workshop.ended(ref)
             await self._attempts_driver.post(events.ProgramEnded(ref, ended))
 
     def _mask(self, ref: AttemptRef) -> SecretMask:
@@ -492,16 +508,18 @@ class AgentShell:
     async def _fail_for_claims(self) -> None:
         """Fail attempts that have written more than they claim, where that binds them."""
         begun = self._process.clock()
+        if begun < self._claims_at:
+            return
         folders = [
             ClaimedFolder(
                 record.ref,
                 self._services.folder(record.ref).path,
                 record.assignment.job.resources.disk_bytes,
             )
-            for record in self._attempts.records.values()
-            if record.phase is Phase.RUNNING and self._is_bound(record.assignment.job)
+            for record in self._attempts.standing_in(Phase.RUNNING)
+            if self._is_bound(record.assignment.job)
         ]
-        if not folders or begun < self._claims_at:
+        if not folders:
             return
         uses = await self._links.disk.claimed(folders)
         self._claims_at = next_look(begun, self._process.clock(), _DISK_SECONDS)
@@ -525,13 +543,13 @@ class AgentShell:
             while self._links.workshop.kept():
                 await self._links.workshop.trim(short=True)
             return
-        records = self._attempts.records.values()
-        if waiting := [record.ref for record in records if record.keeping_logs]:
+        archiving = self._attempts.standing_in(*ARCHIVING)
+        if waiting := [record.ref for record in archiving if record.keeping_logs]:
             # Then what has ended, and only waits for the archive to take what it printed.
             for ref in waiting:
                 await self._attempts_driver.post(events.DiskFull(ref, _NO_ROOM_FOR_LOGS))
             return
-        able = [record.ref for record in records if record.phase in FAILS_FOR_ITS_DISK]
+        able = [record.ref for record in self._attempts.standing_in(*FAILS_FOR_ITS_DISK)]
         uses = await self._links.disk.folders(
             (ref, self._services.folder(ref).path) for ref in able
         )
@@ -590,9 +608,8 @@ class AgentShell:
 
     def _renew_leases(self) -> None:
         """Let what may not run twice run on, for as long as it is not replaced."""
-        for record in self._attempts.records.values():
-            leased = record.assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
-            if leased and record.phase is Phase.RUNNING:
+        for record in self._attempts.standing_in(Phase.RUNNING):
+            if record.assignment.job.placement is Placement.AT_MOST_ONE_RUNNING:
                 self._spawn(self._renew_lease(record.ref))
 
     async def _renew_lease(self, ref: AttemptRef) -> None:
@@ -633,8 +650,14 @@ class AgentShell:
     ) -> None:
         match message:
             case Desired():
+                known, workshop = self._attempts.records, self._links.workshop
+                at_hand = frozenset(
+                    one.ref
+                    for one in message.assignments
+                    if one.ref not in known and workshop.at_hand(one)
+                )
                 await self._attempts_driver.post(
-                    events.DesiredChanged(message, delivery, self._process.wall())
+                    events.DesiredChanged(message, delivery, self._process.wall(), at_hand)
                 )
             case UploadsGranted():
                 await self._attempts_driver.post(message)
@@ -714,11 +737,17 @@ class AgentShell:
             self._served_at = self._dialled
             self._spawn(_durable(self._journal.note(CONTROLLER, self._served_at)))
 
-    def _spawn(self, running: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, running: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         if self._group is None:
             running.close()
             raise AssertionError("nothing happens before the agent runs")
-        self._group.create_task(running)
+        if self._ending:
+            # What runs is cancelled, and nothing would end this one.
+            running.close()
+            never = asyncio.get_running_loop().create_future()
+            never.cancel()
+            return never
+        return self._group.create_task(running)
 
 
 async def _asked(dismissal: Awaitable[None]) -> None:

@@ -1,12 +1,15 @@
 """What the attempts of a node have in common: everything that an effect needs to be performed."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_agent.address_requests import Ask
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.attempts.events import AttemptsEvent
+from edge_agent.attempts.waits import Waits
 from edge_agent.keeper_link import KeeperLink
 from edge_agent.lease import NodeLease
 from edge_agent.links.journal import AttemptJournal
@@ -22,9 +25,10 @@ from shoal.session.messages import FromAgent
 class AttemptServices:
     """The parts that attempts share, and the two ways out: to the machine and to the controller.
 
-    `attempts` is the folder that holds theirs, `wall` seconds since the epoch. `say` waits for room
-    on its way to the controller, `hint` drops what finds none, `ask` asks it for addresses. `mask` hides the
-    secrets of an attempt.
+    `attempts` is the folder that holds theirs, `wall` seconds since the epoch. `post` waits for room on its way to the
+    machine, and `say` on its way to the controller; `offer` and `hint` hand over nothing where there is none, and say
+    so. `ask` asks the controller for addresses. `mask` hides the secrets of an attempt. `spawn` lets a task run until
+    the agent ends; an error of it ends the agent.
     """
 
     attempts: Path
@@ -36,10 +40,13 @@ class AttemptServices:
     lease: NodeLease
     wall: Callable[[], float]
     post: Callable[[AttemptsEvent], Awaitable[None]]
-    say: Callable[[FromAgent], Awaitable[None]]
+    offer: Callable[[AttemptsEvent], bool]
+    say: Callable[[FromAgent], Coroutine[Any, Any, None]]
     hint: Callable[[FromAgent], bool]
     ask: Ask
     mask: Callable[[AttemptRef], SecretMask]
+    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Future[None]]
+    waits: Waits
 
     def folder(self, ref: AttemptRef) -> AttemptFolder:
         """Where an attempt lives."""

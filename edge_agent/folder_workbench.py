@@ -6,21 +6,28 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 from edge_agent.address_requests import Ask
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.bundles.layout import BundleRefusedError, lay_out
 from edge_agent.download import FetchError
+from edge_agent.environments.cache import AtHand
 from edge_agent.environments.used import use_environment, used_environment
 from edge_agent.file_inputs import read_fetched, write_fetched
 from edge_agent.keeper.client import StartRequest
+from edge_agent.long_work import Steps
 from edge_agent.program import ProgramPlan
+from edge_agent.removal import remove_plain
 from edge_agent.sandbox.job_folders import hand_over, make_places, owner_of
+from edge_agent.sandbox.plan import NO_PLAN
+from edge_agent.sandbox.planning import AttemptDoor
 from edge_agent.secrets.masked_file import mask_file
 from edge_agent.secrets.secret_mask import SecretMask, mask_of
 from edge_agent.tree import PlainFile
-from edge_agent.uploads.collect import Collected, collect, locate
+from edge_agent.uploads.collect import Collected, collect, left_nothing, locate
 from edge_agent.workshop_tools import WorkshopTools
 from services.archive.artifact_key import LOG_PATHS
 from services.runtime.log import fields
@@ -52,16 +59,48 @@ class FolderWorkbench:
         self._folder = folder
         self._tools = tools
         self._environment = Path()
+        self._prepared: asyncio.Future[StartRequest | None] | None = None
+        self._door = AttemptDoor()
         self._job: Job | None = None
         # What lay in the job's folder before its program; forgotten with the agent's process.
         self._before: frozenset[str] | None = None
+
+    def prepare(self, assignment: Assignment) -> None:
+        """Begin to make ready what is at hand: the folder, and how the program is started; `plan` waits for it.
+
+        All of it is one piece of short work; where something is not as it should be, `plan` goes step by step.
+        """
+        tools = self._tools
+        at_hand = environment_at_hand(assignment, tools)
+        if at_hand is None:
+            return
+        tools.environments.noting()
+        self._prepared = tools.work.short.do(partial(self._prepare, assignment, at_hand))
+        self._prepared.add_done_callback(lambda _: tools.environments.noted(at_hand))
+
+    def _prepare(self, assignment: Assignment, at_hand: AtHand) -> StartRequest | None:
+        tools, path = self._tools, str(self._folder.path)
+        try:
+            _make_folder(path)
+        except FileExistsError:
+            return None  # of a life before of this name
+        _make_results(self._folder, assignment.job.archive)
+        if not tools.environments.use_at_hand(at_hand, path, tools.work.clock()):
+            return None
+        self._environment = at_hand.place
+        planning = self._planned(assignment)
+        while True:
+            try:
+                next(planning)
+            except StopIteration as planned:
+                return cast("StartRequest", planned.value)
 
     async def lay_out(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
         """Lay the bundle out in a fresh folder."""
         fetched = await asyncio.to_thread(read_fetched, self._folder)
         environment = await asyncio.to_thread(used_environment, self._folder.path)
         await self._tools.trash.throw(self._folder.path)
-        await asyncio.to_thread(self._make_folder, fetched, environment)
+        await asyncio.to_thread(self._make_folder, fetched, environment, spool=assignment.has_ports)
         try:
             if assignment.bundle_digest:
                 flat = assignment.job.layout is Layout.FLAT
@@ -126,39 +165,61 @@ class FolderWorkbench:
                 waiting,
             )
 
-    async def plan(self, assignment: Assignment) -> StartRequest:
-        """Look at what lies in the folder, and say how the program is started."""
+    async def plan(self, assignment: Assignment, progress: Callable[[str], None]) -> StartRequest:
+        """Say how the program is started; see `Workbench`."""
+        if self._prepared is not None:
+            # Shielded, since what a thread does is not stopped by a cancellation.
+            request = await asyncio.shield(self._prepared)
+            self._prepared = None
+            if request is not None:
+                return request
         if self._environment == Path():
-            # An agent of before has prepared it.
-            await self.build(assignment, lambda _: None)
-        sdk = await asyncio.to_thread(self._tools.sdk.path)
-        job = await self._resolved(assignment, lambda _: None)
-        assignment = replace(assignment, job=job)
-        sandbox = self._tools.sandbox
-        door = await asyncio.to_thread(sandbox.door, self._ref, job)
+            # An agent of before has prepared it, or was about to. The link to its environment is made last, so where
+            # that is missing nothing was started there.
+            if await asyncio.to_thread(used_environment, self._folder.path) is None:
+                await self.lay_out(assignment, progress)
+            await self.build(assignment, progress)
+        job = await self._resolved(assignment, progress)
+        return await self._tools.work.run(self._planned(replace(assignment, job=job)))
+
+    def _planned(self, assignment: Assignment) -> Steps[StartRequest]:
+        """Look at what lies in the folder, give it to its user, and say how the program is started."""
+        tools, job = self._tools, assignment.job
+        sandbox = tools.sandbox
+        sdk = tools.sdk.path()
+        door = self._door = sandbox.door(self._ref, job)
         if door.uid >= 0:
-            await self._tools.work.run(hand_over(self._folder, door.uid))
+            yield from hand_over(self._folder, door.uid)
         elif door.level is not SandboxLevel.NONE:
-            await asyncio.to_thread(make_places, self._folder)
-        secrets = await asyncio.to_thread(self._place_secrets, assignment, door.uid)
+            make_places(self._folder)
+        secrets = self._place_secrets(assignment, door.uid)
         plan = ProgramPlan(
-            *(assignment, self._folder, self._environment, sdk, self._tools.environ),
+            *(assignment, self._folder, self._environment, sdk, tools.environ),
             user=door.uid,
             own_places=door.level is not SandboxLevel.NONE,
             secrets=secrets,
         )
-        self._before = frozenset(await asyncio.to_thread(os.listdir, self._folder.work))
+        self._before = frozenset(os.listdir(self._folder.work))  # noqa: PTH208 - often
         request = plan.request()
         reads = (self._environment, sdk, *([secrets] if secrets != Path() else []))
-        given = await asyncio.to_thread(sandbox.plan, door, job, self._folder, reads)
-        return replace(request, sandbox=given)
+        given = sandbox.plan(door, job, self._folder, reads)
+        return request if given == NO_PLAN else replace(request, sandbox=given)
+
+    def left_nothing(self, assignment: Assignment) -> bool:
+        """Whether a look shows that the program left nothing; never of one with a user, whose processes are ended."""
+        if self._door.uid >= 0:
+            return False
+        return left_nothing(str(self._folder.path), self._before, assignment.job.archive)
 
     async def collect(self, assignment: Assignment, *, succeeded: bool) -> Collected:
         """Find, measure and hash what is archived after such an end."""
         wanted = assignment.job.archive_on.takes(succeeded=succeeded)
-        owner = await asyncio.to_thread(self._tools.sandbox.close, self._folder)
-        return await self._tools.work.run(
-            collect(
+        return await self._tools.work.run(self._collected(assignment, wanted=wanted))
+
+    def _collected(self, assignment: Assignment, *, wanted: bool) -> Steps[Collected]:
+        owner = self._tools.sandbox.close(self._folder)
+        return (
+            yield from collect(
                 self._folder.work,
                 assignment.job.archive if wanted else (),
                 self._folder.path,
@@ -210,9 +271,17 @@ class FolderWorkbench:
         await self._let_go()
 
     async def throw(self) -> None:
-        """Throw the folder away."""
-        await self._tools.trash.throw(self._folder.path)
-        await self._let_go()
+        """Throw the folder away: at once where a job has made nothing in it."""
+        if not await self._tools.work.short.do(self._remove):
+            await self._tools.trash.throw(self._folder.path)
+            await self._let_go()
+
+    def _remove(self) -> bool:
+        mounts = self._door.level is SandboxLevel.NONE and os.geteuid() == 0
+        if not remove_plain(str(self._folder.path), mounts=mounts):
+            return False
+        self._tools.sandbox.let_go(keeper_id(self._ref))
+        return True
 
     async def _let_go(self) -> None:
         await asyncio.to_thread(self._tools.sandbox.let_go, keeper_id(self._ref))
@@ -231,15 +300,42 @@ class FolderWorkbench:
         }
         return self._tools.secrets.place(self._ref, files, user) if files else Path()
 
-    def _make_folder(self, fetched: Mapping[str, str], environment: Path | None) -> None:
-        self._folder.path.parent.mkdir(parents=True, exist_ok=True)
-        # The agent's alone until its program starts.
-        self._folder.path.mkdir(mode=0o700)
-        self._folder.work.mkdir()
+    def _make_folder(
+        self, fetched: Mapping[str, str], environment: Path | None, *, spool: bool
+    ) -> None:
+        _make_folder(str(self._folder.path))
         if environment is not None:
             use_environment(self._folder.path, environment)
-        self._folder.spool.mkdir()
+        if spool:
+            self._folder.spool.mkdir()
         write_fetched(self._folder, fetched)
+
+
+def environment_at_hand(assignment: Assignment, tools: WorkshopTools) -> AtHand | None:
+    """Return the environment of an attempt that needs nothing else; None where something is to be fetched or built."""
+    job = assignment.job
+    if assignment.bundle_digest or job.files or job.folders:
+        return None
+    level = tools.sandbox.node.level_for(job.sandbox.level)
+    if level is None:
+        return None
+    return tools.environments.at_hand(job.environment, assignment.ref.namespace, level)
+
+
+def _make_folder(path: str) -> None:
+    """Make the folder of an attempt, and the job's own in it.
+
+    Raises:
+        FileExistsError: it is there.
+        OSError: it cannot be made.
+    """
+    try:
+        # The agent's alone until its program starts.
+        os.mkdir(path, 0o700)  # noqa: PTH102 - often
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+        os.mkdir(path, 0o700)  # noqa: PTH102
+    os.mkdir(f"{path}/work")  # noqa: PTH102
 
 
 def _make_results(folder: AttemptFolder, archive: Iterable[str]) -> None:
@@ -248,10 +344,13 @@ def _make_results(folder: AttemptFolder, archive: Iterable[str]) -> None:
         name = pattern.removesuffix("/**")
         if name != pattern and not _WILD.intersection(name):
             with contextlib.suppress(OSError):  # it is something else there, which is archived then
-                _place(folder.work, name).mkdir(parents=True, exist_ok=True)
+                if name != "results":
+                    _place(folder.work, name).mkdir(parents=True, exist_ok=True)
     try:
-        (folder.work / "results").mkdir(exist_ok=True)
+        os.mkdir(f"{folder.work}/results")  # noqa: PTH102 - often
     except OSError as error:
+        if folder.work.joinpath("results").is_dir():
+            return
         raise BundleRefusedError(
             f"the folder results/ cannot be made: {error.strerror}; is it a file of the bundle?"
         ) from error

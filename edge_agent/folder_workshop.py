@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
-from edge_agent.folder_workbench import FolderWorkbench
+from edge_agent.folder_workbench import FolderWorkbench, environment_at_hand
 from edge_agent.tree import children
 from edge_agent.workshop_tools import WorkshopTools
 from services.runtime.log import fields
 from shoal.kept_folder import KeptFolder
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
 from shoal.session.bundles import BundlesWanted
 
 LOG = logging.getLogger(__name__)
@@ -28,6 +29,10 @@ class FolderWorkshop:
     def bench(self, ref: AttemptRef) -> FolderWorkbench:
         """A bench in the folder of an attempt."""
         return FolderWorkbench(ref, AttemptFolder(self.attempts / keeper_id(ref)), self.tools)
+
+    def at_hand(self, assignment: Assignment) -> bool:
+        """Whether all that an attempt needs is here, so that nothing of its preparation may take long."""
+        return environment_at_hand(assignment, self.tools) is not None
 
     def bundles(self) -> tuple[str, ...]:
         """Digests of the bundles that are here already."""
@@ -50,6 +55,10 @@ class FolderWorkshop:
         if short:
             await self.tools.sandbox.clean()
         await self.tools.kept.trim(short=short)
+
+    def holds(self, ref: AttemptRef) -> bool:
+        """Whether its program has secrets as files."""
+        return self.tools.secrets.holds(ref)
 
     async def ended(self, ref: AttemptRef) -> None:
         """Take away the secrets that its program has as files."""

@@ -134,12 +134,15 @@ class LogShipper:
             mask: hides its secrets.
             ended: whether its program has ended already.
         """
-        if ref not in self._followed:
-            self._followed[ref] = tuple(
-                _Followed(ref, stream, str(folder / name), mask, ended)
-                for stream, name in _NAMES.items()
-            )
-            self._news.set()
+        if ref in self._followed:
+            return
+        if not (self._followed and self._open):
+            self._news.set()  # else it is looked at with the others
+        place = str(folder)
+        self._followed[ref] = tuple(
+            _Followed(ref, stream, f"{place}/{name}", mask, ended)
+            for stream, name in _NAMES.items()
+        )
 
     def unfollow(self, ref: AttemptRef) -> None:
         """Ship nothing more of an attempt."""
@@ -178,12 +181,21 @@ class LogShipper:
         if finishing is not None and self._done(piece.ref):
             finishing.set()
 
+    def is_finished(self, ref: AttemptRef) -> bool:
+        """Say whether all of an attempt that has ended is with the controller; nothing more is shipped of it then."""
+        outputs = self._followed.get(ref)
+        if outputs is None:
+            return True
+        for followed in outputs:
+            followed.ended = True
+        if not self._done(ref):
+            return False
+        self.unfollow(ref)
+        return True
+
     async def finish(self, ref: AttemptRef, deadline_seconds: float) -> bool:
         """Wait until all of an attempt that has ended is with the controller; say whether it is."""
-        for followed in self._followed.get(ref, ()):
-            followed.ended = True
-        if self._done(ref):
-            self.unfollow(ref)
+        if self.is_finished(ref):
             return True
         if not self._open:
             return False

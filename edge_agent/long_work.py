@@ -13,6 +13,8 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Self, TypeAlias, TypeVar
 
+from edge_agent.short_work import ShortWork
+
 LOG = logging.getLogger(__name__)
 
 ValueT = TypeVar("ValueT")
@@ -36,9 +38,11 @@ class LongWork:
     def __init__(
         self, clock: Callable[[], float], *, slice_seconds: float = _SLICE_SECONDS
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._slice_seconds = slice_seconds
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="long-work")
+        self.short = ShortWork()
+        """Does what is no more than a few system calls."""
 
     async def __aenter__(self) -> Self:
         """Nothing is opened before there is work."""
@@ -47,6 +51,7 @@ class LongWork:
     async def __aexit__(self, *_: object) -> None:
         """Do nothing more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self.short.close()
 
     async def run(self, steps: Steps[ValueT]) -> ValueT:
         """Do the steps and return what they return; a cancellation ends them within a step.
@@ -57,9 +62,9 @@ class LongWork:
         loop = asyncio.get_running_loop()
 
         def advance() -> tuple[ValueT] | None:
-            until = self._clock() + self._slice_seconds
+            until = self.clock() + self._slice_seconds
             try:
-                while self._clock() < until:
+                while self.clock() < until:
                     next(steps)
             except StopIteration as done:
                 return (done.value,)

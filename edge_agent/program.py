@@ -15,6 +15,7 @@ from typing import Final
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.keeper.client import StartRequest
 from edge_agent.keeper.launch import Port
+from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
 from edge_agent.sandbox.reach import EXECUTE, barrier
 from edge_agent.variables import job_variables
 from shoal.program_ports import described
@@ -49,8 +50,11 @@ class ProgramPlan:
     own_places: bool = False
     secrets: Path = Path()
 
-    def request(self) -> StartRequest:
+    def request(self, sandbox: SandboxPlan = NO_PLAN) -> StartRequest:
         """Return what the keeper is asked for, without a lease.
+
+        Args:
+            sandbox: what is done to the program before it begins.
 
         Raises:
             ProgramError: the program or its standard input is not there.
@@ -68,6 +72,7 @@ class ProgramPlan:
             ports=self._ports(),
             timeout_seconds=job.timeout_seconds,
             grace_seconds=job.grace_seconds,
+            sandbox=sandbox,
         )
 
     def _ports(self) -> tuple[Port, ...]:

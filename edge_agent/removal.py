@@ -35,6 +35,8 @@ _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 _MOUNTS_STACKED_MAX: Final = 1000
 
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 _LONG: Final = struct.calcsize("l") << 16
 _GET_FLAGS: Final = 0x80006601 | _LONG  # FS_IOC_GETFLAGS of linux/fs.h, _IOR('f', 1, long)
 _SET_FLAGS: Final = 0x40006602 | _LONG
@@ -72,6 +74,49 @@ def remove_tree(path: Path) -> Steps[Leftover]:
     finally:
         descent.close()
     return leftover
+
+
+def remove_plain(path: str, *, mounts: bool) -> bool:
+    """Remove the folder of an attempt in which a job has made nothing; say whether it is gone.
+
+    A few calls by name, none of which removes what has something in it: where one of them fails, `remove_tree` has the
+    rest to do.
+
+    Args:
+        path: the folder.
+        mounts: whether a job may have mounted something there, so that this is looked at.
+    """
+    try:
+        folder = os.open(path, _FOLDER_FLAGS)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        if mounts and _mount_of(folder) != _mount_at(os.path.dirname(path)):  # noqa: PTH120 - often
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            work = os.open("work", _FOLDER_FLAGS, dir_fd=folder)
+            try:
+                if mounts and _mount_of(work) != _mount_of(folder):
+                    return False
+                with contextlib.suppress(FileNotFoundError):
+                    os.rmdir("results", dir_fd=work)
+            finally:
+                os.close(work)
+            os.rmdir("work", dir_fd=folder)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    os.rmdir(entry.name, dir_fd=folder)
+                else:
+                    os.unlink(entry.name, dir_fd=folder)
+        os.rmdir(path)  # noqa: PTH106 - often
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
+    return True
 
 
 def make_movable(path: Path) -> bool:
@@ -247,6 +292,14 @@ def _open_any(name: str, folder: int) -> int:
     except OSError:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, dir_fd=folder)
+
+
+def _mount_at(path: str) -> str:
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _mount_of(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _mount_of(descriptor: int) -> str:

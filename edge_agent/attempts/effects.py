@@ -62,6 +62,11 @@ class _Work(_OfAssignment):
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare(_OfAssignment):
+    """Make everything ready that the program needs, which is at hand; `StartProgram` follows, and has the outcome."""
+
+
+@dataclass(frozen=True, slots=True)
 class PrepareBundle(_Work):
     """Lay the bundle out in a fresh folder."""
 
@@ -78,7 +83,10 @@ class PrepareFiles(_Work):
 
 @dataclass(frozen=True, slots=True)
 class StartProgram(_Work):
-    """Let this keeper and no other start the program; harmless when it runs already."""
+    """Let this keeper and no other start the program; harmless when it runs already.
+
+    What is not prepared yet, of an attempt for which everything is at hand, is prepared before.
+    """
 
     keeper: str
 
@@ -167,7 +175,8 @@ class Forget(_OfAttempt):
 
 
 AttemptEffect = (
-    PrepareBundle
+    Prepare
+    | PrepareBundle
     | PrepareEnvironment
     | PrepareFiles
     | StartProgram

@@ -29,11 +29,15 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class DesiredChanged:
-    """The controller said what it wants; `sequence` is that of its message, `time` seconds since 1970."""
+    """The controller said what it wants; `sequence` is that of its message, `time` seconds since 1970.
+
+    `at_hand` are those of its attempts for which everything is here: they need no work that may take long.
+    """
 
     desired: Desired
     sequence: int
     time: float = 0.0
+    at_hand: frozenset[AttemptRef] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ one which was overtaken is told from one that counts. docs/architecture.md §5 h
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -22,6 +22,7 @@ from edge_agent.attempts.effects import (
     DismissStreamWorker,
     Forget,
     NoteStreamWorker,
+    Prepare,
     PrepareBundle,
     PrepareEnvironment,
     PrepareFiles,
@@ -45,6 +46,7 @@ from edge_agent.attempts.phase import (
     InvalidMoveError,
     Phase,
 )
+from edge_agent.attempts.unsaid import Unsaid
 from services.archive.artifact_key import LOG_PATHS
 from shoal.limits import HELLO_ARTIFACTS_MAX
 from shoal.model import NO_REASON, Artifact, JobState, Reason, ReasonCode
@@ -119,11 +121,24 @@ class AttemptsMachine:
     _now: float = 0.0
     _salvage_until: dict[AttemptRef, float] = field(default_factory=dict[AttemptRef, float])
     """Until when it is tried to archive what attempts have left that did not succeed."""
+    _salvage_next: float | None = None
+    """No moment of those is before this one."""
+    _by_phase: dict[Phase, dict[AttemptRef, None]] = field(
+        default_factory=lambda: {phase: {} for phase in Phase}
+    )
+    """Attempts by where they stand, so that what looks for few passes over no others."""
+    _unsaid: Unsaid = field(default_factory=Unsaid)
 
     @property
     def records(self) -> Mapping[AttemptRef, LocalAttempt]:
         """Every attempt that the node knows."""
         return self._records
+
+    def standing_in(self, *phases: Phase) -> Iterator[LocalAttempt]:
+        """Yield the attempts that stand in one of these phases; the machine takes no event meanwhile."""
+        for phase, refs in self._by_phase.items():
+            if refs and phase in phases:
+                yield from map(self._records.__getitem__, refs)
 
     def observations(self) -> tuple[Observation, ...]:
         """What a new session begins with: every attempt whose end is not acknowledged.
@@ -135,7 +150,7 @@ class AttemptsMachine:
         for record in self._records.values():
             if record.acknowledged or record.phase is Phase.FORGETTING:
                 continue
-            seen = record.observation
+            seen = self._unsaid.recorded(record).observation
             if len(seen.artifacts) > room:
                 # What did not succeed may never have been archiving, and is said to be on its way.
                 succeeded = seen.state is JobState.SUCCEEDED
@@ -149,20 +164,32 @@ class AttemptsMachine:
         """How many bytes wait for the archive, and of how many attempts."""
         waiting = [
             sum(one.size_bytes for one in record.artifacts)
-            for record in self._records.values()
-            if record.phase in ARCHIVING and record.artifacts
+            for record in self.standing_in(*ARCHIVING)
+            if record.artifacts
         ]
         return sum(waiting), len(waiting)
 
     def deadline(self) -> float | None:
-        """Only the archive of what did not succeed is not waited for without an end."""
-        return min(self._salvage_until.values(), default=None)
+        """When something is to be told that has lasted, or the archive was waited for long enough."""
+        unsaid = self._unsaid.deadline()
+        salvage = self._salvage_next if self._salvage_until else None
+        if unsaid is None or salvage is None:
+            return salvage if unsaid is None else unsaid
+        return min(unsaid, salvage)
 
     def tick(self, now: float) -> Sequence[AttemptsEffect]:
-        """Give up to archive what attempts have left whose time is over; it stays on the node."""
+        """Record and tell what has lasted, and give up to archive what has waited too long; that stays on the node."""
         self._now = now
-        late = [ref for ref, until in self._salvage_until.items() if until <= now]
-        return [effect for ref in late for effect in self._give_up(ref)]
+        effects: list[AttemptsEffect] = []
+        for recorded in self._unsaid.due(now):
+            record = self._records[recorded.ref]
+            effects += [] if recorded is record else [WriteJournal(record)]
+            effects += [] if record.acknowledged else [Report(record.observation)]
+        if self._salvage_next is not None and self._salvage_next <= now:
+            late = [ref for ref, until in self._salvage_until.items() if until <= now]
+            effects += [effect for ref in late for effect in self._give_up(ref)]
+            self._salvage_next = min(self._salvage_until.values(), default=None)
+        return effects
 
     def handle(self, event: events.AttemptsEvent, now: float) -> Sequence[AttemptsEffect]:
         """Take one event and return what is to be done, in order.
@@ -174,8 +201,8 @@ class AttemptsMachine:
         match event:
             case events.Restored():
                 return self._restore(event)
-            case events.DesiredChanged(desired, sequence, time):
-                return [*self._desire(desired, time), DesiredRecorded(sequence)]
+            case events.DesiredChanged(desired, sequence, time, at_hand):
+                return [*self._desire(desired, time, at_hand), DesiredRecorded(sequence)]
             case events.ProgramsListed(keeper, programs, unable):
                 self._keeper, self._unable = keeper, unable
                 self._dismissing = False
@@ -237,10 +264,12 @@ class AttemptsMachine:
                     return []
                 if record.phase is Phase.FORGETTING:
                     return []  # its shell may have it forgotten already: it would be remembered again
-                record = self._keep(replace(record, acknowledged=True))
-                if record.forget and record.phase is Phase.ENDED:
-                    return self._forget(record)
-                return [WriteJournal(record)]
+                after = self._keep(replace(record, acknowledged=True))
+                if after.forget and after.phase is Phase.ENDED:
+                    return self._forget(after)
+                # Most are forgotten at once, and one whose end is said again is answered again.
+                self._unsaid.add(record, self._now)
+                return []
             case events.Forgotten():
                 return self._forgotten(record.ref)
             case Fenced() if record.keeping_logs:
@@ -254,17 +283,18 @@ class AttemptsMachine:
 
     def _say_again(self) -> list[AttemptsEffect]:
         """Ask for what an earlier session did not answer, and say what was too long for its Hello."""
-        effects: list[AttemptsEffect] = []
-        for record in self._records.values():
-            if record.phase is Phase.GRANTING:
-                effects.append(_wanted(record, record.artifacts))
-            elif record.phase is Phase.ENDED and record.artifacts and not record.acknowledged:
-                effects.append(Report(record.observation))
-        return effects
+        waiting = self.standing_in(Phase.GRANTING)
+        ended = self.standing_in(Phase.ENDED)
+        return [
+            *(_wanted(record, record.artifacts) for record in waiting),
+            *(Report(one.observation) for one in ended if one.artifacts and not one.acknowledged),
+        ]
 
     # ---- what the controller wants
 
-    def _desire(self, desired: Desired, time: float) -> list[AttemptsEffect]:
+    def _desire(
+        self, desired: Desired, time: float, at_hand: frozenset[AttemptRef]
+    ) -> list[AttemptsEffect]:
         effects: list[AttemptsEffect] = []
         if desired.snapshot:
             named = {assignment.ref for assignment in desired.assignments}
@@ -276,7 +306,7 @@ class AttemptsMachine:
             if known is not None:
                 effects += self._release(known)
         for assignment in desired.assignments:
-            effects += self._assign(assignment, time)
+            effects += self._assign(assignment, time, at_hand=assignment.ref in at_hand)
         for changed in desired.lanes:
             effects += self._move_lanes(changed)
         return effects
@@ -288,7 +318,9 @@ class AttemptsMachine:
         lanes = merged(record.assignment.lanes, changed.lanes)
         return self._reassign(record, replace(record.assignment, lanes=lanes))
 
-    def _assign(self, assignment: Assignment, time: float) -> list[AttemptsEffect]:
+    def _assign(
+        self, assignment: Assignment, time: float, *, at_hand: bool
+    ) -> list[AttemptsEffect]:
         record = self._records.get(assignment.ref)
         if record is not None:
             return self._reassign(record, assignment)
@@ -298,11 +330,40 @@ class AttemptsMachine:
             return effects
         for sibling in siblings:
             effects += self._release(sibling)
+        if at_hand and self._may_begin(assignment):
+            return effects + self._begin(assignment)
         record = self._keep(LocalAttempt(assignment).reaching(AttemptStage.FETCHING, time=time))
         effects += [WriteJournal(record)]
         if assignment.goal is Goal.STOP:
             return [*effects, *self._end(record, _STOPPED)]
         return [*effects, Report(record.observation), PrepareBundle(assignment, record.turn)]
+
+    def _may_begin(self, assignment: Assignment) -> bool:
+        """Whether an attempt may pass all phases before its start in one step, since none has work that may take long.
+
+        One that says its stages, streams, or needs a lease goes through them one by one.
+        """
+        leased = assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
+        if self._dismissing or self._unable or leased or assignment.goal is not Goal.RUN:
+            return False
+        if assignment.has_ports or assignment.tells_stages:
+            return False
+        siblings = self._by_job.get(assignment.ref.job_ref, ())
+        return all(self._records[ref].phase not in ALIVE for ref in siblings)
+
+    def _begin(self, assignment: Assignment) -> list[AttemptsEffect]:
+        """Start the program of an attempt for which everything is at hand: one record, which names the keeper.
+
+        Its folder is made meanwhile. A restart that finds this record prepares what is missing, and starts it only if
+        that very keeper says that it has not.
+        """
+        record = self._keep(LocalAttempt(assignment, Phase.STARTING, keeper=self._keeper))
+        self._unsaid.add(record, self._now)
+        return [
+            Prepare(assignment),
+            WriteJournal(record),
+            StartProgram(assignment, record.turn, record.keeper),
+        ]
 
     def _reassign(self, record: LocalAttempt, assignment: Assignment) -> list[AttemptsEffect]:
         """Take over what may change: the goal, the lanes and the addresses.
@@ -316,7 +377,7 @@ class AttemptsMachine:
         if record.forget or record.phase is Phase.FORGETTING or assignment == before:
             return []
         record = self._keep(replace(record, assignment=assignment))
-        effects: list[AttemptsEffect] = [WriteJournal(record)]
+        effects = self._record(record)
         if assignment.lanes != before.lanes and record.phase in {
             Phase.RUNNING,
             Phase.STOPPING,
@@ -354,10 +415,12 @@ class AttemptsMachine:
         if record.keeping_logs:
             if record.forget:
                 return []
-            return [WriteJournal(self._keep(replace(record, forget=True)))]
+            return self._record(self._keep(replace(record, forget=True)))
         match record.phase:
             case Phase.FORGETTING:
                 return []
+            case Phase.ENDED:
+                return self._forget(record)
             case Phase.STARTING | Phase.STOPPING:
                 if record.forget:
                     return []
@@ -369,7 +432,8 @@ class AttemptsMachine:
 
     def _stop(self, record: LocalAttempt) -> list[AttemptsEffect]:
         record = self._move(record, Phase.STOPPING)
-        return [WriteJournal(record), StopProgram(record.ref, record.assignment.job.grace_seconds)]
+        stop = StopProgram(record.ref, record.assignment.job.grace_seconds)
+        return [*self._record(record), stop]
 
     def _finish(self, record: LocalAttempt) -> list[AttemptsEffect]:
         """Tell a program to end that is to be finished, once its streams are where they are to end.
@@ -380,7 +444,8 @@ class AttemptsMachine:
         if not wanted or record.finishing or (record.assignment.sends and not record.closed):
             return []
         record = self._keep(replace(record, finishing=True))
-        return [WriteJournal(record), StopProgram(record.ref, record.assignment.job.grace_seconds)]
+        stop = StopProgram(record.ref, record.assignment.job.grace_seconds)
+        return [*self._record(record), stop]
 
     def _end(self, record: LocalAttempt, verdict: Verdict) -> list[AttemptsEffect]:
         self._salvage_until.pop(record.ref, None)
@@ -396,10 +461,8 @@ class AttemptsMachine:
             ),
             Phase.ENDED,
         )
-        report = Report(record.observation)
         return [
-            WriteJournal(record),
-            report,
+            *self._tell(record),
             *self._start_ready(record),
             *(self._keep_logs(record) if _logs_are_wanted(record) else ()),
         ]
@@ -407,8 +470,8 @@ class AttemptsMachine:
     def _keep_logs(self, record: LocalAttempt) -> list[AttemptsEffect]:
         """Archive what an attempt printed whose end is told; another attempt may run meanwhile."""
         record = self._move(replace(record, artifacts=(), parts=()), Phase.COLLECTING)
-        self._salvage_until[record.ref] = self._now + LOGS_SECONDS
-        return [WriteJournal(record), CollectArtifacts(record.assignment, record.turn, False)]
+        self._salvage(record.ref, LOGS_SECONDS)
+        return [*self._record(record), CollectArtifacts(record.assignment, record.turn, False)]
 
     def _logs_kept(self, record: LocalAttempt, logs: tuple[Artifact, ...]) -> list[AttemptsEffect]:
         """Say what is kept of what an attempt printed; if it is nothing, there is nothing to say."""
@@ -418,20 +481,24 @@ class AttemptsMachine:
         record = replace(record, artifacts=stored, parts=(), acknowledged=acknowledged)
         record = self._move(record, Phase.ENDED)
         if stored:
-            return [WriteJournal(record), Report(record.observation)]
-        return self._forget(record) if record.forget else [WriteJournal(record)]
+            return self._tell(record)
+        forgetting = self._forget(record) if record.forget else []
+        return [*self._record(record), *forgetting]
 
     def _forget(self, record: LocalAttempt) -> list[AttemptsEffect]:
         self._salvage_until.pop(record.ref, None)
+        self._unsaid.drop(record.ref)
+        # What is found as one that has ended is ended by its controller again, and forgotten then.
+        ended = record.phase is Phase.ENDED
         record = self._move(record, Phase.FORGETTING)
         return [
-            WriteJournal(record),
+            *([] if ended else [WriteJournal(record)]),
             Forget(record.ref, record.assignment.has_ports, record.left_something),
             *self._start_ready(record),
         ]
 
     def _forgotten(self, ref: AttemptRef) -> list[AttemptsEffect]:
-        del self._records[ref]
+        del self._by_phase[self._records.pop(ref).phase][ref]
         siblings = self._by_job[ref.job_ref]
         del siblings[ref]
         if not siblings:
@@ -457,9 +524,7 @@ class AttemptsMachine:
 
     def _say_stages(self, before: LocalAttempt, after: LocalAttempt) -> list[AttemptsEffect]:
         """Record new stages, then say them: the controller may not hear it at the first try."""
-        if after.stages == before.stages:
-            return []
-        return [WriteJournal(after), Report(after.observation)]
+        return [] if after.stages == before.stages else self._tell(after)
 
     def _dismiss_keeper(self) -> list[AttemptsEffect]:
         """Let the keeper go once nothing of it is needed: with it go its records of ends."""
@@ -479,7 +544,7 @@ class AttemptsMachine:
 
     def _start_held(self) -> list[AttemptsEffect]:
         """Start what was ready while there was no keeper to start it."""
-        ready = [record for record in self._records.values() if record.phase is Phase.READY]
+        ready = [*self.standing_in(Phase.READY)]
         return [effect for record in ready for effect in self._start(record)]
 
     def _start(self, record: LocalAttempt) -> list[AttemptsEffect]:
@@ -493,7 +558,7 @@ class AttemptsMachine:
 
     def _stop_starting(self, record: LocalAttempt) -> list[AttemptsEffect]:
         """Note that a program is not wanted any more, and start none that still waits for a lease."""
-        effects: list[AttemptsEffect] = [WriteJournal(self._keep(record))]
+        effects = self._record(self._keep(record))
         job = record.assignment.job
         if record.phase is Phase.STARTING and job.placement is Placement.AT_MOST_ONE_RUNNING:
             effects.append(StopProgram(record.ref, job.grace_seconds))
@@ -522,10 +587,15 @@ class AttemptsMachine:
         record = replace(record, start_time=start_time)
         if record.verdict is not None or record.forget:
             return self._stop(record)
+        before = self._records[record.ref]
         record = self._move(record, Phase.RUNNING)
-        effects: list[AttemptsEffect] = [WriteJournal(record), Report(record.observation)]
+        effects: list[AttemptsEffect] = []
         if record.assignment.has_ports:
-            effects.append(AttachStreams(record.assignment))
+            effects += [*self._tell(record), AttachStreams(record.assignment)]
+        elif record.assignment.job.placement is Placement.AT_MOST_ONE_RUNNING:
+            effects += self._tell(record)
+        else:
+            self._unsaid.add(before, self._now, soon=True)
         return effects + self._finish(record)
 
     def _program_ended(
@@ -552,19 +622,18 @@ class AttemptsMachine:
             return effects + self._failed(record, verdict)
         if record.assignment.sends:
             record = self._move(record, Phase.DRAINING)
-            return [*effects, WriteJournal(record), Report(record.observation)]
+            return [*effects, *self._tell(record)]
         return effects + self._archive(record)
 
     def _listed(self, programs: Mapping[AttemptRef, ProgramStatus]) -> list[AttemptsEffect]:
         effects: list[AttemptsEffect] = []
-        for record in tuple(self._records.values()):
-            # One that is starting hears from its own start.
-            if record.phase is Phase.RUNNING or record.phase is Phase.STOPPING:
-                program = programs.get(record.ref)
-                if program is None:
-                    effects += self._program_gone(record, _PROGRAM_LOST)
-                elif program.exit is not None:
-                    effects += self._program_ended(record, program.exit)
+        # One that is starting hears from its own start.
+        for record in tuple(self.standing_in(Phase.RUNNING, Phase.STOPPING)):
+            program = programs.get(record.ref)
+            if program is None:
+                effects += self._program_gone(record, _PROGRAM_LOST)
+            elif program.exit is not None:
+                effects += self._program_ended(record, program.exit)
         return effects
 
     def _program_gone(self, record: LocalAttempt, verdict: Verdict) -> list[AttemptsEffect]:
@@ -584,8 +653,13 @@ class AttemptsMachine:
         if record.forget or not wanted:
             return self._program_gone(record, verdict)
         record = self._move(replace(record, verdict=verdict), Phase.COLLECTING)
-        self._salvage_until[record.ref] = self._now + SALVAGE_SECONDS
-        return [WriteJournal(record), self._collect(record), *self._start_ready(record)]
+        self._salvage(record.ref, SALVAGE_SECONDS)
+        return [*self._record(record), self._collect(record), *self._start_ready(record)]
+
+    def _salvage(self, ref: AttemptRef, seconds: float) -> None:
+        until = self._now + seconds
+        self._salvage_until[ref] = until
+        self._salvage_next = until if self._salvage_next is None else min(self._salvage_next, until)
 
     def _give_up(self, ref: AttemptRef) -> list[AttemptsEffect]:
         """End an attempt whose files the archive did not take in time."""
@@ -619,20 +693,21 @@ class AttemptsMachine:
         streaming = record.phase in ALIVE or record.phase is Phase.DRAINING
         if not holds or record.holds == holds or not streaming:
             return []
-        record = self._keep(replace(record, holds=holds))
-        return [WriteJournal(record), Report(record.observation)]
+        return self._tell(self._keep(replace(record, holds=holds)))
 
     def _streams_closed(self, record: LocalAttempt) -> list[AttemptsEffect]:
         if record.closed or record.phase not in ALIVE:
             return []
         record = self._keep(replace(record, closed=True))
-        return [WriteJournal(record), *self._finish(record)]
+        return [*self._record(record), *self._finish(record)]
 
     def _streams_lost(self) -> list[AttemptsEffect]:
         streaming = [
             record
-            for record in self._records.values()
-            if record.assignment.has_ports and record.phase in ALIVE | {Phase.DRAINING}
+            for record in self.standing_in(
+                Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.DRAINING
+            )
+            if record.assignment.has_ports
         ]
         return [effect for record in streaming for effect in self._conclude(record, _WORKER_LOST)]
 
@@ -658,13 +733,15 @@ class AttemptsMachine:
     # ---- archiving
 
     def _archive(self, record: LocalAttempt) -> list[AttemptsEffect]:
+        before = self._records[record.ref]
         record = self._move(record, Phase.COLLECTING)
-        return [
-            WriteJournal(record),
-            Report(record.observation),
-            self._collect(record),
-            *self._start_ready(record),
-        ]
+        effects: list[AttemptsEffect] = []
+        if record.assignment.has_ports:
+            effects += self._tell(record)
+        else:
+            # Where nothing is found it ends at once; until then the keeper knows how its program ended.
+            self._unsaid.add(before, self._now)
+        return [*effects, self._collect(record), *self._start_ready(record)]
 
     def _collect(self, record: LocalAttempt) -> CollectArtifacts:
         return CollectArtifacts(record.assignment, record.turn, not record.salvaging)
@@ -678,7 +755,7 @@ class AttemptsMachine:
                 return self._logs_kept(record, ())
             record = replace(record, artifacts=logs, parts=found.parts)
             record = self._move(record, Phase.GRANTING)
-            return [WriteJournal(record), _wanted(record, logs)]
+            return [*self._record(record), _wanted(record, logs)]
         if record.artifacts and _results(record.artifacts) != _results(found.artifacts):
             return self._lost_with_machine(record)  # they were looked at before it went down
         record = _with_problem(replace(record, missing=bool(found.problem)), found.problem)
@@ -687,7 +764,7 @@ class AttemptsMachine:
         parts = _with_uploads(found.parts, {one.part_sha256: one for one in record.parts})
         record = replace(record, artifacts=found.artifacts, parts=parts)
         record = self._move(record, Phase.GRANTING)
-        return [WriteJournal(record), _wanted(record, found.artifacts)]
+        return [*self._record(record), _wanted(record, found.artifacts)]
 
     def _granted(
         self, record: LocalAttempt, grants: tuple[UploadGrant, ...]
@@ -737,7 +814,7 @@ class AttemptsMachine:
                     "its node went down before its files were archived; what is left stays there"
                 )
                 return self._end_unsalvaged(record, words)
-            self._salvage_until[record.ref] = self._now + SALVAGE_SECONDS
+            self._salvage(record.ref, SALVAGE_SECONDS)
         match record.phase:
             case Phase.DRAINING if not event.streams_survived:
                 return self._end(record, _WORKER_LOST)
@@ -754,7 +831,7 @@ class AttemptsMachine:
                 return [self._collect(record)]
             case Phase.GRANTING | Phase.UPLOADING if event.rebooted:
                 record = self._move(replace(record, verdict=None), Phase.COLLECTING)
-                return [WriteJournal(record), self._collect(record)]
+                return [*self._record(record), self._collect(record)]
             case Phase.UPLOADING:
                 self._move(record, Phase.GRANTING)
                 return []
@@ -813,7 +890,7 @@ class AttemptsMachine:
             record, artifacts=(), parts=(), verdict=None, closed=False, finishing=False
         )
         record = self._move(record, Phase.BUNDLE)
-        return [WriteJournal(record), PrepareBundle(record.assignment, record.turn)]
+        return [*self._record(record), PrepareBundle(record.assignment, record.turn)]
 
     def _lost_with_machine(self, record: LocalAttempt) -> list[AttemptsEffect]:
         """Do without results that went down with the machine; what streamed is not run again here."""
@@ -838,9 +915,26 @@ class AttemptsMachine:
         )
 
     def _keep(self, record: LocalAttempt) -> LocalAttempt:
-        self._records[record.ref] = record
-        self._by_job.setdefault(record.ref.job_ref, {})[record.ref] = None
+        ref = record.ref
+        known = self._records.get(ref)
+        self._records[ref] = record
+        if known is None:
+            self._by_job.setdefault(ref.job_ref, {})[ref] = None
+            self._by_phase[record.phase][ref] = None
+        elif known.phase is not record.phase:
+            del self._by_phase[known.phase][ref]
+            self._by_phase[record.phase][ref] = None
         return record
+
+    def _record(self, record: LocalAttempt) -> list[AttemptsEffect]:
+        """Record an attempt; say what it is, too, where something of it was left unsaid."""
+        unsaid = self._unsaid.drop(record.ref) and not (record.acknowledged or record.forget)
+        return [WriteJournal(record), *([Report(record.observation)] if unsaid else [])]
+
+    def _tell(self, record: LocalAttempt) -> list[AttemptsEffect]:
+        """Record an attempt, then say what it is."""
+        self._unsaid.drop(record.ref)
+        return [WriteJournal(record), Report(record.observation)]
 
 
 def _wanted(record: LocalAttempt, left: tuple[Artifact, ...]) -> WantUploads:

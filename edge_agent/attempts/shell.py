@@ -1,8 +1,9 @@
 """Performs what the machine decides about one attempt, one effect after the other.
 
-Each attempt has a queue of its own, so that one which waits for its journal entry or its keeper
-holds up no other attempt, and the entries of many become durable with one fsync. What takes long
-(preparing, collecting, uploading) runs beside the queue and can be given up; so are the stream
+Each attempt has a line of its own, so that one which waits for its journal entry or its keeper
+holds up no other attempt, and the entries of many become durable with one fsync. An effect is performed
+where it is put, unless one before it waits; a task is made for what waits itself, and for nothing else. What takes
+long (preparing, collecting, uploading) runs beside the line and can be given up; so are the stream
 worker's orders, which are given until it takes them. How work is done is the workbench's business;
 here are its order, its end, what it waits for, and new grants.
 """
@@ -12,13 +13,15 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Awaitable, Coroutine, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, assert_never
 
 from edge_agent.attempt_folder import keeper_id
 from edge_agent.attempt_services import AttemptServices
 from edge_agent.attempts import effects, events
+from edge_agent.attempts.waits import WorkWait
 from edge_agent.bundles.layout import BundleRefusedError
 from edge_agent.download import ChecksumError, FetchError
 from edge_agent.environments.installer import InstallError
@@ -39,6 +42,7 @@ from shoal.model import Artifact, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.redaction import redacted
 from shoal.session.assignment import Assignment
+from shoal.session.messages import FromAgent
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.session.uploads import ArtifactParts, UploadGrant, UploadsWanted
@@ -46,12 +50,9 @@ from shoal.spec import Placement
 
 LOG = logging.getLogger(__name__)
 
-_Work: TypeAlias = Coroutine[Any, Any, events.AttemptsEvent]
+_Work: TypeAlias = Coroutine[Any, Any, events.AttemptEvent]
 
-_QUEUE_SIZE: Final = 1024
-_QUIET_SECONDS: Final = 1.0
-"""What takes no longer is not worth a word."""
-_SAY_AGAIN_SECONDS: Final = 5.0
+_LINE_MAX: Final = 1024
 _LAST_LOGS_SECONDS: Final = 5.0
 _REGRANT_PAUSE_SECONDS: Final = 1.0
 _REGRANTS_MAX: Final = 10
@@ -67,7 +68,7 @@ _NO_ROOM: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 class Durable:
     """A journal entry on its way; what comes after it waits for it."""
 
-    done: Awaitable[None]
+    done: asyncio.Future[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +89,30 @@ class AttemptShell:
     Args:
         ref: which attempt.
         services: what it shares with the others.
+        forgotten: hears that nothing is left of it, and whether its folder is kept.
     """
 
-    def __init__(self, ref: AttemptRef, services: AttemptServices) -> None:
+    def __init__(
+        self,
+        ref: AttemptRef,
+        services: AttemptServices,
+        forgotten: Callable[[AttemptRef, bool], None],
+    ) -> None:
         self._ref = ref
         self._services = services
+        self._forgotten = forgotten
         self._folder = services.folder(ref)
         self._bench = services.workshop.bench(ref)
-        self._queue: asyncio.Queue[effects.AttemptEffect | Durable] = asyncio.Queue(_QUEUE_SIZE)
-        self._work: asyncio.Task[None] | None = None
+        self._line: deque[effects.AttemptEffect | Durable] = deque()
+        self._held: asyncio.Future[None] | None = None
+        """What the next effect waits for."""
+        self._room: asyncio.Event | None = None
+        self._work: asyncio.Future[None] | None = None
+        self._wait: WorkWait | None = None
         self._stopped = asyncio.Event()
         """Set once the program is not wanted any more."""
         self._orders = StreamOrders(ref, services.streams)
-        self._ordering: asyncio.Task[None] | None = None
-        self._waits = ""
-        self._began = 0.0
-        self._said = ""
+        self._ordering: asyncio.Future[None] | None = None
         self._stored: dict[str, Artifact] = {}
         self._lost: dict[str, str] = {}
         """Artifacts that cannot be stored, and why."""
@@ -111,116 +120,131 @@ class AttemptShell:
         self._away = 0
         """How often in a row the controller could not reach the archive."""
 
-    async def put(self, effect: effects.AttemptEffect | Durable) -> None:
-        """Perform an effect after those before it."""
-        await self._queue.put(effect)
+    def put(self, effect: effects.AttemptEffect | Durable) -> Coroutine[Any, Any, None] | None:
+        """Perform an effect after those before it; what is returned waits for room in the line."""
+        self._line.append(effect)
+        if self._held is None:
+            self._go_on()
+        if len(self._line) < _LINE_MAX:
+            return None
+        self._room = self._room or asyncio.Event()
+        return self._wait_for_room(self._room)
 
-    async def run(self) -> None:
-        """Perform effects until the attempt is forgotten, or until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                effect = await self._queue.get()
-                await self._perform(effect, group)
-                if isinstance(effect, effects.Forget):
-                    return
+    async def _wait_for_room(self, room: asyncio.Event) -> None:
+        await room.wait()
 
-    async def _perform(
-        self, effect: effects.AttemptEffect | Durable, group: asyncio.TaskGroup
-    ) -> None:
+    def _go_on(self) -> None:
+        """Perform what is in the line, up to the first that something has to wait for."""
+        while self._line and self._held is None:
+            held = self._perform(self._line.popleft())
+            if held is not None and not held.done():
+                self._held = held
+                held.add_done_callback(self._held_no_more)
+        if self._room is not None and len(self._line) < _LINE_MAX:
+            self._room.set()
+            self._room = None
+
+    def _held_no_more(self, held: asyncio.Future[None]) -> None:
+        self._held = None
+        if held.cancelled() or held.exception() is not None:
+            return  # the agent ends
+        try:
+            self._go_on()
+        except Exception as error:  # noqa: BLE001 - a callback's error would be logged and no more
+            self._services.spawn(_raise(error))
+
+    def _perform(self, effect: effects.AttemptEffect | Durable) -> asyncio.Future[None] | None:
+        """Begin an effect, and return what the next one waits for."""
         match effect:
             case Durable(done):
-                await done
+                return done
+            case effects.Prepare(assignment):
+                self._bench.prepare(assignment)
             case effects.PrepareBundle():
-                await self._begin(group, effect.turn, self._lay_out(effect), ReasonCode.BUNDLE)
+                return self._begin(effect.turn, self._lay_out(effect), ReasonCode.BUNDLE)
             case effects.PrepareEnvironment():
-                await self._begin(group, effect.turn, self._build(effect), ReasonCode.INSTALL)
+                return self._begin(effect.turn, self._build(effect), ReasonCode.INSTALL)
             case effects.PrepareFiles():
-                await self._begin(group, effect.turn, self._fetch(effect), ReasonCode.FETCH)
+                return self._begin(effect.turn, self._fetch(effect), ReasonCode.FETCH)
             case effects.StartProgram():
-                await self._begin(group, effect.turn, self._start(effect), ReasonCode.START)
-            case effects.StopProgram(ref, grace_seconds):
+                return self._begin(effect.turn, self._start(effect), ReasonCode.START)
+            case effects.StopProgram(_, grace_seconds):
                 self._stopped.set()
-                # A keeper that is gone has taken the program with it.
-                with contextlib.suppress(KeeperError):
-                    await self._services.keeper.stop(keeper_id(ref), grace_seconds)
+                return self._services.spawn(self._stop(grace_seconds))
             case effects.AttachStreams(assignment):
-                await self._attach(assignment)
+                return self._services.spawn(self._attach(assignment))
             case effects.UpdateLanes(_, lanes):
                 self._orders.update_lanes(lanes)
-                self._order(group)
+                self._order()
             case effects.Conclude(_, succeeded):
                 self._orders.conclude(succeeded=succeeded)
-                self._order(group)
+                self._order()
             case effects.CollectArtifacts():
-                await self._begin(group, effect.turn, self._collect(effect), ReasonCode.ARCHIVE)
+                return self._look(effect)
             case effects.WantUploads(ref, artifacts, parts):
-                await self._services.say(UploadsWanted(ref, artifacts, parts))
+                return self._say(UploadsWanted(ref, artifacts, parts))
             case effects.Upload():
-                await self._begin(group, effect.turn, self._upload(effect), ReasonCode.ARCHIVE)
+                return self._begin(effect.turn, self._upload(effect), ReasonCode.ARCHIVE)
             case effects.CancelWork():
-                await self._give_up()
+                return self._services.spawn(self._give_up()) if self._is_working() else None
             case effects.Report(observation):
-                await self._report(observation)
+                return self._report(observation)
             case effects.Forget(_, has_ports, keep):
-                await self._forget(has_ports=has_ports, keep=keep)
+                return self._services.spawn(self._forget(has_ports=has_ports, keep=keep))
             case _:
                 assert_never(effect)
+        return None
 
-    # ---- work beside the queue
+    def _say(self, message: FromAgent) -> asyncio.Future[None] | None:
+        if self._services.hint(message):
+            return None
+        return self._services.spawn(self._services.say(message))
 
-    async def _begin(
-        self, group: asyncio.TaskGroup, turn: int, work: _Work, code: ReasonCode
-    ) -> None:
+    # ---- work beside the line
+
+    def _is_working(self) -> bool:
+        return self._work is not None and not self._work.done()
+
+    def _begin(self, turn: int, work: _Work, code: ReasonCode) -> asyncio.Future[None] | None:
+        if self._is_working():
+            return self._services.spawn(self._begin_next(turn, work, code))
+        self._begin_now(turn, work, code)
+        return None
+
+    async def _begin_next(self, turn: int, work: _Work, code: ReasonCode) -> None:
         await self._give_up()
-        self._work = group.create_task(self._finish(turn, work, code))
+        self._begin_now(turn, work, code)
+
+    def _begin_now(self, turn: int, work: _Work, code: ReasonCode) -> None:
+        self._work = self._services.spawn(self._finish(turn, work, code))
         # One that is given up before its first step has not awaited the work.
         self._work.add_done_callback(lambda _: work.close())
 
     async def _finish(self, turn: int, work: _Work, code: ReasonCode) -> None:
+        wait = self._wait = self._services.waits.begin(self._say_progress)
         try:
-            outcome = await self._said_while(work)
-        except Exception as raised:  # the root of one attempt's work: its failure is its own
-            error = causes(raised)[0]
-            known = _code(error, code)
-            if known is None:
-                LOG.exception("work failed unexpectedly", extra=fields(name=self._ref.name))
-            reason = Reason(known or code, 0, _clip(self._shown(redacted(words_of(error)))))
-            outcome = events.WorkFailed(self._ref, turn, reason)
+            outcome = await work
+        except Exception as raised:  # noqa: BLE001 - the root of one attempt's work: its failure is its own
+            outcome = self._failed(turn, raised, code)
+        finally:
+            self._services.waits.end(wait)
+        wait.end()
         await self._services.post(outcome)
 
-    async def _said_while(self, work: _Work) -> events.AttemptsEvent:
-        """Do it, and say for what it waits: after a moment, when that changes, and now and then.
-
-        Now and then, because words are lost with a session, and because time passes.
-        """
-        self._waits = ""
-        self._began = asyncio.get_running_loop().time()
-        async with asyncio.TaskGroup() as group:
-            saying = group.create_task(self._say_now_and_then())
-            outcome = await work
-            saying.cancel()
-        if self._said:
-            self._say_progress("")  # or it would stand beside what comes next
-        return outcome
-
-    async def _say_now_and_then(self) -> None:
-        pause = _QUIET_SECONDS
-        while True:
-            await asyncio.sleep(pause)
-            self._say_waits()
-            pause = _SAY_AGAIN_SECONDS
+    def _failed(self, turn: int, raised: Exception, code: ReasonCode) -> events.WorkFailed:
+        error = causes(raised)[0]
+        known = _code(error, code)
+        if known is None:
+            LOG.error(
+                "work failed unexpectedly", extra=fields(name=self._ref.name), exc_info=raised
+            )
+        reason = Reason(known or code, 0, _clip(self._shown(redacted(words_of(error)))))
+        return events.WorkFailed(self._ref, turn, reason)
 
     def _wait_for(self, text: str) -> None:
-        """Take up for what the work waits: why, and until when. A short wait is not worth a word."""
-        changed, self._waits = text != self._waits, text
-        passed = asyncio.get_running_loop().time() - self._began
-        if changed and passed >= _QUIET_SECONDS:
-            self._say_waits()
-
-    def _say_waits(self) -> None:
-        if self._waits:
-            passed = asyncio.get_running_loop().time() - self._began
-            self._say_progress(f"{self._waits}; {passed:.0f} s so far")
+        """Take up for what the work waits: why, and until when."""
+        if self._wait is not None:
+            self._wait.wait_for(text)
 
     async def _give_up(self) -> None:
         if self._work is not None and not self._work.done():
@@ -228,11 +252,11 @@ class AttemptShell:
             await asyncio.wait({self._work})
         self._work = None
 
-    async def _lay_out(self, effect: effects.PrepareBundle) -> events.AttemptsEvent:
+    async def _lay_out(self, effect: effects.PrepareBundle) -> events.AttemptEvent:
         await self._bench.lay_out(effect.assignment, self._wait_for)
         return events.Prepared(self._ref, effect.turn, self._services.wall())
 
-    async def _build(self, effect: effects.PrepareEnvironment) -> events.AttemptsEvent:
+    async def _build(self, effect: effects.PrepareEnvironment) -> events.AttemptEvent:
         self._wait_for(
             "its environment is being built for another attempt here, until that one has it"
         )
@@ -240,25 +264,24 @@ class AttemptShell:
         return events.Prepared(self._ref, effect.turn, self._services.wall())
 
     def _say_build(self, text: str) -> None:
-        self._waits = text
-        self._say_progress(text)
+        if self._wait is not None:
+            self._wait.tell(text)
 
     def _shown(self, text: str) -> str:
         """Words without the secrets of the attempt."""
         return self._services.mask(self._ref).text(text)
 
     def _say_progress(self, text: str) -> None:
-        self._said = text
         # Only the latest text is of interest, so one that finds no room is no loss.
         self._services.hint(Progress(self._ref, (), self._shown(text)))
 
-    async def _fetch(self, effect: effects.PrepareFiles) -> events.AttemptsEvent:
+    async def _fetch(self, effect: effects.PrepareFiles) -> events.AttemptEvent:
         await self._bench.fetch(effect.assignment, self._wait_for, self._services.ask)
         return events.Prepared(self._ref, effect.turn, self._services.wall())
 
-    async def _start(self, effect: effects.StartProgram) -> events.AttemptsEvent:
+    async def _start(self, effect: effects.StartProgram) -> events.AttemptEvent:
         services, assignment = self._services, effect.assignment
-        request = await self._bench.plan(assignment)
+        request = await self._bench.plan(assignment, self._say_build)
         if assignment.job.placement is Placement.AT_MOST_ONE_RUNNING:
             self._wait_for(
                 "this node has no lease, without which a job that is at_most_one_running does not "
@@ -292,7 +315,7 @@ class AttemptShell:
                 return
 
     async def _wait_for_lease(self, lease: NodeLease) -> float:
-        """Wait until a program may run, and return until when.
+        """WorkWait until a program may run, and return until when.
 
         Raises:
             ProgramError: it is not wanted any more; a newer attempt may run elsewhere by now.
@@ -308,14 +331,22 @@ class AttemptShell:
             leased.cancel()
             stopped.cancel()
 
-    async def _collect(self, effect: effects.CollectArtifacts) -> events.AttemptsEvent:
+    def _look(self, effect: effects.CollectArtifacts) -> asyncio.Future[None] | None:
+        """Find what is archived: at once where a program has left nothing at all, which a look at its folder shows."""
+        if not self._is_working() and self._bench.left_nothing(effect.assignment):
+            nothing = events.ArtifactsCollected(self._ref, effect.turn, ())
+            if self._services.offer(nothing):
+                return None
+        return self._begin(effect.turn, self._collect(effect), ReasonCode.ARCHIVE)
+
+    async def _collect(self, effect: effects.CollectArtifacts) -> events.AttemptEvent:
         self._wait_for("its results are being found and hashed, until the last of them is")
         found = await self._bench.collect(effect.assignment, succeeded=effect.succeeded)
         return events.ArtifactsCollected(
             self._ref, effect.turn, found.artifacts, found.problem, found.parts
         )
 
-    async def _upload(self, effect: effects.Upload) -> events.AttemptsEvent:
+    async def _upload(self, effect: effects.Upload) -> events.AttemptEvent:
         self._wait_for(
             f"{len(effect.artifacts)} artifacts are being stored, until the archive has taken them"
         )
@@ -393,7 +424,12 @@ class AttemptShell:
             except OSError as error:
                 self._lost[path] = f"cannot be read any more: {error.strerror or error}"
 
-    # ---- in the queue
+    # ---- in the line
+
+    async def _stop(self, grace_seconds: float) -> None:
+        # A keeper that is gone has taken the program with it.
+        with contextlib.suppress(KeeperError):
+            await self._services.keeper.stop(keeper_id(self._ref), grace_seconds)
 
     async def _attach(self, assignment: Assignment) -> None:
         try:
@@ -405,26 +441,37 @@ class AttemptShell:
             words = f"the stream worker does not take the ports: {error}"
             await self._services.post(events.StreamsBroken(self._ref, Reason(code, 0, words)))
 
-    def _order(self, group: asyncio.TaskGroup) -> None:
+    def _order(self) -> None:
         if self._ordering is None:
-            self._ordering = group.create_task(self._orders.run())
+            self._ordering = self._services.spawn(self._orders.run())
 
-    async def _report(self, observation: Observation) -> None:
-        if observation.state.terminal:
-            await self._services.workshop.ended(self._ref)
-            # What a program said last should be there when a person reads that it has ended.
-            await self._services.logs.finish(self._ref, _LAST_LOGS_SECONDS)
-        LOG.info(
-            "attempt",
-            extra=fields(
+    def _report(self, observation: Observation) -> asyncio.Future[None] | None:
+        services, ref = self._services, self._ref
+        if observation.state.terminal and (
+            services.workshop.holds(ref) or not services.logs.is_finished(ref)
+        ):
+            return services.spawn(self._report_end(observation))
+        self._note(observation)
+        return self._say(observation)
+
+    async def _report_end(self, observation: Observation) -> None:
+        await self._services.workshop.ended(self._ref)
+        # What a program said last should be there when a person reads that it has ended.
+        await self._services.logs.finish(self._ref, _LAST_LOGS_SECONDS)
+        self._note(observation)
+        await self._services.say(observation)
+
+    def _note(self, observation: Observation) -> None:
+        level = logging.INFO if observation.state.terminal else logging.DEBUG
+        if LOG.isEnabledFor(level):
+            said = fields(
                 name=self._ref.name,
                 epoch=self._ref.epoch,
                 state=observation.state.name,
                 reason=observation.reason.short,
                 message=observation.reason.message,
-            ),
-        )
-        await self._services.say(observation)
+            )
+            LOG.log(level, "attempt", extra=said)
 
     async def _forget(self, *, has_ports: bool, keep: bool) -> None:
         await self._give_up()
@@ -434,9 +481,11 @@ class AttemptShell:
         detached = not has_ports or await self._orders.detach()
         with contextlib.suppress(KeeperError):
             await services.keeper.forget(keeper_id(self._ref))
-        await services.workshop.ended(self._ref)
-        await services.logs.finish(self._ref, _LAST_LOGS_SECONDS)
-        services.logs.unfollow(self._ref)
+        if services.workshop.holds(self._ref):
+            await services.workshop.ended(self._ref)
+        if not services.logs.is_finished(self._ref):
+            await services.logs.finish(self._ref, _LAST_LOGS_SECONDS)
+            services.logs.unfollow(self._ref)
         try:
             mask = services.mask(self._ref)
             await (self._bench.keep(mask) if keep else self._bench.throw())
@@ -449,7 +498,13 @@ class AttemptShell:
         if not detached:
             # Last, since all else goes without the worker; until then, it keeps what it has of it.
             await self._orders.detach_at_last()
-        await services.journal.forget(self._ref)
+        # Not waited for: a restart that still finds it has it forgotten again.
+        services.journal.forget(self._ref)
+        self._forgotten(self._ref, keep)
+
+
+async def _raise(error: Exception) -> None:
+    raise error
 
 
 def _code(error: BaseException, expected: ReasonCode) -> ReasonCode | None:

@@ -26,8 +26,17 @@ from edge_agent.environments.interpreter import Interpreter, Interpreters
 from edge_agent.environments.ownership import LeftBehindError, take_over
 from edge_agent.environments.package_store import PackageStore
 from edge_agent.environments.recipe import Recipe, read_recipe
-from edge_agent.environments.seal import MARKER, Seal, changed_content, is_intact, read_seal, seal
-from edge_agent.environments.used import silent, use_environment, used_environments
+from edge_agent.environments.seal import (
+    MARKER,
+    Seal,
+    changed_content,
+    folder_times,
+    is_intact,
+    read_seal,
+    same_times,
+    seal,
+)
+from edge_agent.environments.used import silent, use_environment, use_first, used_environments
 from edge_agent.long_work import LongWork
 from edge_agent.trash import Trash
 from edge_agent.tree import children
@@ -40,8 +49,25 @@ LOG = logging.getLogger(__name__)
 _FREE_SHARE: Final = 10
 """One part in so many of the file system stays free."""
 _UNREAD_MAX: Final = 1000
+_LOOK_SECONDS: Final = 1.0
+"""How long a look at all files of an environment is good, while nothing is made or removed in its folders."""
+_STAMP_SECONDS: Final = 60.0
+"""How exactly it is known when an environment was used last."""
+_AT_HAND_MAX: Final = 256
 _PYTHONS_OF_THE_NODE: Final = ("", "system")
 """What a job may ask for that is a program of the node's: the agent's own interpreter, and the system's."""
+
+
+@dataclass(slots=True, eq=False)
+class AtHand:
+    """An environment that was got before and is likely to be there; `EnvironmentCache.use_at_hand` looks."""
+
+    key: str
+    place: Path
+    interpreter: Path
+    folders: tuple[tuple[str, int], ...] = ()
+    looked_at: float = -_STAMP_SECONDS
+    used_at: float = -_STAMP_SECONDS
 
 
 @dataclass(eq=False)
@@ -83,6 +109,15 @@ class EnvironmentCache:
     _gate: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while it is decided what goes, and while the use of one by an attempt is recorded."""
     _building: int = 0
+    _at_hand: dict[tuple[Environment, str, SandboxLevel], AtHand] = field(
+        default_factory=dict[tuple[Environment, str, SandboxLevel], AtHand]
+    )
+    """What was got by recipes that say all by themselves."""
+    _deciding: bool = False
+    """Whether it is being decided what goes."""
+    _noting: int = 0
+    """For how many attempts it is being noted that they use one which is at hand."""
+    _noted: asyncio.Event = field(default_factory=asyncio.Event)
     _given_up: set[Path] = field(default_factory=set[Path])
     """What no attempt gets any more, and one may still use."""
     _silent: frozenset[Path] = frozenset()
@@ -100,7 +135,7 @@ class EnvironmentCache:
         self._built, self._given_up = await asyncio.to_thread(self._scan)
         await self.rooms.clear()
         self._silent = await asyncio.to_thread(silent, children(self.attempts))
-        async with self._gate:
+        async with self._decision():
             await self._clear()
 
     async def run(self) -> None:
@@ -141,9 +176,97 @@ class EnvironmentCache:
             InterpreterMissingError, RecipeError, InstallError, ChecksumError, FetchError:
                 it cannot be built; nothing is left of it.
         """
+        place, alone = await self._get(
+            environment, folder, bundle, progress, user, namespace, level
+        )
+        known = next((key for key, built in self._built.items() if built[0] == place), "")
+        if alone is not None and known:
+            if len(self._at_hand) >= _AT_HAND_MAX:
+                del self._at_hand[next(iter(self._at_hand))]
+            at_hand = AtHand(known, place, alone.path)
+            self._at_hand[environment, _whose(environment, namespace), level] = at_hand
+        return place
+
+    def at_hand(
+        self, environment: Environment, namespace: str, level: SandboxLevel
+    ) -> AtHand | None:
+        """Return what this recipe gave before, if it is likely to be there; nothing is looked at."""
+        found = self._at_hand.get((environment, _whose(environment, namespace), level))
+        if found is None or self._deciding:
+            return None
+        built = self._built.get(found.key)
+        return None if built is None or built[0] != found.place else found
+
+    def noting(self) -> None:
+        """Let nothing go until `noted`: an attempt is about to use what is at hand."""
+        self._noting += 1
+        self._noted.clear()
+
+    def noted(self, at_hand: AtHand) -> None:
+        """Go on: the attempt says by its folder what it uses, or does not use it."""
+        self._noting -= 1
+        if not self._noting:
+            self._noted.set()
+        place = at_hand.place
+        if place not in self._read and not self._unread.full():
+            self._read.add(place)
+            self._unread.put_nowait((at_hand.key, place))
+
+    def use_at_hand(self, at_hand: AtHand, attempt: str, now: float) -> bool:
+        """Let an attempt use it whose folder was just made; false if it is not what it was. Call it on a thread.
+
+        Args:
+            at_hand: what it uses, between `noting` and `noted`.
+            attempt: folder of the attempt.
+            now: seconds on a monotonic clock.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        built = self._built.get(at_hand.key)
+        if built is None or built[0] != at_hand.place or not built[1].stamp:
+            return False
+        if not self.interpreters.is_same(at_hand.interpreter):
+            return False
+        if now - at_hand.looked_at >= _LOOK_SECONDS or not same_times(at_hand.folders):
+            try:
+                folders = folder_times(at_hand.place)
+            except OSError:
+                return False
+            if not is_intact(at_hand.place, built[1]):
+                return False
+            at_hand.folders, at_hand.looked_at = folders, now
+        use_first(attempt, str(at_hand.place))
+        if now - at_hand.used_at >= _STAMP_SECONDS:
+            os.utime(at_hand.place / MARKER)
+            at_hand.used_at = now
+        return True
+
+    @contextlib.asynccontextmanager
+    async def _decision(self) -> AsyncIterator[None]:
+        """Decide what goes, once every attempt says by its folder what it uses; no other begins to meanwhile."""
+        async with self._gate:
+            self._deciding = True
+            try:
+                while self._noting:
+                    await self._noted.wait()
+                yield
+            finally:
+                self._deciding = False
+
+    async def _get(
+        self,
+        environment: Environment,
+        folder: Path,
+        bundle: str,
+        progress: Callable[[str], None],
+        user: Path,
+        namespace: str,
+        level: SandboxLevel,
+    ) -> tuple[Path, Interpreter | None]:
+        """Return the folder, and the interpreter if the recipe says all by itself."""
         # Without packages nothing of a stranger runs, and all namespaces share what is built.
-        plain = not environment.steps and environment.python in _PYTHONS_OF_THE_NODE
-        at = SandboxLevel.NONE if plain else level
+        at = SandboxLevel.NONE if _is_plain(environment) else level
         interpreter = await self._interpreter(environment.python, namespace, at)
         recipe = await asyncio.to_thread(
             read_recipe,
@@ -155,6 +278,7 @@ class EnvironmentCache:
             "" if at is SandboxLevel.NONE else namespace,
         )
         key = recipe.key
+        alone = interpreter if recipe.alone else None
         async with self._locks.setdefault(key, asyncio.Lock()):
             if level is SandboxLevel.NONE or key != recipe.plain_key:
                 place = await self._built_before(key, progress, user)
@@ -164,13 +288,13 @@ class EnvironmentCache:
                 async with self._locks.setdefault(recipe.plain_key, asyncio.Lock()):
                     place = await self._adopted(recipe.plain_key, progress, user)
             if place is not None:
-                return place
+                return place, alone
             place = await self._build(recipe, interpreter, progress, namespace, at)
             await self._use(key, place, user)
             if at is not level:
                 await self._open_to_all(key, place)
         await self._evict()
-        return place
+        return place, alone
 
     async def _interpreter(self, wanted: str, namespace: str, level: SandboxLevel) -> Interpreter:
         known = self.interpreters.known(wanted)
@@ -276,7 +400,7 @@ class EnvironmentCache:
     async def _give_up(self, key: str, place: Path, why: str) -> None:
         """Let no attempt have one any more; it goes once none uses it."""
         LOG.warning("an environment is not used any more", extra=fields(path=place, why=why))
-        async with self._gate:
+        async with self._decision():
             self._built.pop(key, None)
             self._given_up.add(place)
             await asyncio.to_thread(_unseal, place)
@@ -285,7 +409,7 @@ class EnvironmentCache:
     async def _evict(self) -> None:
         """Remove the oldest unused while there is too much, beside what was given up."""
         packages = await self.packages.size_bytes()
-        async with self._gate:
+        async with self._decision():
             used = await self._clear()
             if packages > self.packages.bytes_max and not self._building:
                 await self.packages.clear()
@@ -333,6 +457,14 @@ class EnvironmentCache:
             else:
                 others.add(place)
         return found, others
+
+
+def _is_plain(environment: Environment) -> bool:
+    return not environment.steps and environment.python in _PYTHONS_OF_THE_NODE
+
+
+def _whose(environment: Environment, namespace: str) -> str:
+    return "" if _is_plain(environment) else namespace
 
 
 def _use(user: Path, place: Path) -> None:

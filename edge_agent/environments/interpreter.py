@@ -70,6 +70,13 @@ class Interpreters:
         path = self._paths.get(wanted)
         return None if path is None or not _exists(path) else self._known.get((path, _stamp(path)))
 
+    def is_same(self, path: Path) -> bool:
+        """Whether an interpreter that was found before is still the same file."""
+        try:
+            return (path, _stamp(path)) in self._known
+        except OSError:
+            return False
+
     async def find(self, wanted: str, room: ProgramRoom) -> Interpreter:
         """Return the interpreter for `3.11`, `system`, `/opt/python3.6`, or for nothing in particular.
 

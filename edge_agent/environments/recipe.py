@@ -35,6 +35,7 @@ class Recipe:
         plain_key: the key that it has at level `none`, as agents up to 0.1 built all.
         from_bundle: whether the installer may read any file of the bundle, and what it installs may
             point there, so that the build needs a copy of its own.
+        alone: whether its key follows from what was asked for and the interpreter alone.
     """
 
     environment: Environment
@@ -44,6 +45,7 @@ class Recipe:
     files: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     plain_key: str = ""
+    alone: bool = False
 
 
 class FolderFiles(BundleFiles):
@@ -130,6 +132,8 @@ def read_recipe(
         files=tuple(sorted(found.files)),
         links=tuple(sorted(files.links.items())),
         plain_key=plain,
+        alone=not (found.files or found.whole or found.outside or files.links)
+        and not environment.system_site_packages,
     )
 
 

@@ -6,8 +6,9 @@ as the agent's user and may write into what they run from; a disk may lose what 
 
 **Why like this.** To look at 2,000 files costs some 10 ms, to read them a second, and a job waits
 meanwhile. So each use looks, and compares one hash of all that it saw with the one in the marker
-that was written last. The contents are compared once in the life of an agent, some time after the
-first use. Before the marker is written the file system is synced, so that no cut of the power
+that was written last. Of uses that follow each other within a second, all but the first look at the times of its
+folders alone: what is installed or removed changes them. The contents are compared once in the life of an agent,
+some time after the first use. Before the marker is written the file system is synced, so that no cut of the power
 leaves a marker and not its files.
 
 **What does not count.** `__pycache__`, where Python and others keep what they made of files that do count.
@@ -21,7 +22,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -93,6 +94,38 @@ def is_intact(place: Path, known: Seal) -> bool:
     """Whether the files of an environment are as they were, by their sizes, times and rights."""
     try:
         return _stamp([*_entries(place)]) == known.stamp
+    except OSError:
+        return False
+
+
+def folder_times(place: Path) -> tuple[tuple[str, int], ...]:
+    """Return the folders of an environment with the times (ns) at which their entries changed last.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    found: list[tuple[str, int]] = []
+    rest = [str(place)]
+    while rest:
+        folder = rest.pop()
+        # Before it is read: what comes meanwhile is seen at the next look.
+        found.append((folder, os.stat(folder, follow_symlinks=False).st_ctime_ns))  # noqa: PTH116
+        with os.scandir(folder) as entries:
+            rest += [
+                entry.path
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) and entry.name != _CACHES
+            ]
+    return tuple(found)
+
+
+def same_times(folders: Iterable[tuple[str, int]]) -> bool:
+    """Whether nothing was made, removed or renamed in these folders since."""
+    try:
+        return all(
+            os.stat(folder, follow_symlinks=False).st_ctime_ns == time  # noqa: PTH116
+            for folder, time in folders
+        )
     except OSError:
         return False
 

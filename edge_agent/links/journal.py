@@ -1,6 +1,7 @@
 """The link from an agent to what it remembers across its own death."""
 
-from collections.abc import Awaitable, Mapping
+import asyncio
+from collections.abc import Mapping
 from typing import Protocol
 
 from edge_agent.attempts.local_attempt import LocalAttempt
@@ -13,19 +14,19 @@ class AttemptJournal(Protocol):
     A write that no task awaits is done all the same.
     """
 
-    def put(self, record: LocalAttempt) -> Awaitable[None]:
+    def put(self, record: LocalAttempt) -> asyncio.Future[None]:
         """Remember an attempt."""
         ...
 
-    def forget(self, ref: AttemptRef) -> Awaitable[None]:
+    def forget(self, ref: AttemptRef) -> asyncio.Future[None]:
         """Remember an attempt no more."""
         ...
 
-    def note(self, name: str, value: str) -> Awaitable[None]:
+    def note(self, name: str, value: str) -> asyncio.Future[None]:
         """Remember a fact about the node, such as its boot id."""
         ...
 
-    def barrier(self) -> Awaitable[None]:
+    def barrier(self) -> asyncio.Future[None]:
         """Awaiting it waits until everything asked for before is durable."""
         ...
 

@@ -38,6 +38,10 @@ class AttemptLogs(Protocol):
         """The controller has committed a piece."""
         ...
 
+    def is_finished(self, ref: AttemptRef) -> bool:
+        """Say whether all of an attempt that has ended is with the controller; nothing more is shipped of it then."""
+        ...
+
     async def finish(self, ref: AttemptRef, deadline_seconds: float) -> bool:
         """Wait until all of an attempt that has ended is with the controller; say whether it is."""
         ...

@@ -25,6 +25,10 @@ class Workbench(Protocol):
     and anything else count for what was being done.
     """
 
+    def prepare(self, assignment: Assignment) -> None:
+        """Begin to make ready what is at hand: the folder, and how the program is started; `plan` waits for it."""
+        ...
+
     async def lay_out(self, assignment: Assignment, waiting: Waiting) -> None:
         """Lay the bundle out in a fresh folder; what was fetched for the attempt before stays known.
 
@@ -50,12 +54,20 @@ class Workbench(Protocol):
         """
         ...
 
-    async def plan(self, assignment: Assignment) -> StartRequest:
-        """What the keeper is asked for, without a lease; the environment is found if it is not known.
+    async def plan(self, assignment: Assignment, progress: Waiting) -> StartRequest:
+        """What the keeper is asked for, without a lease.
+
+        What is not prepared, or not known to be, is prepared first: an agent that ended has begun this attempt, or what
+        was at hand is so no more.
 
         Raises:
             ProgramError: the program or its standard input is not there.
+            BundleRefusedError, FetchError, InstallError, and those of `build`: it cannot be prepared.
         """
+        ...
+
+    def left_nothing(self, assignment: Assignment) -> bool:
+        """Whether a look shows that a program that has ended left neither files nor words; else `collect` is needed."""
         ...
 
     async def collect(self, assignment: Assignment, *, succeeded: bool) -> Collected:
@@ -111,6 +123,10 @@ class Workshop(Protocol):
         """A bench for one life of an attempt; what it remembers goes with it."""
         ...
 
+    def at_hand(self, assignment: Assignment) -> bool:
+        """Whether all that an attempt needs is here, so that nothing of its preparation may take long."""
+        ...
+
     def bundles(self) -> tuple[str, ...]:
         """Digests of the bundles that are here already."""
         ...
@@ -129,6 +145,10 @@ class Workshop(Protocol):
 
     async def trim(self, *, short: bool) -> None:
         """Let go what is kept no longer; `short` says that the disk needs room."""
+        ...
+
+    def holds(self, ref: AttemptRef) -> bool:
+        """Whether there is something that only the program of an attempt needs."""
         ...
 
     async def ended(self, ref: AttemptRef) -> None:

@@ -56,6 +56,10 @@ _FLUSHED_ONE_BY_ONE_MAX: Final = 16
 """Of more files than these the whole file system is flushed at once, which waits for one commit and not for many."""
 _RESULTS: Final = "results"
 """Folder that every job has, so that it is told of whatever becomes of it."""
+_FRESH: Final = frozenset({_RESULTS})
+"""What lies in the folder of a job that brings nothing along."""
+_SIGNS: Final = frozenset("*?[\\")
+_LOOK_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NOATIME | os.O_CLOEXEC
 _TOLD_MAX: Final = 10
 _NAME_SHOWN: Final = 300
 _REASON_SHOWN: Final = 400
@@ -133,6 +137,42 @@ def collect(
     kept = {artifact.path for artifact in artifacts}
     parts = tuple(one for path, one in sorted(collection.parts.items()) if path in kept)
     return Collected(artifacts, mask.text(collection.problems.words(len(artifacts))), parts)
+
+
+def left_nothing(folder: str, before: Collection[str] | None, patterns: Sequence[str]) -> bool:
+    """Whether a program left nothing that `collect` would find or tell of; only reads, and the disk is not written to.
+
+    Args:
+        folder: that of the attempt.
+        before: names in the job's folder when its program started; None if they are not known.
+        patterns: what the job asked for.
+    """
+    if before != _FRESH or any(not _SIGNS.intersection(pattern) for pattern in patterns):
+        return False
+    try:
+        if any(_is_something(f"{folder}/{name}") for name in LOG_PATHS):
+            return False
+        work = os.open(f"{folder}/work", _LOOK_FLAGS)
+        try:
+            if os.listdir(work) != [_RESULTS]:  # noqa: PTH208 - a descriptor
+                return False
+            results = os.open(_RESULTS, _LOOK_FLAGS, dir_fd=work)
+        finally:
+            os.close(work)
+        try:
+            return not os.listdir(results)  # noqa: PTH208 - a descriptor
+        finally:
+            os.close(results)
+    except OSError:
+        return False  # `collect` says what is wrong
+
+
+def _is_something(log: str) -> bool:
+    try:
+        status = os.lstat(log)
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(status.st_mode) or status.st_size > 0
 
 
 def locate(folder: Path, logs: Path, artifact: Artifact, owner: int = -1) -> PlainFile:
@@ -343,10 +383,8 @@ class _Collection:
             )
         path = logs / name
         try:
-            if stat.S_ISREG(path.lstat().st_mode) and not path.lstat().st_size:
+            if not _is_something(str(path)):
                 return
-        except FileNotFoundError:
-            return
         except OSError as error:
             self.problems.add(name, f"(the job's log) cannot be read: {error.strerror}")
             return

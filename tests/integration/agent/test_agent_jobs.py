@@ -40,7 +40,10 @@ def alive(marker: str) -> list[int]:
 
 async def test_a_job_goes_through_its_states_and_its_files_are_stored(board: Board) -> None:
     ref = board.run(
-        shell("hello", "echo hi; echo oh >&2; mkdir -p results/a; echo x > results/a/b")
+        shell(
+            "hello",
+            "echo hi; echo oh >&2; mkdir -p results/a; echo x > results/a/b; sleep 1",
+        )
     )
     assert await board.end(ref) is JobState.SUCCEEDED
     assert board.controller.states(ref) == [

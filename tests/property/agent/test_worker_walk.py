@@ -1,5 +1,6 @@
 """Random histories of the machine: its table is never left, states only grow, records come first."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -77,7 +78,9 @@ class Node:
         self.reported: dict[AttemptRef, JobState] = {}
         self.desired: dict[AttemptRef, Assignment] = {}
         self.epoch = 0
+        self.now = 0.0
         self.keepers = 1
+        self.settling = False
         self.tell(Restored((), self.keeper, {}, False, True))
 
     @property
@@ -86,11 +89,22 @@ class Node:
         return f"keeper-{self.keepers}"
 
     def tell(self, event: AttemptsEvent) -> None:
-        for effect in self.worker.handle(event, 0.0):
+        self.take(self.worker.handle(event, self.now))
+
+    def wait(self) -> None:
+        """Let time pass, so that what lasts is recorded and told."""
+        self.now += 1.0
+        self.take(self.worker.tick(self.now))
+
+    def take(self, effects: Sequence[AttemptsEffect]) -> None:
+        for effect in effects:
             match effect:
                 case WriteJournal(record):
+                    assert record.ref in self.worker.records, "what is forgotten is not recorded"
                     self.journal[record.ref] = record
                 case Report(observation):
+                    recorded = self.journal[observation.ref].observation
+                    assert recorded == observation, "record, then tell"
                     self.report(observation.ref, observation.state)
                 case StartProgram(assignment):
                     assert self.journal[assignment.ref].phase is Phase.STARTING, "record, then act"
@@ -116,6 +130,7 @@ class Node:
             "die",
             "keeper",
             "remove",
+            *["wait"] * 4,
         ]
         match self.data.draw(st.sampled_from(choices)):
             case "assign":
@@ -153,12 +168,16 @@ class Node:
                 ]
                 self.tell(self.pick(events))
             case "session":
+                for said in self.worker.observations():
+                    assert said.state <= self.journal[said.ref].state, "record, then tell"
                 self.tell(SessionOpened())
                 self.tell(DesiredChanged(Desired(1, True, tuple(self.desired.values())), 1))
                 for ref, state in self.reported.items():
                     self.tell(Acknowledged(ref, state))
             case "die":
                 self.die()
+            case "wait":
+                self.wait()
             case "keeper":
                 self.keeper_dies()
                 if self.data.draw(st.booleans()):
@@ -170,7 +189,9 @@ class Node:
 
     def want(self, assignment: Assignment) -> None:
         self.desired[assignment.ref] = assignment
-        self.tell(DesiredChanged(Desired(1, False, (assignment,)), 1))
+        at_hand = {assignment.ref} if self.data.draw(st.booleans()) else set[AttemptRef]()
+        changed = Desired(1, False, (assignment,))
+        self.tell(DesiredChanged(changed, 1, at_hand=frozenset(at_hand)))
 
     def exit(self, ref: AttemptRef) -> None:
         self.running.discard(ref)
@@ -207,6 +228,8 @@ class Node:
                 self.exit(ref)
             case CollectArtifacts(assignment, turn, _):
                 found = (ARTIFACT,) if ok else ()
+                if self.data.draw(st.booleans()):
+                    self.wait()  # it takes long
                 self.tell(ArtifactsCollected(assignment.ref, turn, found))
             case WantUploads(ref):
                 grant = UploadGrant("results/x", "k", "u")
@@ -217,6 +240,9 @@ class Node:
             case Forget(ref):
                 self.running.discard(ref)
                 self.exits.pop(ref, None)
+                if not ok and not self.settling:
+                    self.die()  # the keeper has forgotten it, and the journal has not
+                    return
                 self.journal.pop(ref, None)
                 self.tell(Forgotten(ref))
             case _:
@@ -253,6 +279,7 @@ class Node:
 
     def settle(self) -> None:
         """Let everything that is under way come to its end."""
+        self.settling = True
         self.tell(DesiredChanged(Desired(1, True), 1))
         for _ in range(2000):
             if self.pending:
@@ -260,6 +287,7 @@ class Node:
             elif self.running:
                 self.exit(min(self.running))
             elif self.worker.records:
+                self.tell(DesiredChanged(Desired(1, True), 1))  # it may have died since
                 self.tell(ProgramsListed(self.keeper, self.listed()))
                 if not self.pending:
                     break

@@ -144,12 +144,13 @@ def _stale_lane_update() -> None:
     right = attempt_shell.AttemptShell._perform
     before: dict[Any, Any] = {}
 
-    async def perform(self: attempt_shell.AttemptShell, effect: Any, group: Any) -> None:
-        await right(self, effect, group)
+    def perform(self: attempt_shell.AttemptShell, effect: Any) -> Any:
+        held = right(self, effect)
         if isinstance(effect, UpdateLanes):
             if effect.ref in before:
-                await right(self, before[effect.ref], group)
+                right(self, before[effect.ref])
             before[effect.ref] = effect
+        return held
 
     _set(attempt_shell.AttemptShell, "_perform", perform)
 

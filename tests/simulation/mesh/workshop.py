@@ -52,6 +52,8 @@ LAY_OUT_SECONDS = 0.05
 BUILD_SECONDS = 0.3
 FETCH_SECONDS = 0.05
 LOOK_SECONDS = 0.01
+AT_HAND = 0.7
+"""Of so many jobs that need nothing but an environment that is at hand."""
 KEEP = KeepLimits(60.0, 1 << 30)
 _AGAIN = Backoff(0.2, 10.0)
 _FIRST_DESCRIPTOR = 3
@@ -137,6 +139,15 @@ class MemoryWorkshop:
         """See `Workshop`."""
         return MemoryWorkbench(self, ref)
 
+    def at_hand(self, assignment: Assignment) -> bool:
+        """See `Workshop`; of what could be at hand some is not."""
+        return _is_plain(assignment) and self.rng.random() < AT_HAND
+
+    def holds(self, ref: AttemptRef) -> bool:
+        """See `Workshop`."""
+        del ref
+        return False
+
     def bundles(self) -> tuple[str, ...]:
         """See `Workshop`."""
         return tuple(sorted(self.disk.bundles))
@@ -204,6 +215,20 @@ class MemoryWorkbench:
         self._ref = ref
         self._key = keeper_id(ref)
         self._built = False
+        self._preparing: asyncio.Task[None] | None = None
+
+    def prepare(self, assignment: Assignment) -> None:
+        """See `Workbench`."""
+        del assignment
+        self._preparing = asyncio.get_running_loop().create_task(self._prepare())
+
+    async def _prepare(self) -> None:
+        shop = self._shop
+        if self._key in shop.disk.folders:
+            return
+        folder = shop.disk.folders[self._key] = MemoryFolder()
+        await shop.work(LOOK_SECONDS)
+        folder.whole = self._built = not shop.fails()
 
     async def lay_out(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
         """See `Workbench`."""
@@ -242,15 +267,26 @@ class MemoryWorkbench:
         if self._shop.fails():
             raise FetchError("a file input in memory is not there: name another one")
 
-    async def plan(self, assignment: Assignment) -> StartRequest:
+    async def plan(self, assignment: Assignment, progress: Callable[[str], None]) -> StartRequest:
         """See `Workbench`."""
+        if self._preparing is not None:
+            await asyncio.shield(self._preparing)
+        folder = self._shop.disk.folders.get(self._key)
+        if _is_plain(assignment) and (folder is None or not folder.whole):
+            await self.lay_out(assignment, progress)
         if not self._built:
-            await self.build(assignment, lambda _: None)
+            await self.build(assignment, progress)
         await self._shop.work(LOOK_SECONDS)
         folder = self._shop.disk.folders.get(self._key)
         if folder is None or not folder.whole:
             raise ProgramError(f"the folder of {self._ref.name} has no program: bundle it again")
         return _request(assignment)
+
+    def left_nothing(self, assignment: Assignment) -> bool:
+        """See `Workbench`."""
+        del assignment
+        folder = self._shop.disk.folders.get(self._key)
+        return folder is not None and not any(folder.results.values())
 
     async def collect(self, assignment: Assignment, *, succeeded: bool) -> Collected:
         """See `Workbench`."""
@@ -337,6 +373,10 @@ class MemoryWorkbench:
         except (ExpiredError, ObjectDigestError, UploadMissingError) as error:
             raise GrantRefusedError(f"{grant.key}: {error!r}") from error
         return ""
+
+
+def _is_plain(assignment: Assignment) -> bool:
+    return not (assignment.bundle_digest or assignment.job.files or assignment.job.folders)
 
 
 def _request(assignment: Assignment) -> StartRequest:

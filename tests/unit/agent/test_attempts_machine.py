@@ -15,6 +15,7 @@ from edge_agent.attempts.effects import (
     DismissStreamWorker,
     Forget,
     NoteStreamWorker,
+    Prepare,
     PrepareBundle,
     PrepareEnvironment,
     PrepareFiles,
@@ -92,6 +93,17 @@ class Play:
     def want(self, *assignments: Assignment, snapshot: bool = False) -> list[AttemptsEffect]:
         return self.tell(DesiredChanged(Desired(1, snapshot, assignments), 1))
 
+    def wait(self, seconds: float = 1.0) -> list[AttemptsEffect]:
+        """Let time pass."""
+        new = list(self.worker.tick(seconds))
+        self.effects += new
+        return new
+
+    def at_hand(self, assignment: Assignment = PLAIN) -> list[AttemptsEffect]:
+        """Want an attempt for which everything is here."""
+        desired = Desired(1, snapshot=False, assignments=(assignment,))
+        return self.tell(DesiredChanged(desired, 1, at_hand=frozenset({assignment.ref})))
+
     @property
     def record(self) -> LocalAttempt:
         return self.worker.records[REF]
@@ -167,10 +179,12 @@ def test_an_attempt_goes_all_the_way() -> None:
     assert kinds(play.tell(Prepared(REF, play.turn))) == [PrepareFiles]
     assert kinds(play.tell(Prepared(REF, play.turn))) == [PrepareEnvironment]
     assert kinds(play.tell(Prepared(REF, play.turn))) == [WriteJournal, StartProgram]
-    assert kinds(play.tell(ProgramStarted(REF, play.turn, 5.0))) == [WriteJournal, Report]
-    assert kinds(play.tell(ProgramEnded(REF, WELL))) == [WriteJournal, Report, CollectArtifacts]
+    assert play.tell(ProgramStarted(REF, play.turn, 5.0)) == []
+    assert kinds(play.wait()) == [WriteJournal, Report]
+    assert kinds(play.tell(ProgramEnded(REF, WELL))) == [CollectArtifacts]
     assert kinds(play.tell(ArtifactsCollected(REF, play.turn, (ARTIFACT,)))) == [
         WriteJournal,
+        Report,
         WantUploads,
     ]
     granted = UploadsGranted(REF, (GRANT,))
@@ -185,16 +199,128 @@ def test_an_attempt_goes_all_the_way() -> None:
         JobState.ARCHIVING,
         JobState.SUCCEEDED,
     ]
-    assert kinds(play.tell(Acknowledged(REF, JobState.SUCCEEDED))) == [WriteJournal]
+    assert play.tell(Acknowledged(REF, JobState.SUCCEEDED)) == []
     assert play.worker.observations() == ()
     assert kinds(play.tell(DesiredChanged(Desired(2, False, removed=(REF,)), 2))) == [
-        CancelWork,
-        WriteJournal,
         Forget,
         DesiredRecorded,
     ]
+    assert play.worker.deadline() is None, "nothing of it is recorded or told any more"
     assert play.tell(Forgotten(REF)) == []
     assert not play.worker.records
+
+
+def test_an_attempt_for_which_everything_is_at_hand_is_recorded_twice_and_told_once() -> None:
+    """What a restart finds out by itself is neither recorded nor told, if it does not last."""
+    play = Play()
+    play.worker.handle(Restored((), KEEPER, {}, rebooted=False, streams_survived=False), 0.0)
+    first = play.at_hand()
+    assert kinds(first) == [Prepare, WriteJournal, StartProgram, DesiredRecorded]
+    assert (play.record.phase, play.record.keeper) == (Phase.STARTING, KEEPER), (
+        "named before it is told"
+    )
+    assert play.tell(ProgramStarted(REF, play.turn, 5.0)) == []
+    assert kinds(play.tell(ProgramEnded(REF, WELL))) == [CollectArtifacts]
+    assert kinds(play.tell(ArtifactsCollected(REF, play.turn, ()))) == [WriteJournal, Report]
+    assert play.reported() == [JobState.SUCCEEDED]
+    seen = play.record.observation
+    assert seen.start_time is not None
+    assert seen.end_time is not None
+    assert play.worker.deadline() is None
+
+
+def test_what_lasts_is_recorded_and_told() -> None:
+    play = Play()
+    play.at_hand()
+    assert kinds(play.wait()) == [Report], "it is recorded since it was begun"
+    play.tell(ProgramStarted(REF, play.turn, 5.0))
+    assert kinds(play.wait()) == [WriteJournal, Report]
+    play.tell(ProgramEnded(REF, WELL))
+    assert kinds(play.wait()) == [WriteJournal, Report]
+    assert play.wait() == []
+    play.tell(ArtifactsCollected(REF, play.turn, ()))
+    play.tell(Acknowledged(REF, JobState.SUCCEEDED))
+    assert kinds(play.wait()) == [WriteJournal], "that it is taken is no news for who took it"
+    assert play.reported() == [
+        JobState.PREPARING,
+        JobState.RUNNING,
+        JobState.ARCHIVING,
+        JobState.SUCCEEDED,
+    ]
+
+
+def test_a_hello_says_nothing_that_is_not_recorded() -> None:
+    play = Play()
+    play.at_hand()
+    recorded = play.record
+    play.tell(ProgramStarted(REF, play.turn, 5.0))
+    assert play.worker.observations() == (recorded.observation,)
+    play.wait()
+    assert play.worker.observations() == (play.record.observation,)
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        SENDER,
+        replace(PLAIN, tells_stages=True),
+        replace(PLAIN, job=replace(PLAIN.job, placement=Placement.AT_MOST_ONE_RUNNING)),
+    ],
+)
+def test_what_streams_says_stages_or_needs_a_lease_goes_step_by_step(slow: Assignment) -> None:
+    play = Play()
+    assert kinds(play.at_hand(slow))[:3] == [WriteJournal, Report, PrepareBundle]
+
+
+def test_an_attempt_at_hand_waits_for_the_one_before_it_to_be_gone() -> None:
+    play = Play()
+    play.start()
+    play.at_hand(replace(PLAIN, ref=AttemptRef("default", "p", "work", 2, 2)))
+    assert Prepare not in kinds(play.effects)
+    assert StopProgram in kinds(play.effects)
+
+
+def test_nothing_begins_while_the_keeper_is_about_to_end() -> None:
+    play = Play()
+    play.tell(Restored((), KEEPER, {}, rebooted=False, streams_survived=False))
+    play.tell(KeeperOutdated(KEEPER))
+    play.at_hand()
+    assert Prepare not in kinds(play.effects)
+
+
+def test_a_start_at_hand_that_was_recorded_goes_on_where_that_keeper_does_not_know_it() -> None:
+    """ADR 6: recorded before the keeper was told, so that very keeper may be told, and no other."""
+    for keeper, expected in ((KEEPER, [StartProgram]), ("another", [WriteJournal, Report])):
+        play = Play()
+        play.tell(Restored((), KEEPER, {}, rebooted=False, streams_survived=False))
+        play.at_hand()
+        again = AttemptsMachine()
+        restored = Restored((play.record,), keeper, {}, rebooted=False, streams_survived=False)
+        assert kinds(list(again.handle(restored, 0.0))) == expected
+
+
+def test_a_start_at_hand_that_failed_is_the_end() -> None:
+    play = Play()
+    play.at_hand()
+    reason = Reason(ReasonCode.START, 0, "no such program")
+    assert kinds(play.tell(WorkFailed(REF, play.turn, reason))) == [WriteJournal, Report]
+    assert (play.state(), play.record.reason) == (JobState.FAILED, reason)
+
+
+def test_a_stop_before_it_was_told_that_it_runs_says_so_first() -> None:
+    play = Play()
+    play.at_hand()
+    play.tell(ProgramStarted(REF, play.turn, 5.0))
+    assert kinds(play.want(stop(PLAIN))) == [
+        WriteJournal,
+        Report,
+        WriteJournal,
+        StopProgram,
+        DesiredRecorded,
+    ]
+    assert play.reported() == [JobState.RUNNING]
+    play.tell(ProgramEnded(REF, ProgramExit(-1, signal=15)))
+    assert play.state() is JobState.CANCELLED
 
 
 def test_a_job_that_leaves_nothing_needs_no_uploads() -> None:
@@ -271,7 +397,7 @@ def test_a_stop_while_running_waits_for_the_end_of_the_program() -> None:
     play = Play()
     play.start()
     effects = play.want(stop(PLAIN))
-    assert kinds(effects) == [WriteJournal, WriteJournal, StopProgram, DesiredRecorded]
+    assert kinds(effects) == [WriteJournal, Report, WriteJournal, StopProgram, DesiredRecorded]
     assert play.state() is JobState.RUNNING
     play.tell(ProgramEnded(REF, ProgramExit(-1, signal=15)))
     assert play.state() is JobState.CANCELLED
@@ -319,6 +445,7 @@ def test_an_attempt_that_comes_stopped_never_begins() -> None:
 def test_what_a_snapshot_leaves_out_is_ended_and_forgotten() -> None:
     play = Play()
     play.start()
+    play.wait()
     assert StopProgram in kinds(play.want(snapshot=True))
     effects = play.tell(ProgramEnded(REF, ProgramExit(-1, signal=9)))
     assert kinds(effects) == [WriteJournal, Forget]
@@ -546,7 +673,9 @@ def test_an_end_before_the_answer_to_the_start_counts() -> None:
     play.prepare()
     turn = play.turn
     effects = play.tell(ProgramEnded(REF, WELL))
-    assert play.reported()[-2:] == [JobState.RUNNING, JobState.ARCHIVING]
+    assert play.reported() == [JobState.PREPARING]
+    play.wait()
+    assert play.reported() == [JobState.PREPARING, JobState.ARCHIVING]
     assert CollectArtifacts in kinds(effects)
     assert play.tell(ProgramStarted(REF, turn, 1.0)) == []
 
@@ -815,6 +944,7 @@ def test_x1_a_program_without_streams_is_told_at_once() -> None:
     play.start(PLAIN)
     assert kinds(play.want(finish(PLAIN))) == [
         WriteJournal,
+        Report,
         WriteJournal,
         StopProgram,
         DesiredRecorded,
@@ -825,7 +955,7 @@ def test_x1_a_program_without_streams_is_told_at_once() -> None:
 def test_x1_a_source_that_begins_while_it_is_to_finish_begins_and_ends() -> None:
     play = Play()
     effects = play.start(finish(PLAIN))
-    assert kinds(effects) == [WriteJournal, Report, WriteJournal, StopProgram]
+    assert kinds(effects) == [WriteJournal, Report, StopProgram]
 
 
 def test_x1_a_restarted_agent_goes_on_finishing() -> None:
