@@ -1,7 +1,7 @@
 """The control groups of a node's attempts: made, limited and removed, in version 1 and version 2.
 
-Rule. Each attempt has a group of its own below `shoal-NAME`, which is below the agent's own group, so that the limits
-of the agent's container or unit hold for its jobs, too.
+Rule. Each attempt has a group, which no other one has at the time, below `shoal-NAME`, which is below the agent's own
+group, so that the limits of the agent's container or unit hold for its jobs, too.
 - Version 1: one folder in each of the hierarchies `memory`, `cpu`, `pids` and `devices` that can be written to.
 - Version 2: one folder. A group that has controllers for the groups below it may have no processes of its own, so
   the agent first moves what is in its group into a leaf `agent` beside `shoal-NAME`. It does not do so in the group
@@ -10,6 +10,11 @@ of the agent's container or unit hold for its jobs, too.
 - What can be limited is found by doing it as the agent starts: a group is made and limited, and a process moved
   into it. What fails there is not promised.
 - A limit that a group was to have and does not get is an error: a job never runs with less than that.
+
+From attempt to attempt. A group that is as if it were new is kept for the next attempt with the same limits
+(`edge_agent.sandbox.group_pool`). So its name says nothing of its attempt: an extended attribute of its first folder
+does (`user.shoal.attempt`), for as long as the machine is up, as the group is there. Where the kernel keeps no such
+attributes (before Linux 5.7), each attempt has a group that is made for it, and is named after it.
 
 Leftovers. Groups outlive the agent, as its jobs do. The next agent of that name removes what it does not know. An
 agent holds a lock (flock(2)) on its `shoal-NAME`, so one that starts tells groups of agents that are gone, which are
@@ -30,21 +35,27 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import re
 import subprocess
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
 from edge_agent.cgroup_limits import OwnGroup, own_groups
-from edge_agent.sandbox.group_folder import kill_group, processes_of
+from edge_agent.sandbox.group_folder import as_new, kill_group, processes_of
+from edge_agent.sandbox.group_pool import GroupPool
 from shoal.sandbox import Claim
 
 _PREFIX: Final = "shoal-"
 _LEAF: Final = "agent"
 _PROBE: Final = "probe"
+_POOLED: Final = "attempt-"
+"""Groups that go from attempt to attempt have a number behind it."""
+_ATTRIBUTE: Final = "user.shoal.attempt"
 _UNITS: Final = (".service", ".scope", ".slice")
 _PLAIN: Final = re.compile(r"[a-zA-Z0-9._-]{1,200}")
 _NAME: Final = re.compile(r"[a-z0-9-]{1,100}")
@@ -108,6 +119,15 @@ class GroupPlaces:
     kill: tuple[str, ...] = ()
 
 
+@dataclass(slots=True, eq=False)
+class _Group:
+    """A group; `limits` is None as long as it does not have all that it is to have, or they are not known."""
+
+    name: str
+    places: GroupPlaces
+    limits: GroupLimits | None = None
+
+
 @dataclass(slots=True)
 class ControlGroups:
     """The groups of one agent; `open` finds out what can be had.
@@ -124,6 +144,15 @@ class ControlGroups:
     _bases: dict[Path, frozenset[str]] = field(default_factory=dict[Path, frozenset[str]])
     """The folders `shoal-NAME`, with what can be limited below each."""
     _locks: list[int] = field(default_factory=list[int])
+    _held: dict[str, _Group] = field(default_factory=dict[str, _Group])
+    """The groups of attempts."""
+    _named: set[str] = field(default_factory=set[str])
+    """Folders of groups that an agent before named after their attempts."""
+    _free: GroupPool[GroupLimits, _Group] = field(default_factory=GroupPool[GroupLimits, _Group])
+    _notes: bool = True
+    """Whether a folder can say which attempt has it."""
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def open(cls, name: str, root: Path = Path("/")) -> Self:
@@ -159,6 +188,7 @@ class ControlGroups:
             enforces |= {claim: version for claim, one in _CONTROLLERS.items() if one in had}
             groups.devices |= _DEVICES in had
         groups.enforces = enforces
+        groups._take_over()
         missing: dict[str, list[str]] = {}
         for claim, controller in _CONTROLLERS.items():
             if claim not in enforces:
@@ -169,6 +199,10 @@ class ControlGroups:
 
     def close(self) -> None:
         """Let go of the locks; groups of attempts stay, as the jobs in them do."""
+        with self._lock:
+            unused = self._free.clear()
+        for group in unused:
+            _all_removed(group)
         for base in self._bases:
             with contextlib.suppress(OSError):  # there are some
                 base.rmdir()
@@ -176,43 +210,78 @@ class ControlGroups:
             os.close(self._locks.pop())
 
     def make(self, attempt: str, limits: GroupLimits) -> GroupPlaces:
-        """Make the group of an attempt, or give it these limits if it is there.
+        """Return the group of an attempt with these limits: the one that it has, one that is as new, or a new one.
 
         Raises:
             GroupError: it cannot be had with all of them. What was made of it stays until `remove`.
         """
-        places: list[Path] = []
-        for base, controllers in self._bases.items():
-            folder = base / _folder_name(attempt)
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                _limit(folder, controllers, limits)
-            except OSError as error:
-                raise GroupError(
-                    f"the control group of the job cannot be had: {_words(error)}"
-                ) from error
-            places.append(folder)
-        return GroupPlaces(
-            tuple(str(place / _joined(place)) for place in places),
-            tuple(str(place) for place in places),
-        )
+        with self._lock:
+            group = self._group_of(attempt) or self._free.take(limits) or self._next(attempt)
+            self._held[attempt] = group
+        try:
+            if group.limits is None:
+                for folder in group.places.kill:
+                    Path(folder).mkdir(parents=True, exist_ok=True)
+            if self._notes and group.places.kill:
+                os.setxattr(group.places.kill[0], _ATTRIBUTE, attempt.encode())
+            if group.limits != limits:
+                group.limits = None  # until it has all of them
+                for folder, controllers in zip(
+                    group.places.kill, self._bases.values(), strict=True
+                ):
+                    _limit(Path(folder), controllers, limits)
+                group.limits = limits
+        except OSError as error:
+            raise GroupError(
+                f"the control group of the job cannot be had: {_words(error)}"
+            ) from error
+        return group.places
 
     def processes(self, attempt: str) -> tuple[int, ...]:
         """Return the processes of an attempt; none where it has no group."""
-        name = _folder_name(attempt)
+        with self._lock:
+            group = self._group_of(attempt)
         found: dict[int, None] = {}
-        for base in self._bases:
-            found |= dict.fromkeys(processes_of(base / name))
+        for folder in () if group is None else group.places.kill:
+            found |= dict.fromkeys(processes_of(Path(folder)))
         return tuple(found)
 
     def remove(self, attempt: str) -> bool:
-        """Kill what is left in the group of an attempt, and remove it; say whether nothing of it is there any more."""
-        gone = [_removed(base / _folder_name(attempt)) for base in self._bases]
-        return all(gone)
+        """Take the group of an attempt, and kill what is left in it; say whether nothing of it is there any more.
+
+        One that is as new is kept for another attempt.
+        """
+        with self._lock:
+            group = self._group_of(attempt)
+            self._held.pop(attempt, None)
+        if group is None:
+            return True
+        limits = group.limits
+        if self._notes and limits is not None:
+            folders = group.places.kill
+            if as_new(folders, limits.memory_bytes, limits.processes):
+                with self._lock:
+                    if self._free.give(limits, group):
+                        return True
+        return _all_removed(group)
+
+    def trim(self) -> None:
+        """Remove what is kept for other attempts, and no attempt has taken since this was called before."""
+        with self._lock:
+            unused = self._free.stale()
+        for group in unused:
+            _all_removed(group)
 
     def sweep(self, known: Collection[str]) -> None:
         """Remove what earlier agents left: of this name what is not known, and of agents that are gone all."""
-        names = {_folder_name(attempt) for attempt in known}
+        with self._lock:
+            for attempt in self._held.keys() - set(known):
+                del self._held[attempt]
+            unused = self._free.clear()
+            names = {_folder_name(attempt) for attempt in known}
+            names |= {group.name for group in self._held.values()}
+        for group in unused:
+            _all_removed(group)
         for base in self._bases:
             for folder in _groups_in(base):
                 if folder.name not in names:
@@ -220,6 +289,40 @@ class ControlGroups:
             for other in _groups_in(base.parent):
                 if other != base and other.name.startswith(_PREFIX):
                     _remove_abandoned(other)
+
+    def _take_over(self) -> None:
+        """Know the groups of attempts of an agent before; their limits are not known, so no other attempt gets them."""
+        names = {folder.name for base in self._bases for folder in _groups_in(base)}
+        for name in names:
+            number = name.removeprefix(_POOLED)
+            if name == number or not number.isdecimal():
+                self._named.add(name)
+                continue
+            group = self._group(name)
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                attempt = os.getxattr(group.places.kill[0], _ATTRIBUTE).decode()
+                self._held[attempt] = group
+        numbers = [int(name.removeprefix(_POOLED)) for name in names - self._named]
+        self._numbers = itertools.count(max(numbers, default=-1) + 1)
+
+    def _group_of(self, attempt: str) -> _Group | None:
+        """The group that an attempt has."""
+        held = self._held.get(attempt)
+        if held is None and self._named and (name := _folder_name(attempt)) in self._named:
+            self._named.discard(name)
+            held = self._held[attempt] = self._group(name)
+        return held
+
+    def _next(self, attempt: str) -> _Group:
+        """One that is not made yet."""
+        return self._group(
+            f"{_POOLED}{next(self._numbers)}" if self._notes else _folder_name(attempt)
+        )
+
+    def _group(self, name: str) -> _Group:
+        folders = [base / name for base in self._bases]
+        joined = (str(folder / _joined(folder.parent)) for folder in folders)
+        return _Group(name, GroupPlaces(tuple(joined), tuple(map(str, folders))))
 
     def _hold(self, base: Path) -> None:
         descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -229,12 +332,17 @@ class ControlGroups:
         ):  # a process that holds the whole lock keeps the folder, too
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
-    @staticmethod
-    def _tried(base: Path, controllers: frozenset[str], refused: dict[str, str]) -> frozenset[str]:
+    def _tried(
+        self, base: Path, controllers: frozenset[str], refused: dict[str, str]
+    ) -> frozenset[str]:
         """Return what works of these, by limiting a group and moving a process into it."""
         folder = base / _PROBE
         folder.mkdir(exist_ok=True)
         try:
+            try:
+                os.setxattr(folder, _ATTRIBUTE, b"probe")
+            except OSError:
+                self._notes = False
             works: set[str] = set()
             for controller in controllers:
                 try:
@@ -422,6 +530,12 @@ def _removed(folder: Path) -> bool:
             with contextlib.suppress(OSError):
                 below.rmdir()
     return not folder.exists()
+
+
+def _all_removed(group: _Group) -> bool:
+    """Remove a group in all hierarchies; say whether it is gone."""
+    gone = [_removed(Path(folder)) for folder in group.places.kill]
+    return all(gone)
 
 
 def _remove_abandoned(base: Path) -> None:

@@ -17,6 +17,7 @@ Sources: Documentation/admin-guide/cgroup-v1/{memory,pids}.rst and cgroup-v2.rst
 """
 
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import Sequence
@@ -25,6 +26,18 @@ from typing import Final
 
 from edge_agent.sandbox.group_counts import GroupCounts
 
+_LIMIT: Final = "memory.limit_in_bytes"
+_COUNTERS: Final = (
+    ("memory.events", b"oom_kill"),
+    ("memory.oom_control", b"oom_kill"),
+    ("memory.events", b"oom"),
+    (_LIMIT, b""),
+    ("memory.max_usage_in_bytes", b""),
+    ("pids.events", b"max"),
+)
+_CHARGED: Final = ("memory.usage_in_bytes", "memory.current")
+_CHARGED_PART: Final = 16
+_READ_BYTES: Final = 4096
 _BATCH_BYTES: Final = 1 << 20
 """The kernel takes memory from a group's bound in batches, and gives the rest of one back before it kills."""
 
@@ -33,16 +46,66 @@ def group_counts(folders: Sequence[str]) -> GroupCounts:
     """Read what was counted in a group; what cannot be read was not counted."""
     kills: int | None = None
     refused = met = 0
-    for folder in map(Path, folders):
-        for name in ("memory.events", "memory.oom_control"):
-            found = _count(folder / name, "oom_kill")
-            kills = kills if found is None else found + (kills or 0)
-        met += _count(folder / "memory.events", "oom") or 0
-        limit = _count(folder / "memory.limit_in_bytes", "") or 0
-        used = _count(folder / "memory.max_usage_in_bytes", "") or 0
+    for folder in folders:
+        limit = used = 0
+        try:
+            counters = _counters(folder)
+        except OSError:
+            continue
+        for name, word in counters:
+            found = _count(f"{folder}/{name}", word)
+            if found is None:
+                continue
+            match word:
+                case b"oom_kill":
+                    kills = found + (kills or 0)
+                case b"oom":
+                    met += found
+                case b"max":
+                    refused += found
+                case _ if name == _LIMIT:
+                    limit = found
+                case _:
+                    used = found
         met += used > limit - _BATCH_BYTES > 0
-        refused += _count(folder / "pids.events", "max") or 0
     return GroupCounts(kills, refused, bounded_memory=met > 0)
+
+
+def as_new(folders: Sequence[str], memory_bytes: int, processes: int) -> bool:
+    """Say whether an attempt can have a group that another one had: nothing tells it from one that was just made.
+
+    It holds no process, and not one that has ended and is not reaped; it has counted nothing, so what is counted from
+    now on is the next attempt's; its bound of processes was not lowered to kill it; and no more than a sixteenth of its
+    bound of memory is charged: mostly files that were read or written, which the kernel drops when the next attempt
+    needs the room.
+
+    Args:
+        folders: of the group.
+        memory_bytes: its bound of memory; 0 where it has none.
+        processes: its bound of processes; 0 where it has none.
+    """
+    if not is_empty(folders):
+        return False
+    counts = group_counts(folders)
+    if counts.memory_kills or counts.refused_processes or counts.bounded_memory:
+        return False
+    for folder in folders:
+        for name in _CHARGED if memory_bytes else ():
+            charged = _count(f"{folder}/{name}", b"")
+            if charged is not None and charged * _CHARGED_PART > memory_bytes:
+                return False
+        most = _count(f"{folder}/pids.max", b"")
+        if most is not None and most != (processes or None):
+            return False
+    return True
+
+
+def is_empty(folders: Sequence[str]) -> bool:
+    """Say whether the kernel counts no process in a group, and none that has ended and is not reaped.
+
+    Processes join all folders of a group, so the one that counts them speaks for the others. False where none does.
+    """
+    return any(_count(f"{folder}/pids.current", b"") == 0 for folder in folders)
 
 
 def kill_group(folders: Sequence[str]) -> tuple[int, ...]:
@@ -50,6 +113,8 @@ def kill_group(folders: Sequence[str]) -> tuple[int, ...]:
 
     A folder that is gone, or that the caller may not write to, is no error: what is left says it.
     """
+    if is_empty(folders):
+        return ()  # what is not there forks nothing, and a bound that is not lowered need not be raised again
     paths = [Path(folder) for folder in folders]
     for path in paths:
         _write(path / "pids.max", "0")
@@ -88,14 +153,31 @@ def _write(path: Path, text: str) -> bool:
     return True
 
 
-def _count(path: Path, wanted: str) -> int | None:
+@functools.lru_cache(1024)
+def _counters(folder: str) -> tuple[tuple[str, bytes], ...]:
+    """The files of a folder in which something is counted, and the word before it; looked for once.
+
+    Raises:
+        OSError: there is no such folder, which may come yet.
+    """
+    os.stat(folder)  # noqa: PTH116 - often
+    return tuple(one for one in _COUNTERS if os.path.exists(f"{folder}/{one[0]}"))  # noqa: PTH110 - often
+
+
+def _count(path: str, wanted: bytes) -> int | None:
     """Read the number behind a word, or the only number of a file that has no words; None where there is none."""
     try:
-        lines = path.read_text("ascii").splitlines()
-    except (OSError, ValueError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
         return None
-    for line in lines:
-        name, _, number = line.rpartition(" ")
-        if name == wanted and number.isdecimal():
+    try:
+        said = os.read(descriptor, _READ_BYTES)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    for line in said.splitlines():
+        name, _, number = line.rpartition(b" ")
+        if name == wanted and number.isdigit():
             return int(number)
     return None

@@ -5,6 +5,7 @@ of a plan that cannot be made raises, and the attempt ends with START and the wo
 """
 
 import asyncio
+import itertools
 import logging
 import os
 from collections.abc import Collection, Sequence
@@ -30,6 +31,7 @@ LOG = logging.getLogger(__name__)
 
 _ROOT: Final = 0
 _TIDY_SECONDS: Final = 1.0
+_TRIM_TURNS: Final = 60
 _OTHERS_USE: Final = 0o006
 
 
@@ -209,12 +211,13 @@ class SandboxPlanning:
             self.users.free(attempt)
 
     async def tidy(self) -> None:
-        """Look after the users of attempts that have ended, now and then, until cancelled."""
-        users = self.users
-        while users is not None:
+        """Look after users and control groups of attempts that have ended, now and then, until cancelled."""
+        for turn in itertools.count(1):
             await asyncio.sleep(_TIDY_SECONDS)
-            if users.due():
+            if self.users is not None and self.users.due():
                 await self.clean()
+            if turn % _TRIM_TURNS == 0:
+                await asyncio.to_thread(self.limits.groups.trim)
 
     async def clean(self) -> None:
         """Look now for what attempts that have ended left: the node is short of room, say."""

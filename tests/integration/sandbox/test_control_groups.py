@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge_agent.sandbox.control_groups import ControlGroups, GroupError, GroupLimits, device_word
+from edge_agent.sandbox.group_counts import GroupCounts
 from edge_agent.sandbox.group_folder import group_counts, kill_group, processes_of
 from shoal.sandbox import Claim
 from tests.kit.group_name import group_name
@@ -165,3 +167,106 @@ def test_a_limit_that_the_kernel_refuses_makes_no_group(groups: ControlGroups) -
     with pytest.raises(GroupError, match=r"cgroup|group"):
         groups.make("wrong", GroupLimits(devices=("no device",), processes=1))
     assert groups.remove("wrong")
+
+
+def test_a_group_goes_to_the_next_attempt_with_its_limits_and_to_no_other(
+    groups: ControlGroups,
+) -> None:
+    limits = GroupLimits(memory_bytes=64 * MIB, cpus=0.5, processes=8)
+    first = groups.make("first", limits)
+    with inside(first.join, "print(7)") as program:
+        assert program.communicate(timeout=60)[0] == "7\n"
+        beside = groups.make("beside", limits)
+        assert not set(beside.kill) & set(first.kill)
+    assert groups.remove("first")
+    other = groups.make("other", replace(limits, processes=9))
+    assert not set(other.kill) & set(first.kill)
+    assert groups.make("next", limits) == first
+    assert groups.remove("first"), "the attempt that had it before has nothing to remove"
+    assert all(Path(folder).is_dir() for folder in first.kill)
+
+
+WRITES_A_FILE = "open({path!r}, 'wb').write(bytes(16 << 20))"
+
+
+@pytest.mark.parametrize("kind", ["memory", "processes", "left", "lowered", "charged"])
+def test_a_group_that_is_not_as_new_goes_to_no_attempt(
+    groups: ControlGroups, kind: str, tmp_path: Path
+) -> None:
+    """What one job left in its group would be told of the next one, or bind it."""
+    limits = GroupLimits(memory_bytes=64 * MIB, cpus=0.5, processes=8)
+    bound = groups.make("first", limits)
+    code = {
+        "memory": TAKES_MEMORY,
+        "processes": FORKS,
+        "left": "import signal; signal.pause()",
+        "lowered": "pass",
+        "charged": WRITES_A_FILE.format(path=str(tmp_path / "file")),
+    }[kind]
+    with inside(bound.join, code) as program:
+        match kind:
+            case "left":
+                until_sync(lambda: groups.processes("first"), 20, "that it is in its group")
+            case "lowered":
+                program.wait(60)
+                for folder in bound.kill:  # as to end what is left of an attempt
+                    most = Path(folder, "pids.max")
+                    if most.exists():
+                        most.write_text("0")
+            case "charged":
+                program.wait(60)
+                charged = [Path(folder, "memory.usage_in_bytes") for folder in bound.kill]
+                charged += [Path(folder, "memory.current") for folder in bound.kill]
+                assert max(int(one.read_text()) for one in charged if one.exists()) > 16 * MIB
+            case _:
+                program.wait(60)
+        if kind in {"left", "processes"}:
+            groups.remove("first")
+            program.wait(60)
+        else:
+            until_sync(lambda: groups.remove("first"), 20, "that it is gone")
+    after = groups.make("next", limits)
+    assert not set(after.kill) & set(bound.kill)
+    assert group_counts(after.kill) == GroupCounts(0, 0)
+    with inside(after.join, "print(7)") as program:
+        assert program.communicate(timeout=60)[0] == "7\n"
+
+
+def test_the_next_agent_knows_which_attempt_has_which_group(groups: ControlGroups) -> None:
+    limits = GroupLimits(processes=8)
+    groups.make("free", limits)
+    used = groups.make("used", limits)
+    assert groups.remove("free")
+    with inside(used.join, "import signal; signal.pause()") as runs:
+        until_sync(lambda: groups.processes("used"), 20, "that it is in its group")
+        name = Path(used.kill[0]).parent.name.removeprefix("shoal-")
+        after = ControlGroups.open(name)
+        try:
+            assert after.processes("used") == (runs.pid,)
+            after.sweep({"used"})
+            assert runs.poll() is None
+            assert after.make("used", limits) == used
+            left = {path.name for path in Path(used.kill[0]).parent.iterdir() if path.is_dir()}
+            assert left == {Path(used.kill[0]).name}
+            new = after.make("new", limits)
+            assert not set(new.kill) & set(used.kill)
+            runs.kill()
+            runs.wait(20)
+            assert after.remove("used")
+            assert after.remove("new")
+        finally:
+            after.sweep(())
+            after.close()
+
+
+def test_what_no_attempt_takes_for_long_is_removed(groups: ControlGroups) -> None:
+    limits = GroupLimits(processes=8)
+    one = groups.make("one", limits)
+    assert groups.remove("one")
+    groups.trim()
+    assert groups.make("two", limits) == one
+    assert groups.remove("two")
+    groups.trim()
+    assert Path(one.kill[0]).exists()
+    groups.trim()
+    assert not Path(one.kill[0]).exists()
