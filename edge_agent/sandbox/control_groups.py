@@ -216,7 +216,11 @@ class ControlGroups:
             GroupError: it cannot be had with all of them. What was made of it stays until `remove`.
         """
         with self._lock:
-            group = self._group_of(attempt) or self._free.take(limits) or self._next(attempt)
+            group = self._group_of(attempt)
+            if group is None:
+                group = self._free.take(limits) or self._next(attempt)
+            else:
+                group.limits = None  # they may have been lowered to end an earlier program of it
             self._held[attempt] = group
         try:
             if group.limits is None:

@@ -17,20 +17,21 @@ Sources: setrlimit(2): RLIMIT_NPROC does not hold for root, so it needs a user w
 
 import resource
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from edge_agent.sandbox.binding import binding_claims
 from edge_agent.sandbox.control_groups import ControlGroups, GroupError, GroupLimits, device_word
 from edge_agent.sandbox.device_nodes import device_nodes
 from edge_agent.sandbox.plan import SandboxPlan
 from shoal.limits import PROCESSES_DEFAULT
-from shoal.sandbox import Claim, SandboxLevel
+from shoal.sandbox import Claim, Sandbox, SandboxLevel
 from shoal.spec import Job, Resources
 
 JOB_OOM_SCORE: Final = 500
 """The kernel kills a job before it kills the agent or the keeper."""
+_KNOWN_MAX: Final = 256
 _WRAP_PROCESSES: Final = 2
 """Those of bubblewrap, which are in the group of the job."""
 
@@ -55,6 +56,10 @@ def node_claims(groups: Mapping[Claim, str], *, own_users: bool) -> Mapping[Clai
     return claims | dict(groups)
 
 
+_Key: TypeAlias = tuple[Sandbox, Resources, SandboxLevel, bool]
+"""What the limits of a job follow from."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobLimits:
     """Makes claims bind.
@@ -68,6 +73,9 @@ class JobLimits:
     groups: ControlGroups
     devices: Collection[str] = ()
     root: Path = Path("/")
+    _known: dict[_Key, tuple[SandboxPlan, GroupLimits | None]] = field(
+        default_factory=dict[_Key, tuple[SandboxPlan, GroupLimits | None]]
+    )
 
     def plan(self, attempt: str, job: Job, level: SandboxLevel, *, own_user: bool) -> SandboxPlan:
         """Make the control group of an attempt; return a plan of that, and of what else limits it, alone.
@@ -77,6 +85,31 @@ class JobLimits:
             job: whose claims count.
             level: the level that it runs at.
             own_user: whether it runs as a user of its own.
+
+        Raises:
+            ClaimError: a claim that has to bind cannot be made to.
+        """
+        key = (job.sandbox, job.resources, level, own_user)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            known = self._bound(job, level, own_user=own_user)
+            if not job.resources.devices:  # which come and go
+                self._known[key] = known
+        plan, group = known
+        if group is None:
+            return plan
+        try:
+            places = self.groups.make(attempt, group)
+        except GroupError as error:
+            raise ClaimError(str(error)) from error
+        return SandboxPlan(places.join, plan.oom_score, plan.limits, kill=places.kill)
+
+    def _bound(
+        self, job: Job, level: SandboxLevel, *, own_user: bool
+    ) -> tuple[SandboxPlan, GroupLimits | None]:
+        """Return what limits a job beside its control group, and the limits of that group, if it has one.
 
         Raises:
             ClaimError: a claim that has to bind cannot be made to.
@@ -94,20 +127,16 @@ class JobLimits:
         score = 0 if level is SandboxLevel.NONE and not binding else JOB_OOM_SCORE
         by_group = {claim for claim in binding if claim in self.groups.enforces}
         guarded = level is not SandboxLevel.NONE and self.groups.devices
+        plan = SandboxPlan(oom_score=score, limits=limits)
         if not by_group and not guarded:
-            return SandboxPlan(oom_score=score, limits=limits)
+            return plan, None
         resources = job.resources
-        group = GroupLimits(
+        return plan, GroupLimits(
             resources.memory_bytes if Claim.MEMORY in by_group else 0,
             resources.cpus if Claim.CPUS in by_group else 0.0,
             _processes(resources, level) if Claim.PROCESSES in by_group else 0,
             self._devices(resources) if guarded else None,
         )
-        try:
-            places = self.groups.make(attempt, group)
-        except GroupError as error:
-            raise ClaimError(str(error)) from error
-        return SandboxPlan(places.join, score, limits, kill=places.kill)
 
     def nodes(self, resources: Resources) -> tuple[Path, ...]:
         """Return the device nodes that a job asks for."""

@@ -6,16 +6,20 @@ Rules:
 2. **Level `user`** hides nothing by itself: rights of files do that. Where the kernel has Landlock, the same folders
    are hidden as by bubblewrap, except those for temporary files, and only what the program may write can be written.
 3. **Level `confined`** is bubblewrap, around a process that is scoped by Landlock already (`landlock`, rule 3).
-4. **root is never confined as root**: its files are its own in each namespace, those below `/proc/sys`, too. Such a
+4. **What is the same for all attempts is found out once**: which names lie beside hidden folders, until one of these
+   folders changes (inode(7), mtime), and where the links on the way to a folder lead, until `forget`. What comes into
+   such a folder within the same hundredth of a second as the look may be hidden from jobs until then; nothing that is
+   to be hidden is ever shown by it.
+5. **root is never confined as root**: its files are its own in each namespace, those below `/proc/sys`, too. Such a
    plan is refused, and a node where root cannot give its jobs users of their own has no level `confined`.
 """
 
 import base64
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from edge_agent.sandbox import bubblewrap, landlock, seccomp
 from edge_agent.sandbox.plan import FilesRule, SandboxPlan
@@ -31,6 +35,8 @@ _WRITTEN: Final = ("/dev", "/proc", "/sys", *bubblewrap.SCRATCH)
 """What every program of level `user` may write below, as far as rights of files let it; `/sys` has pins."""
 
 
+_PLACES_MAX: Final = 512
+_DOTS: Final = frozenset({"", ".", ".."})
 _SHOWN: Final = ("/bin", "/dev", "/lib", "/proc", "/sbin", "/sys", "/usr")
 """What is never hidden: no program runs without. A service's user may have its home there."""
 
@@ -79,6 +85,16 @@ class Narrowing:
         calls = seccomp.program(machine) if SECCOMP in set(filters) else b""
         self._calls = base64.b64encode(calls).decode()
         self._reads = tuple(path for path in (*_READ, self._resolver()) if Path(path).exists())
+        written = _real(_WRITTEN)
+        # What is allowed as a whole hides nothing below it.
+        self._hidden_files = [
+            path
+            for path in self._hidden
+            if not any(Path(path).is_relative_to(folder) for folder in written)
+        ]
+        self._written = tuple(FilesRule(path, write=True) for path in written)
+        self._beside = _NONE_BESIDE
+        self._places: dict[str, str] = {}
 
     def plan(self, plan: SandboxPlan, level: SandboxLevel, needs: Needs) -> SandboxPlan:
         """Return `plan` with what narrows it to `needs` at a level.
@@ -116,18 +132,34 @@ class Narrowing:
         file = Path(os.path.realpath("/etc/resolv.conf"))
         return str(file if str(file.parent) in self._hidden else file.parent)
 
+    def forget(self) -> None:
+        """Find out anew what was found out for all attempts."""
+        self._beside = _NONE_BESIDE
+        self._places = {}
+
     def _rules(self, needs: Needs) -> tuple[FilesRule, ...]:
-        written = [os.path.realpath(path) for path in _WRITTEN]
-        # What is allowed as a whole hides nothing below it.
-        hidden = [
-            path
-            for path in self._hidden
-            if not any(Path(path).is_relative_to(folder) for folder in written)
-        ]
-        reads = (*self._reads, *needs.reads)
-        return landlock.all_but(
-            hidden, _real(reads), _real((*_WRITTEN, *needs.writes, *needs.devices)), _names
+        beside = self._beside
+        if not beside.holds():
+            beside = self._beside = _Beside.of(self._hidden_files)
+        reads = map(FilesRule, dict.fromkeys(map(self._place, (*self._reads, *needs.reads))))
+        writes = dict.fromkeys(map(self._place, (*needs.writes, *needs.devices)))
+        return (
+            *beside.rules,
+            *reads,
+            *self._written,
+            *(FilesRule(path, write=True) for path in writes),
         )
+
+    def _place(self, path: str) -> str:
+        """Say where a path leads; where its folder leads is found out once."""
+        above, name = os.path.split(path)
+        place = self._places.get(above)
+        if place is None:
+            if len(self._places) >= _PLACES_MAX:
+                self._places.clear()
+            place = self._places[above] = os.path.realpath(above)
+        found = f"{place.rstrip('/')}/{name}"
+        return os.path.realpath(found) if os.path.islink(found) or name in _DOTS else found  # noqa: PTH114 - often
 
     def _words(self, plan: SandboxPlan, needs: Needs) -> tuple[str, ...]:
         if not self._wrapper:
@@ -150,6 +182,42 @@ class Narrowing:
                 filtered=bool(self._calls),
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What lies beside hidden folders and the folders above them, and when each of these folders had changed last."""
+
+    rules: tuple[FilesRule, ...]
+    changed: Mapping[str, tuple[int, int, int]]
+
+    @classmethod
+    def of(cls, hidden: Iterable[str]) -> Self:
+        """Look."""
+        changed: dict[str, tuple[int, int, int]] = {}
+
+        def names(folder: str) -> list[str]:
+            changed[folder] = _change(folder)
+            return _names(folder)
+
+        return cls(landlock.all_but(hidden, (), (), names), changed)
+
+    def holds(self) -> bool:
+        """Say whether it is still so."""
+        return bool(self.changed) and all(
+            _change(folder) == then for folder, then in self.changed.items()
+        )
+
+
+_NONE_BESIDE: Final = _Beside((), {})
+
+
+def _change(folder: str) -> tuple[int, int, int]:
+    try:
+        status = os.stat(folder)  # noqa: PTH116 - often
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_dev, status.st_ino, status.st_mtime_ns)
 
 
 def _folders(paths: Iterable[str]) -> set[str]:

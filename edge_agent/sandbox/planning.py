@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -70,6 +70,8 @@ class SandboxPlanning:
     narrowing: Narrowing
     limits: JobLimits
     _opened: bool = False
+    _prefixes: dict[Path, Path] = field(default_factory=dict[Path, Path])
+    """Where the interpreters of environments live that jobs reach."""
 
     def open(self) -> None:
         """Take over what an earlier agent left.
@@ -172,7 +174,7 @@ class SandboxPlanning:
         writes = (folder.work, folder.ports, folder.home, folder.tmp)
         needs = Needs(
             folder=str(folder.work),
-            reads=tuple(str(path) for path in (*reads, *_interpreters(reads, door.uid))),
+            reads=tuple(str(path) for path in (*reads, *self._interpreters(reads, door.uid))),
             writes=tuple(str(path) for path in writes),
             devices=tuple(map(str, nodes)),
             network=job.sandbox.network,
@@ -218,6 +220,8 @@ class SandboxPlanning:
                 await self.clean()
             if turn % _TRIM_TURNS == 0:
                 await asyncio.to_thread(self.limits.groups.trim)
+                self._prefixes = {}
+                self.narrowing.forget()
 
     async def clean(self) -> None:
         """Look now for what attempts that have ended left: the node is short of room, say."""
@@ -238,6 +242,22 @@ class SandboxPlanning:
         elif stays := self.users.leavings.remove_memory(uid):
             said = fields(path=path, uid=uid, left=stays)
             LOG.warning("memory of an attempt cannot be freed", extra=said)
+
+    def _interpreters(self, reads: Sequence[Path], uid: int) -> list[Path]:
+        """Where the interpreters of environments live, as far as a user gets there: their folders hold links to them.
+
+        An environment does not change, so what was reached once is not looked at for each attempt.
+        """
+        found: list[Path] = []
+        for path in reads:
+            prefix = self._prefixes.get(path)
+            if prefix is None:
+                prefix = _interpreter(path, uid)
+                if prefix is None:
+                    continue
+                self._prefixes[path] = prefix
+            found.append(prefix)
+        return found
 
     def _open_state(self) -> None:
         open_state(self.state)
@@ -266,13 +286,10 @@ def _groups(nodes: Sequence[Path]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _interpreters(reads: Sequence[Path], uid: int) -> list[Path]:
-    """Where the interpreters of environments live, as far as a user gets there: their folders hold links to them."""
-    found: list[Path] = []
-    for path in reads:
-        program = path / "bin" / "python"
-        if program.exists():
-            prefix = Path(os.path.realpath(program)).parent.parent
-            if uid < 0 or barrier(prefix, uid) is None:
-                found.append(prefix)
-    return found
+def _interpreter(environment: Path, uid: int) -> Path | None:
+    """Where the interpreter of an environment lives, if it has one, and a user gets there."""
+    program = environment / "bin" / "python"
+    if not program.exists():
+        return None
+    prefix = Path(os.path.realpath(program)).parent.parent
+    return prefix if uid < 0 or barrier(prefix, uid) is None else None

@@ -259,6 +259,21 @@ def test_the_next_agent_knows_which_attempt_has_which_group(groups: ControlGroup
             after.close()
 
 
+def test_a_second_program_of_an_attempt_may_fork_after_the_first_was_ended(
+    groups: ControlGroups,
+) -> None:
+    """A build has several, and to end one of them its group is closed to new processes."""
+    limits = GroupLimits(processes=8)
+    bound = groups.make("build", limits)
+    with inside(bound.join, "import signal; signal.pause()") as first:
+        until_sync(lambda: groups.processes("build"), 20, "that it is in its group")
+        kill_group(bound.kill)
+        first.wait(20)
+    again = groups.make("build", limits)
+    with inside(again.join, FORKS) as second:
+        assert second.wait(60) == 100 + 7
+
+
 def test_what_no_attempt_takes_for_long_is_removed(groups: ControlGroups) -> None:
     limits = GroupLimits(processes=8)
     one = groups.make("one", limits)
