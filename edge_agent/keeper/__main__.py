@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import gc
 import os
 import secrets
 import sys
@@ -38,6 +39,9 @@ def main() -> int:
         _log(f"killed {left} processes that an earlier keeper left behind")
     if not strays.adopt_orphans():
         _log("the kernel gives no orphans to the keeper: a job's daemons may outlive it")
+    # What is there now stays: no collection looks at it, and no forked child copies it for being looked at.
+    gc.collect()
+    gc.freeze()
     KeeperShell(path, boottime, time.time, _log, secrets.token_hex(8), arguments.version).run()
     return 0
 

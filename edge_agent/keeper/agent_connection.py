@@ -20,10 +20,12 @@ from edge_agent.keeper.request import MAX_PACKET_BYTES, MAX_REQUEST_BYTES
 
 _PEER: Final = struct.Struct("=3i")  # pid, uid, gid; unix(7), SO_PEERCRED
 _ONE_DESCRIPTOR: Final = socket.CMSG_LEN(struct.calcsize("i"))
+_CUT: Final = int(socket.MSG_TRUNC)
 _INT: Final = struct.Struct("i")
 # Separators and brackets of a list.
 _ROOM: Final = MAX_PACKET_BYTES - 2
 _BUFFER: Final = bytearray(MAX_PACKET_BYTES)
+_INTO: Final = (_BUFFER,)
 """Into which one packet after the other is read: a new one each time would be mapped and unmapped by the kernel."""
 
 
@@ -64,11 +66,11 @@ class AgentConnection:
             OSError: the connection is broken.
         """
         size, control, flags, _ = self.socket.recvmsg_into(
-            [_BUFFER], _ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC
+            _INTO, _ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC
         )
         if control and (files := _descriptors(control)):
             return _read_file(files)
-        if flags & socket.MSG_TRUNC:
+        if flags & _CUT:
             raise LongPacketError
         return bytes(memoryview(_BUFFER)[:size])
 

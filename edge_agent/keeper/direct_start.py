@@ -28,7 +28,6 @@ all signals meanwhile and tells why execve(2) failed.
 import contextlib
 import os
 import resource
-from collections.abc import Iterator
 from typing import Final
 
 from edge_agent.keeper import strays
@@ -68,14 +67,19 @@ def start(execution: Execution) -> int:
         SpawnError: the folder or the program cannot be had, or no process.
     """
     actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [_NO_INPUT]
-    opened = -1
+    opened = score = -1
+    own = b""
     try:
         if execution.stdin:
             # With the rights of the keeper, which are those of such a program.
             opened = open_plain(execution.stdin, os.O_RDONLY)
             actions = [(os.POSIX_SPAWN_DUP2, opened, 0)]
         actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in execution.descriptors]
-        with _in(execution.cwd), _scored(execution.plan.oom_score), strays.worn(execution.mark):
+        if execution.plan.oom_score:
+            score = os.open(_SCORE, os.O_RDWR | os.O_CLOEXEC)
+            own = _raise_score(score, execution.plan.oom_score)
+        os.chdir(execution.cwd)
+        with strays.worn(execution.mark):
             return os.posix_spawn(
                 execution.argv[0],
                 list(execution.argv),
@@ -90,39 +94,25 @@ def start(execution: Execution) -> int:
             f"cannot start {execution.argv[0]!r} in {execution.cwd!r}: {said(error)}"
         ) from error
     finally:
-        if opened >= 0:
-            os.close(opened)
+        with contextlib.suppress(
+            OSError
+        ):  # for no such reason what was started is said to have not been
+            os.chdir(_HOME)
+            if own:
+                os.pwrite(score, own, 0)
+        for descriptor in (opened, score):
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _in(folder: str) -> Iterator[None]:
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(_HOME)
+def _raise_score(file: int, score: int) -> bytes:
+    """Have a higher `oom_score_adj`, which what is started inherits; returns what to put back, empty for nothing.
 
-
-@contextlib.contextmanager
-def _scored(score: int) -> Iterator[None]:
-    """Have a higher `oom_score_adj`, so that what is started meanwhile inherits it.
-
-    That lasts until this process has its turn again. Should memory run out just then, the kernel takes what has most of
-    it among the jobs; that is not the keeper, which has 20 MiB.
+    It is put back when this process has its turn again. Should memory run out just then, the kernel takes what has most
+    of it among the jobs; that is not the keeper, which has 20 MiB.
     """
-    if not score:
-        yield
-        return
-    descriptor = os.open(_SCORE, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        own = os.pread(descriptor, _SCORE_BYTES, 0)
-        raised = int(own) < score
-        if raised:
-            os.pwrite(descriptor, b"%d" % score, 0)
-        try:
-            yield
-        finally:
-            if raised:
-                os.pwrite(descriptor, own, 0)
-    finally:
-        os.close(descriptor)
+    own = os.pread(file, _SCORE_BYTES, 0)
+    if int(own) >= score:
+        return b""
+    os.pwrite(file, b"%d" % score, 0)
+    return own

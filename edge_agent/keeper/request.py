@@ -18,6 +18,7 @@ IN_FILE: Final = b"file"
 """Such a packet."""
 
 T = TypeVar("T")
+_NUMBERS: Final = (int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +176,10 @@ def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) 
         raise ValueError(f"argv {list(argv)!r} does not begin with an absolute path")
     if any("\0" in word for word in argv):
         raise ValueError("argv holds a NUL")
-    ports = tuple(_port(port) for port in _list(fields.get("ports", [])))
+    ports = tuple(_port(port) for port in _list(fields["ports"])) if "ports" in fields else ()
     if len(ports) > 1:
         _check_apart(ports)
-    limits = _object(fields.get("limits", {}))
+    limits = _object(fields["limits"]) if "limits" in fields else {}
     program = Launch(
         attempt=_as(str, fields["attempt"]),
         argv=argv,
@@ -263,13 +264,15 @@ def _port(value: object) -> Port:
 
 
 def _as(kind: type[T], value: object) -> T:
+    if type(value) is kind:
+        return value  # as nearly always
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise TypeError(f"{value!r} is not a {kind.__name__}")
     return value
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS) or not 0 <= value < 1e9:
         raise TypeError(f"{value!r} is not a number of seconds")
     return float(value)
 

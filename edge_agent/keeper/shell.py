@@ -251,7 +251,12 @@ class KeeperShell:
         descriptors: tuple[int, ...] = ()
         match request:
             case requests.Start():
-                reply["pid"] = self._start(request)
+                self._tell(client, b'{"id": %d, "pid": %d}' % (request.id, self._start(request)))
+                return
+            case requests.Forget():
+                self._handle(events.ForgetAsked(request.attempt))
+                self._tell(client, b'{"id": %d}' % request.id)
+                return
             case requests.Ports():
                 if self._machine.record(request.attempt) is None:
                     raise machine.UnknownAttemptError(
@@ -265,8 +270,6 @@ class KeeperShell:
                 self._handle(events.StopAsked(request.attempt, request.grace_seconds))
             case requests.Lease():
                 self._handle(events.LeaseRenewed(request.attempt, request.lease_until))
-            case requests.Forget():
-                self._handle(events.ForgetAsked(request.attempt))
             case requests.List():
                 self._send_records(client, request.id)
                 return
