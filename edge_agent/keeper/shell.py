@@ -2,7 +2,8 @@
 
 Rule. What comes at once is done at once, and told at once. A turn of the loop takes the packets that wait, reaps all
 that has ended, looks once for what those left behind, and then sends each agent what there is for it. So the costs of a
-turn (waking up, looking at the children, sending) are shared by all the jobs in it.
+turn (waking up, looking at the children, sending) are shared by all the jobs in it. A turn that takes longer than
+`_TURN_SECONDS` does both in between.
 
 Invariant. What is done for each start, end and forgetting does not depend on how many programs run: the only list that
 is as long as that is the kernel's of this process's children, which is read once a turn in which something has ended.
@@ -38,6 +39,7 @@ from shoal.protocol_version import BATCHES, KEEPER, Protocols
 _MAX_CLIENTS: Final = 16
 _PATIENCE_SECONDS: Final = 3_600.0  # epoll takes no wait of 25 days, and a timeout may be longer
 _MAX_UNSENT: Final = 4096
+_TURN_SECONDS: Final = 0.02
 _TURN_PACKETS: Final = 16
 """How many packets of one agent are taken in a turn, before the ends of programs and other agents have theirs."""
 _RECORDS_A_PACKET: Final = 200
@@ -108,6 +110,7 @@ class KeeperShell:
         # Those that are to be told something at the end of this turn, and those that did not take all of it.
         self._told: dict[AgentConnection, None] = {}
         self._slow: set[AgentConnection] = set()
+        self._turn_until = 0.0
         self._selector = selectors.DefaultSelector()
         self._starters = Starters(self._selector, f"shoal-starter {self.socket_path}", self.log)
         self._spare = os.open(os.devnull, os.O_RDONLY)
@@ -124,7 +127,9 @@ class KeeperShell:
         self._selector.register(wake_read, selectors.EVENT_READ)
         self.log(f"keeper listens at {self.socket_path}, process {os.getpid()}")
         while not (self._closing and not (self._by_pid or self._relays or self._ending)):
-            for key, mask in self._selector.select(self._patience()):
+            ready = self._selector.select(self._patience())
+            self._turn_until = self.clock() + _TURN_SECONDS
+            for key, mask in ready:
                 if key.fileobj is listener:
                     self._accept(listener)
                 elif key.fileobj == wake_read:
@@ -232,6 +237,11 @@ class KeeperShell:
         except requests.BadRequestError as error:
             asked = (error,)
         for request in asked:
+            if self.clock() >= self._turn_until:
+                # So much at once, on so slow a machine, that neither answers nor ends can wait for all of it.
+                self._reap()
+                self._flush()
+                self._turn_until = self.clock() + _TURN_SECONDS
             if isinstance(request, requests.BadRequestError):
                 self._refuse(client, request)
                 continue
