@@ -308,7 +308,7 @@ def controller(**given: Any) -> None:
         rng=random.Random(),
         token=lambda characters: secrets.token_hex((characters + 1) // 2)[:characters],
     )
-    sys.exit(run(Controller(config, process, ready).run))
+    sys.exit(run(Controller(config, process, ready).run, uvloop=True))
 
 
 def _days(word: str) -> float | None:

@@ -19,6 +19,9 @@ _STEPS_A_TURN: Final = 32
 class OutcomesOverflowError(RuntimeError):
     """An effect's performer posted more events than the inbox may hold."""
 
+_SOON_SECONDS: Final = 0.001
+"""The least time that every loop can wait: for less, one may not wait at all, and the driver would go round."""
+
 
 class _Wake(enum.Enum):
     """What lies in the inbox in the place of an event."""
@@ -151,7 +154,7 @@ class Driver(Generic[EventT, EffectT]):
                 return
             self._timer.cancel()
         self._timer_at = at
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._wake)
+        self._timer = asyncio.get_running_loop().call_later(max(seconds, _SOON_SECONDS), self._wake)
 
     def _wake(self) -> None:
         self._timer = None
