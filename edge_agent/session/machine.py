@@ -19,8 +19,8 @@ A controller that speaks no protocol of sessions that this agent does is followe
 """
 
 import enum
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -62,6 +62,8 @@ class SessionConfig:
 
     flush_messages: int = 64
     flush_seconds: float = 0.001
+    acknowledge_seconds: float = 0.25
+    """How long the acknowledgement of what was heard waits for something that it can travel with."""
     in_flight_batches: int = 64
     """How many unacknowledged batches there may be; what comes meanwhile travels in the next one."""
     open_seconds: float = 5.0
@@ -119,9 +121,16 @@ class SessionMachine:
     _sequence: int = 0
     _heard: int = 0
     _acknowledged: int = 0
-    _queue: deque[FromAgent] = field(default_factory=deque[FromAgent])
+    _queue: OrderedDict[Hashable, FromAgent] = field(
+        default_factory=OrderedDict[Hashable, FromAgent]
+    )
+    """What waits to be sent, by its attempt if it is an observation: of each attempt the newest one waits."""
+    _said: int = 0
+    """Counts what else was said, as its key."""
     _progress: dict[AttemptRef, Progress] = field(default_factory=dict[AttemptRef, Progress])
     _queued_at: float | None = None
+    _owed_at: float | None = None
+    """Since when something that was heard is not acknowledged."""
     _in_flight: deque[tuple[int, float, tuple[FromAgent, ...]]] = field(
         default_factory=deque[tuple[int, float, tuple[FromAgent, ...]]]
     )
@@ -160,11 +169,12 @@ class SessionMachine:
             case events.Recorded(delivery):
                 if self._unrecorded.pop(delivery, None) is None:
                     return []  # it came in an earlier session
-                self._queued_at = now if self._queued_at is None else self._queued_at
+                self._owed_at = now if self._owed_at is None else self._owed_at
                 if delivery != self._snapshot:
                     return self._flush(now)
                 self._knows_all = True
-                return [*self._renewed(), *self._flush(now)]
+                # Said at once: the lease counts from the last message that is answered.
+                return [*self._renewed(), *self._write(now)]
             case _:
                 assert_never(event)
 
@@ -231,7 +241,7 @@ class SessionMachine:
             return []
         self.state = SessionState.OPENING
         self._open_until = now + self.config.open_seconds
-        self._queue.append(hello)
+        self._enqueue(hello)
         return self._write(now)
 
     def _break(self, reason: str, now: float) -> list[effects.SessionEffect]:
@@ -242,7 +252,7 @@ class SessionMachine:
     ) -> list[effects.SessionEffect]:
         """Follow this controller in nothing; it is left, or stays open for what a person decides."""
         self.state = SessionState.QUARANTINED
-        self._open_until = self._queued_at = None
+        self._open_until = self._queued_at = self._owed_at = None
         self._queue.clear()
         self._progress.clear()
         self._retry_seconds = min(max(retry_seconds, 0.0), self.config.retry_seconds_max)
@@ -313,7 +323,7 @@ class SessionMachine:
             return []
         if len(self._in_flight) >= 2 * self.config.in_flight_batches:
             return self._break("the controller acknowledges nothing any more", now)
-        self._queue.append(Heartbeat())
+        self._enqueue(Heartbeat())
         return self._write(now)
 
     def _closed(self, reason: str, now: float) -> list[effects.SessionEffect]:
@@ -332,7 +342,7 @@ class SessionMachine:
         self._dial_at = now + delay + self._retry_seconds * (1.0 + 0.2 * self.chance())
         self._retry_seconds = 0.0
         self._leave_at = None
-        self._open_until = self._queued_at = None
+        self._open_until = self._queued_at = self._owed_at = None
         self._sequence = self._heard = self._acknowledged = 0
         self._queue.clear()
         self._progress.clear()
@@ -381,8 +391,7 @@ class SessionMachine:
         if self.state is SessionState.OPENING:
             return self._break("the controller spoke before its welcome", now)
         if any(not isinstance(message, Welcome) for message in batch.messages):
-            # Acknowledged with the next batch, at the latest after the flush time.
-            self._queued_at = now if self._queued_at is None else self._queued_at
+            self._owed_at = now if self._owed_at is None else self._owed_at
         return out + self._flush(now)
 
     def _renewed(self) -> list[effects.SessionEffect]:
@@ -486,9 +495,22 @@ class SessionMachine:
             # Only the latest counters of an attempt are news.
             self._progress[message.ref] = message
         else:
-            self._queue.append(message)
+            self._enqueue(message)
         self._queued_at = now if self._queued_at is None else self._queued_at
         return self._flush(now)
+
+    def _enqueue(self, message: FromAgent) -> None:
+        """Let a message be sent after those that wait.
+
+        An observation takes the place of an older one of its attempt: it says all that the older one did, and
+        the controller takes the last of several steps. It goes to the end, behind what the attempt has printed.
+        """
+        if isinstance(message, Observation):
+            self._queue.pop(message.ref, None)
+            self._queue[message.ref] = message
+        else:
+            self._said += 1
+            self._queue[self._said] = message
 
     def _flush(self, now: float) -> list[effects.SessionEffect]:
         """Write what waits, if it is enough or has waited long enough."""
@@ -506,24 +528,34 @@ class SessionMachine:
         messages: list[FromAgent] = []
         artifacts = 0
         while self._queue and len(messages) < room:
-            artifacts += _artifacts(self._queue[0])
+            key, message = self._queue.popitem(last=False)
+            artifacts += _artifacts(message)
             if messages and artifacts > BATCH_ARTIFACTS_MAX:
+                self._queue[key] = message
+                self._queue.move_to_end(key, last=False)
                 break
-            messages.append(self._queue.popleft())
+            messages.append(message)
         while self._progress and len(messages) < room:
             messages.append(self._progress.pop(next(iter(self._progress))))
         self._sequence += 1
         self._spoken_at = now
         self._queued_at = now if self._queue or self._progress else None
+        self._owed_at = None
         batch = tuple(messages)
         self._in_flight.append((self._sequence, now, batch))
         recorded = min(self._unrecorded.values(), default=self._heard + 1) - 1
         return [effects.Write(self._sequence, recorded, batch)]
 
     def _flush_at(self) -> float | None:
-        if self._queued_at is None or not self._has_room():
+        if not self._has_room():
             return None
-        return self._queued_at + self.config.flush_seconds
+        queued, owed = self._queued_at, self._owed_at
+        if queued is not None:
+            queued += self.config.flush_seconds
+        if owed is None:
+            return queued
+        owed += self.config.acknowledge_seconds
+        return owed if queued is None else min(queued, owed)
 
     def _has_room(self) -> bool:
         return len(self._in_flight) < self.config.in_flight_batches

@@ -19,6 +19,7 @@ _STEPS_A_TURN: Final = 32
 class OutcomesOverflowError(RuntimeError):
     """An effect's performer posted more events than the inbox may hold."""
 
+
 _SOON_SECONDS: Final = 0.001
 """The least time that every loop can wait: for less, one may not wait at all, and the driver would go round."""
 

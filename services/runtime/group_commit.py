@@ -99,6 +99,7 @@ class GroupWriter(Generic[ItemT]):
         self._waiting: dict[Hashable, ItemT] = {}
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._writing = False
         self.closing = False
 
     def start(self) -> None:
@@ -111,6 +112,12 @@ class GroupWriter(Generic[ItemT]):
             older = self._waiting.get(key)
             self._waiting[key] = item if older is None else self.join(older, item)
             self._changed.notify()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was put is written."""
+        with self._changed:
+            return not self._waiting and not self._writing
 
     def pause(self, seconds: float) -> None:
         """Let the thread wait before it tries again; it ends early when the writer is closed."""
@@ -130,6 +137,8 @@ class GroupWriter(Generic[ItemT]):
 
     def _take(self) -> list[ItemT]:
         with self._changed:
+            self._writing = False
             self._changed.wait_for(lambda: self._waiting or self.closing)
             keys = list(itertools.islice(self._waiting, self.group_size))
+            self._writing = bool(keys)
             return [self._waiting.pop(key) for key in keys]

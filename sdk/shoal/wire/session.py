@@ -7,7 +7,7 @@ refused does not touch the rest of its batch.
 import re
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import replace
-from typing import assert_never
+from typing import Any, assert_never, cast
 
 from shoal import limits
 from shoal.model import Capacity, Followed, ReasonCode
@@ -36,6 +36,7 @@ from shoal.wire.codec import (
     duration,
     each,
     elsewhere,
+    given_of,
     identifier,
     maybe,
     one,
@@ -63,6 +64,9 @@ FEATURES_MAX = 256
 REFUSAL_CHARACTERS_MAX = 2_000
 """Most that is kept of an agent's words for why it takes no work."""
 
+_given_observation = given_of(observation.encode_observation)
+_given_log_piece = given_of(observation.encode_log_piece)
+_given_progress = given_of(observation.encode_progress)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -73,38 +77,42 @@ def encode_request(
     sequence: int, acknowledged: int, batch: Sequence[messages.FromAgent]
 ) -> v1.ConnectRequest:
     """Write a batch of an agent."""
-    return v1.ConnectRequest(
-        sequence=sequence,
-        acknowledged=acknowledged,
-        messages=[encode_agent_message(message) for message in batch],
+    request: Any = v1.ConnectRequest
+    given = [_given_agent_message(message) for message in batch]
+    return cast(
+        "v1.ConnectRequest", request(sequence=sequence, acknowledged=acknowledged, messages=given)
     )
 
 
 def encode_agent_message(message: messages.FromAgent) -> v1.AgentMessage:
     """Write one message of an agent."""
+    return v1.AgentMessage(**_given_agent_message(message))
+
+
+def _given_agent_message(message: messages.FromAgent) -> dict[str, Any]:
     match message:
-        case messages.Hello():
-            return v1.AgentMessage(hello=encode_hello(message))
-        case messages.NodeCondition():
-            return v1.AgentMessage(condition=_CONDITION.encode(message))
-        case messages.Heartbeat():
-            return v1.AgentMessage(heartbeat=v1.Heartbeat())
         case Observation():
-            return v1.AgentMessage(observed=observation.encode_observation(message))
+            return {"observed": _given_observation(message)}
+        case messages.Heartbeat():
+            return {"heartbeat": {}}
         case LogPiece():
-            return v1.AgentMessage(log=observation.encode_log_piece(message))
+            return {"log": _given_log_piece(message)}
         case Progress():
-            return v1.AgentMessage(progress=observation.encode_progress(message))
+            return {"progress": _given_progress(message)}
         case UploadsWanted():
-            return v1.AgentMessage(uploads_wanted=uploads.encode_uploads_wanted(message))
+            return {"uploads_wanted": uploads.encode_uploads_wanted(message)}
+        case messages.Hello():
+            return {"hello": encode_hello(message)}
+        case messages.NodeCondition():
+            return {"condition": _CONDITION.encode(message)}
         case CertificateWanted():
-            return v1.AgentMessage(certificate_wanted=CERTIFICATE_WANTED.encode(message))
+            return {"certificate_wanted": CERTIFICATE_WANTED.encode(message)}
         case NodeFacts():
-            return v1.AgentMessage(facts=NODE_FACTS.encode(message))
+            return {"facts": NODE_FACTS.encode(message)}
         case BundlesHeld():
-            return v1.AgentMessage(bundles_held=_BUNDLES_HELD.encode(message))
+            return {"bundles_held": _BUNDLES_HELD.encode(message)}
         case FilesWanted():
-            return v1.AgentMessage(files_wanted=FILES_WANTED.encode(message))
+            return {"files_wanted": FILES_WANTED.encode(message)}
         case _:
             assert_never(message)
 

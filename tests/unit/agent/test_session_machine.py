@@ -43,6 +43,10 @@ OBSERVED = Observation(REF, JobState.RUNNING)
 CONFIG = SessionConfig(backoff=Backoff(1.0, 8.0))
 
 
+def observed(number: int, state: JobState = JobState.RUNNING) -> Observation:
+    return Observation(AttemptRef("default", "p", f"work-{number}", 1, 1), state)
+
+
 def session() -> SessionMachine:
     return SessionMachine(CONFIG, lambda: 0.5)
 
@@ -110,8 +114,8 @@ def test_messages_wait_a_millisecond_for_company() -> None:
 def test_64_messages_go_at_once() -> None:
     machine = opened()
     written: list[Write] = []
-    for _ in range(64):
-        written += say(machine, OBSERVED, 0.5)
+    for number in range(64):
+        written += say(machine, observed(number), 0.5)
     assert [len(write.messages) for write in written] == [64]
     assert machine.deadline() == pytest.approx(1.5)
 
@@ -150,12 +154,42 @@ def test_desired_state_is_acknowledged_once_it_is_recorded() -> None:
     desired = Desired(1, snapshot=True)
     [delivered] = machine.handle(Received(1, 2, 1, (desired,)), 0.1)
     assert delivered == Deliver(desired, 1)
-    [before] = writes(list(machine.tick(0.2)))
+    assert machine.deadline() == pytest.approx(0.35)
+    [before] = writes(list(machine.tick(0.35)))
     assert before.acknowledged == 1
-    machine.handle(Recorded(1), 0.3)
-    [after] = writes(list(machine.tick(0.4)))
-    assert after.acknowledged == 2
-    assert after.messages == ()
+    # Of a snapshot at once: a lease may count on it.
+    assert writes(list(machine.handle(Recorded(1), 0.4))) == [Write(3, 2, ())]
+    machine.handle(Received(1, 3, 1, (Desired(2, snapshot=False),)), 0.5)
+    machine.handle(Recorded(2), 0.6)
+    assert writes(list(machine.tick(0.7))) == []
+    assert writes(list(machine.tick(0.75))) == [Write(4, 3, ())]
+    assert machine.deadline() == pytest.approx(1.75)  # nothing is owed any more
+
+
+def test_an_acknowledgement_travels_with_what_is_said() -> None:
+    machine = opened()
+    machine.handle(Received(1, 2, 1, (Desired(1, snapshot=True),)), 0.1)
+    machine.handle(Recorded(1), 0.1)
+    machine.handle(Received(1, 3, 1, (Desired(2, snapshot=False),)), 0.1)
+    machine.handle(Recorded(2), 0.1)
+    say(machine, OBSERVED, 0.11)
+    assert machine.deadline() == pytest.approx(0.111)
+    assert writes(list(machine.tick(0.111))) == [Write(3, 3, (OBSERVED,))]
+    assert machine.deadline() == pytest.approx(1.111)
+
+
+def test_of_an_attempt_the_newest_observation_travels_behind_what_it_printed() -> None:
+    machine = opened()
+    piece = LogPiece(REF, LogStream.STDOUT, 0, b"x")
+    other, ended = observed(1), replace(OBSERVED, state=JobState.SUCCEEDED)
+    for message in (OBSERVED, other, piece, ended):
+        say(machine, message, 0.5)
+    assert writes(list(machine.tick(0.501))) == [Write(2, 1, (other, piece, ended))]
+    # What was sent stays sent.
+    say(machine, OBSERVED, 0.6)
+    assert writes(list(machine.tick(0.601))) == [Write(3, 1, (OBSERVED,))]
+    confirmed = machine.handle(Received(1, 2, 3, ()), 0.7)
+    assert list(confirmed) == [Confirmed((other, piece, ended, OBSERVED))]
 
 
 def test_a_pure_acknowledgement_is_not_answered() -> None:
@@ -289,8 +323,8 @@ def test_a_new_session_forgets_what_was_not_recorded_in_the_old_one() -> None:
 def test_unacknowledged_batches_are_bounded() -> None:
     machine = opened()
     now = 0.1
-    for _ in range(CONFIG.in_flight_batches + 5):
-        say(machine, OBSERVED, now)
+    for number in range(CONFIG.in_flight_batches + 5):
+        say(machine, observed(number), now)
         machine.tick(now + 0.001)
         now += 0.002
     effects = list(machine.handle(Received(1, 2, CONFIG.in_flight_batches + 1, ()), now))
