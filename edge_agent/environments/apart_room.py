@@ -15,7 +15,6 @@ Example: `pip: [--no-deps, -e, .]` installs the copy `ENVIRONMENT/bundle`; `requ
 """
 
 import asyncio
-import dataclasses
 import json
 import os
 import shutil
@@ -35,6 +34,7 @@ from edge_agent.environments.recipe import Recipe
 from edge_agent.file_copy import copy_file, copy_tree
 from edge_agent.long_work import LongWork, Steps
 from edge_agent.sandbox.plan import SandboxPlan
+from edge_agent.sandbox.plan_json import plan_to_json
 
 _OWN: Final = (
     "CARGO_HOME", "LOGNAME", "SHELL", "USER", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
@@ -165,7 +165,7 @@ class ApartRoom:
         except BuildPlanError as error:
             raise CommandFailedError(f"{name} is not started: {error}", str(error)) from error
         order = {
-            "plan": dataclasses.asdict(plan),
+            "plan": plan_to_json(plan),
             "argv": list(argv),
             "env": dict(variables),
             "cwd": str(where),

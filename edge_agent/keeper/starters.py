@@ -1,9 +1,9 @@
 """The starters of a keeper: which plans they serve, when there is one, and what is done when one is gone.
 
 Rule 1. A **template** is what all plans of a recipe have alike: a plan without its user, the groups that it joins and
-the folders that its end kills; and of the files that it allows, what lies below the folder of all attempts is replaced
-by that folder. So a program that a starter starts is kept from other attempts by their owners' rights (0700) alone, and
-not by Landlock too. Each template has a starter of its own, made for its first program.
+the folders that its end kills; and in place of the attempt's own files it allows the folder of all attempts. So a
+program that a starter starts is kept from other attempts by their owners' rights (0700) alone, and not by Landlock
+too. Each template has a starter of its own, made for its first program.
 
 Rule 2. A starter serves what it can do exactly as a fork of the keeper does it (`suits`). For all else, and where it is
 short of something, there is the fork.
@@ -32,7 +32,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -228,7 +228,7 @@ class Starters:
         held = self._held.get(template)
         if held is not None and now - held.looked_at >= _LOOK_SECONDS:
             held.looked_at = now
-            if held.places != _places(template.plan.files):
+            if held.places != _places(template.plan):
                 self._retire(held)
                 held = None
         if held is None:
@@ -248,7 +248,7 @@ class Starters:
             if own is None:
                 return None
             homes.append(words.Home(str(own.mount), str(own.folder / Path(path).name)))
-        places = _places(template.plan.files)
+        places = _places(template.plan)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * words.PACKET_BYTES)
@@ -399,6 +399,9 @@ def suits(execution: Execution) -> bool:
     plan = execution.plan
     if not (plan.attempts and plan.uid > 0 and plan.no_new_privileges) or plan.wrap:
         return False
+    below = plan.attempts + "/"
+    if not all(rule.path.startswith(below) for rule in plan.own):
+        return False
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     for which, amount in plan.limits:
         least = _HOLDABLE.get(which)
@@ -416,12 +419,9 @@ def suits(execution: Execution) -> bool:
 
 
 def template_of(plan: SandboxPlan) -> SandboxPlan:
-    """What a plan has alike with all others of its recipe."""
-    below = plan.attempts + "/"
-    files = tuple(rule for rule in plan.files if not rule.path.startswith(below))
-    if len(files) < len(plan.files):
-        files = (*files, FilesRule(plan.attempts, write=True))
-    return replace(plan, join=(), kill=(), uid=-1, gid=-1, files=files)
+    """What a plan has alike with all others of its recipe; equal ones share what they do not differ in."""
+    own = (FilesRule(plan.attempts, write=True),) if plan.own else ()
+    return replace(plan, join=(), kill=(), uid=-1, gid=-1, own=own)
 
 
 def _own_group(path: str) -> OwnGroup | None:
@@ -430,10 +430,10 @@ def _own_group(path: str) -> OwnGroup | None:
     return max(found, key=lambda one: len(str(one.mount)), default=None)
 
 
-def _places(files: Sequence[FilesRule]) -> tuple[tuple[int, int], ...]:
+def _places(plan: SandboxPlan) -> tuple[tuple[int, int], ...]:
     """What lies at the paths of rules now."""
     found: list[tuple[int, int]] = []
-    for rule in files:
+    for rule in (*plan.files, *plan.own):
         try:
             status = os.lstat(rule.path)
         except OSError:

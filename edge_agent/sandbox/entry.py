@@ -173,7 +173,7 @@ def narrow(plan: SandboxPlan) -> None:
         EntryError: the kernel cannot do it.
     """
     with _step("be kept from files, sockets and processes by Landlock"):
-        landlock.restrict(plan.files, scoped=plan.scoped)
+        landlock.restrict((*plan.files, *plan.own), scoped=plan.scoped)
     if plan.seccomp and SECCOMP_WORD not in plan.wrap:
         with _step("be kept from system calls"):
             seccomp.install(base64.b64decode(plan.seccomp, validate=True))

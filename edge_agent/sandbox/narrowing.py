@@ -115,6 +115,7 @@ class Narrowing:
                     plan,
                     no_new_privileges=True,
                     files=self._rules(needs) if self._files else (),
+                    own=self._written_at(needs.writes) if self._files else (),
                     scoped=self._scoped,
                     seccomp=self._calls,
                 )
@@ -141,16 +142,13 @@ class Narrowing:
         beside = self._beside
         if not beside.holds():
             beside = self._beside = _Beside.of(self._hidden_files)
-        reads = map(FilesRule, dict.fromkeys(map(self._place, (*self._reads, *needs.reads))))
-        writes = dict.fromkeys(map(self._place, (*needs.writes, *needs.devices)))
-        return (
-            *beside.rules,
-            *reads,
-            *self._written,
-            *(FilesRule(path, write=True) for path in writes),
-        )
+        reads = map(FilesRule, dict.fromkeys(map(self.place, (*self._reads, *needs.reads))))
+        return (*beside.rules, *reads, *self._written, *self._written_at(needs.devices))
 
-    def _place(self, path: str) -> str:
+    def _written_at(self, paths: Iterable[str]) -> tuple[FilesRule, ...]:
+        return tuple(FilesRule(path, write=True) for path in dict.fromkeys(map(self.place, paths)))
+
+    def place(self, path: str) -> str:
         """Say where a path leads; where its folder leads is found out once."""
         above, name = os.path.split(path)
         place = self._places.get(above)

@@ -6,7 +6,7 @@ less than what its plan says.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 STATUS_WORD = "{status}"
 """Word of `wrap` that stands for the number of the descriptor of bubblewrap's `--json-status-fd`."""
@@ -14,8 +14,7 @@ SECCOMP_WORD = "{seccomp}"
 """Word of `wrap` that stands for the number of a descriptor from which bubblewrap reads `seccomp`."""
 
 
-@dataclass(frozen=True, slots=True)
-class FilesRule:
+class FilesRule(NamedTuple):
     """What is allowed below a path by Landlock: reading and executing, and with `write` everything."""
 
     path: str
@@ -36,13 +35,14 @@ class SandboxPlan:
         no_new_privileges: no program that it executes gains rights (prctl(2), PR_SET_NO_NEW_PRIVS), it has no
             capabilities, and it ends with its starter.
         files: what Landlock allows; empty for no such rule. Such a process may not mount, so bubblewrap fails.
+        own: what it allows beside that, of the attempt alone; only with `files`, which are the same for many.
         scoped: it reaches no abstract socket and signals no process but its own and those that it starts (Landlock).
         seccomp: classic BPF of seccomp(2), base64; empty for none. Where `wrap` holds SECCOMP_WORD, bubblewrap sets it.
         wrap: words before the program, those of bubblewrap, which gets its variables; empty where there is none.
         kill: folders of control groups whose processes are all killed when the leader has ended.
         attempts: folder of the folders of all attempts, whose owners' rights keep them from one another; empty where
-            that is not so. A starter may serve such a plan together with others that differ in what `files` says of
-            this folder alone: its programs are allowed all of it (`edge_agent.keeper.starters`).
+            that is not so. A starter may serve such a plan together with others that differ in `own` alone, which lies
+            below this folder: its programs are allowed all of it (`edge_agent.keeper.starters`).
     """
 
     join: tuple[str, ...] = ()
@@ -53,6 +53,7 @@ class SandboxPlan:
     groups: tuple[int, ...] = ()
     no_new_privileges: bool = False
     files: tuple[FilesRule, ...] = ()
+    own: tuple[FilesRule, ...] = ()
     scoped: bool = False
     seccomp: str = ""
     wrap: tuple[str, ...] = ()

@@ -1,16 +1,21 @@
 """A plan as it crosses a socket or a pipe, read strictly: what is not understood whole starts nothing.
 
 What is not said has its default, so that a reader of before, which knows fewer fields, takes a plan without them.
+The rules about files, of which there are many and which most plans have alike, are one text, written and read once.
 """
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
+from functools import lru_cache
 from typing import Final, TypeVar, cast
 
 from edge_agent.sandbox.plan import FilesRule, SandboxPlan
 
 _NUMBER_MAX: Final = 1 << 63
 """What no number of a plan reaches: the kernel's are of 64 bits."""
+
+_RULES_KEPT: Final = 64
 
 T = TypeVar("T")
 
@@ -20,8 +25,8 @@ def plan_to_json(plan: SandboxPlan) -> Mapping[str, object]:
     said: dict[str, object] = {}
     for name, default in _DEFAULTS:
         value = getattr(plan, name)
-        if value != default:
-            said[name] = [asdict(rule) for rule in value] if name == "files" else value
+        if value is not default and value != default:
+            said[name] = _rules_text(value) if name == "files" else value
     return said
 
 
@@ -67,10 +72,28 @@ def _score(value: object, what: str) -> int:
 
 
 def _rule(value: object, what: str) -> FilesRule:
-    given = _object(value, what)
-    if given.keys() != {"path", "write"}:
-        raise ValueError(f"the {what} has the fields {sorted(given)} and not path and write")
-    return FilesRule(_text(given["path"], what), _flag(given["write"], what))
+    pair = _list(value, what)
+    if len(pair) != len(FilesRule._fields):
+        raise ValueError(f"the {what} has {value!r}, which is not a path and whether it is written")
+    return FilesRule(_text(pair[0], what), _flag(pair[1], what))
+
+
+@lru_cache(maxsize=_RULES_KEPT)
+def _rules_text(rules: tuple[FilesRule, ...]) -> str:
+    return json.dumps(rules)
+
+
+@lru_cache(maxsize=_RULES_KEPT)
+def _rules_of(text: str, what: str) -> tuple[FilesRule, ...]:
+    try:
+        found: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the {what} are no JSON: {error}") from None
+    return _all(_rule)(found, what)
+
+
+def _rules(value: object, what: str) -> tuple[FilesRule, ...]:
+    return _rules_of(_text(value, what), what)
 
 
 def _limit(value: object, what: str) -> tuple[int, int]:
@@ -105,7 +128,8 @@ _READERS: Final[dict[str, Callable[[object, str], object]]] = {
     "gid": _number,
     "groups": _all(_number),
     "no_new_privileges": _flag,
-    "files": _all(_rule),
+    "files": _rules,
+    "own": _all(_rule),
     "scoped": _flag,
     "seccomp": _text,
     "wrap": _all(_text),

@@ -169,7 +169,7 @@ class SandboxPlanning:
             gid=door.uid,
             groups=_groups(nodes),
             no_new_privileges=True,
-            attempts=_shared(door, job, folder, reads),
+            attempts=self._shared(door, job, folder, reads),
         )
         writes = (folder.work, folder.ports, folder.home, folder.tmp)
         needs = Needs(
@@ -259,21 +259,24 @@ class SandboxPlanning:
             found.append(prefix)
         return found
 
+    def _shared(
+        self, door: AttemptDoor, job: Job, folder: AttemptFolder, reads: Sequence[Path]
+    ) -> str:
+        """The folder of all attempts, where programs of several may come from one starter; else empty.
+
+        Not for one that reads what no other attempt does beside its own folder (secrets), nor where there is no room
+        for a starter beside the program.
+        """
+        alone = (
+            any(folder.path.name in path.parts for path in reads) or job.resources.processes == 1
+        )
+        if door.level is not SandboxLevel.USER or door.uid < 0 or alone:
+            return ""
+        return self.narrowing.place(str(folder.path.parent))
+
     def _open_state(self) -> None:
         open_state(self.state)
         self._opened = True
-
-
-def _shared(door: AttemptDoor, job: Job, folder: AttemptFolder, reads: Sequence[Path]) -> str:
-    """The folder of all attempts, where programs of several may come from one starter; else empty.
-
-    Not for one that reads what no other attempt does beside its own folder (secrets), nor where there is no room
-    for a starter beside the program.
-    """
-    alone = any(folder.path.name in path.parts for path in reads) or job.resources.processes == 1
-    if door.level is not SandboxLevel.USER or door.uid < 0 or alone:
-        return ""
-    return os.path.realpath(folder.path.parent)
 
 
 def _groups(nodes: Sequence[Path]) -> tuple[int, ...]:

@@ -50,13 +50,14 @@ def shared(board: Path, name: str = "a", uid: int = USER, **more: object) -> San
         os.chown(work, uid, uid)
     files: tuple[FilesRule, ...] = ()
     if landlock.abi() >= landlock.FILES_ABI:
-        written = ("/dev", "/proc", "/sys", "/tmp", str(work))
+        written = ("/dev", "/proc", "/sys", "/tmp")
         files = (*map(FilesRule, READ), *(FilesRule(path, write=True) for path in written))
     plan = replace(
         PLAN,
         uid=uid,
         gid=uid,
         files=files,
+        own=(FilesRule(str(work), write=True),) if files else (),
         scoped=landlock.abi() >= landlock.SCOPES_ABI,
         seccomp=base64.b64encode(seccomp.program(platform.machine())).decode(),
         attempts=str(attempts),
@@ -138,7 +139,7 @@ async def test_a_program_of_a_starter_is_what_one_of_a_fork_is(board: Path) -> N
                 one = replace(plan, attempts=attempts)
                 if not attempts:
                     one = replace(
-                        one, files=(*one.files[:-1], FilesRule(plan.attempts, write=True))
+                        one, own=(FilesRule(plan.attempts, write=True),) if one.own else ()
                     )
                 request = program(
                     board, PYTHON, "-c", SEEN, sandbox=one, open_files=300, stdin=Path("given")

@@ -1,5 +1,6 @@
 """What keeper and starter say to each other, and which plans share a starter."""
 
+import resource
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.keeper import starter_words as words
+from edge_agent.keeper.execution import Execution
 from edge_agent.keeper.starter_words import Order
-from edge_agent.keeper.starters import template_of
+from edge_agent.keeper.starters import suits, template_of
 from edge_agent.sandbox.plan import FilesRule, SandboxPlan
 
 _TEXT = st.text(
@@ -60,7 +62,8 @@ PLAN = SandboxPlan(
     uid=1001,
     gid=1001,
     no_new_privileges=True,
-    files=(FilesRule("/usr"), FilesRule("/state/attempts/a/work", write=True)),
+    files=(FilesRule("/usr"),),
+    own=(FilesRule("/state/attempts/a/work", write=True),),
     kill=("/groups/a",),
     attempts="/state/attempts",
 )
@@ -72,11 +75,11 @@ def test_attempts_of_one_recipe_have_one_template() -> None:
         join=("/groups/b/tasks",),
         uid=1002,
         gid=1002,
-        files=(FilesRule("/usr"), FilesRule("/state/attempts/b/work", write=True)),
+        own=(FilesRule("/state/attempts/b/work", write=True),),
         kill=("/groups/b",),
     )
     assert template_of(other) == template_of(PLAN)
-    assert template_of(PLAN).files == (FilesRule("/usr"), FilesRule("/state/attempts", write=True))
+    assert template_of(PLAN).own == (FilesRule("/state/attempts", write=True),)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,8 @@ def test_attempts_of_one_recipe_have_one_template() -> None:
         {"scoped": True},
         {"seccomp": "AA=="},
         {"files": (FilesRule("/usr"), FilesRule("/opt"))},
-        {"files": (FilesRule("/usr", write=True), FilesRule("/state/attempts/a/work", write=True))},
+        {"files": (FilesRule("/usr", write=True),)},
+        {"own": ()},
         {"attempts": "/other/attempts"},
     ],
 )
@@ -96,6 +100,26 @@ def test_what_else_differs_is_another_template(change: dict[str, object]) -> Non
     assert template_of(replace(PLAN, **change)) != template_of(PLAN)  # type: ignore[arg-type]
 
 
-def test_a_name_that_only_begins_alike_lies_beside_the_folder_of_attempts() -> None:
-    plan = replace(PLAN, files=(FilesRule("/state/attempts-of-others/x", write=True),))
-    assert template_of(plan).files == plan.files
+@pytest.mark.parametrize(
+    ("change", "suited"),
+    [
+        ({}, True),
+        ({"own": (FilesRule("/state/attempts-of-others/x", write=True),)}, False),
+        ({"own": (FilesRule("/home", write=True),)}, False),
+        ({"attempts": ""}, False),
+        ({"uid": -1}, False),
+        ({"no_new_privileges": False}, False),
+        ({"wrap": ("/usr/bin/bwrap",)}, False),
+        ({"limits": ((int(resource.RLIMIT_CPU), 10),)}, False),
+        ({"limits": ((int(resource.RLIMIT_DATA), 1 << 20),)}, False),
+        ({"limits": ((int(resource.RLIMIT_DATA), -1), (int(resource.RLIMIT_FSIZE), 0))}, True),
+    ],
+)
+def test_a_starter_takes_what_it_does_as_a_fork_would(
+    change: dict[str, object],
+    suited: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    plan = replace(PLAN, **change)  # type: ignore[arg-type]
+    execution = Execution("a", ["/bin/true"], {}, "/", "", [(7, 1), (8, 2)], 1, plan)
+    assert suits(execution) is suited
+    assert not suits(replace(execution, descriptors=[(7, 1), (8, 9)])), "a port of another number"

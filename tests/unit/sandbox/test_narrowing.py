@@ -44,7 +44,7 @@ def test_level_user_hides_what_bubblewrap_would(tmp_path: Path) -> None:
     rules = {rule.path: rule.write for rule in plan.files}
     assert plan.scoped
     assert base64.b64decode(plan.seccomp) == seccomp.program(platform.machine())
-    assert FilesRule(str(work), write=True) in plan.files
+    assert plan.own == (FilesRule(str(work), write=True),)
     assert rules["/usr"] is False
     assert rules["/tmp"] is True
     beside = {str(path) for path in tmp_path.parent.iterdir()}

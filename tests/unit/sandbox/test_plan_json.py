@@ -1,17 +1,17 @@
 """A plan of a sandbox is read as it was written, or not at all."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.sandbox.plan import FilesRule, SandboxPlan
-from edge_agent.sandbox.plan_json import plan_from_json
+from edge_agent.sandbox.plan_json import plan_from_json, plan_to_json
 
 _TEXTS = st.lists(st.text(max_size=4).filter(lambda text: "\0" not in text), max_size=3).map(tuple)
 _NUMBERS = st.integers(-1, (1 << 63) - 1)
+_RULES = st.lists(st.builds(FilesRule, st.just("/srv"), st.booleans()), max_size=2).map(tuple)
 PLANS = st.builds(
     SandboxPlan,
     join=_TEXTS,
@@ -21,17 +21,19 @@ PLANS = st.builds(
     gid=_NUMBERS,
     groups=st.lists(_NUMBERS, max_size=3).map(tuple),
     no_new_privileges=st.booleans(),
-    files=st.lists(st.builds(FilesRule, st.just("/srv"), st.booleans()), max_size=2).map(tuple),
+    files=_RULES,
+    own=_RULES,
     scoped=st.booleans(),
     seccomp=st.just("AAAA"),
     wrap=_TEXTS,
     kill=_TEXTS,
+    attempts=st.sampled_from(["", "/state/attempts"]),
 )
 
 
 @given(PLANS)
 def test_a_plan_is_read_as_it_was_written(plan: SandboxPlan) -> None:
-    assert plan_from_json(json.loads(json.dumps(asdict(plan)))) == plan
+    assert plan_from_json(json.loads(json.dumps(plan_to_json(plan)))) == plan
     assert plan_from_json({}) == SandboxPlan()
 
 
@@ -48,7 +50,10 @@ def test_a_plan_is_read_as_it_was_written(plan: SandboxPlan) -> None:
         ({"limits": [[1]]}, "is not a limit and its value"),
         ({"limits": {}}, "the plan's limits is {} and not a list"),
         ({"no_new_privileges": 1}, "is 1 and not true or false"),
-        ({"files": [{"path": "/"}]}, "has the fields .'path'. and not path and write"),
+        ({"files": '[["/"]]'}, "which is not a path and whether it is written"),
+        ({"files": "[" * 100_000}, "the plan's files are no JSON"),
+        ({"files": [["/", False]]}, "not a text"),
+        ({"own": [["/", 1]]}, "is 1 and not true or false"),
         ({"join": ["a\0b"]}, "not a text without NUL"),
         ({"wrap": "bwrap"}, "the plan's wrap is 'bwrap' and not a list"),
     ],
