@@ -48,6 +48,7 @@ from control.front.secret_vault import SecretVault, VaultError
 from control.front.sessions.addresses import Addresses
 from control.front.sessions.service import SessionService
 from control.front.sessions.session_server import SessionServer, SessionSettings
+from control.front.sessions.small_artifacts import SmallArtifacts
 from control.front.sessions.worker_watch import WorkerWatch, listens
 from control.front.source_rule import SourceRule
 from control.leader.garbage import DAY_SECONDS, GarbageRules
@@ -532,6 +533,7 @@ class Controller:
             self._source_rule(),
             expires_seconds=config.url_expires_seconds,
         )
+        small = SmallArtifacts(archive.store, process.clock)
         settings = SessionSettings(
             controller_id=f"{config.name}-{process.token(8)}",
             lease_seconds=config.lease_seconds,
@@ -545,6 +547,7 @@ class Controller:
                 plane=plane,
                 logs=logs,
                 addresses=addresses,
+                small=small,
                 settings=settings,
                 workers=workers,
                 registrar=registrar,

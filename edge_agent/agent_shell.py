@@ -48,6 +48,7 @@ from edge_agent.session.events import ControllersKnown, Moved, Recorded, Say, Se
 from edge_agent.session.machine import SessionConfig, SessionMachine
 from edge_agent.session_link import SessionLink
 from edge_agent.stream_link import STREAM_WORKER, StreamLink
+from edge_agent.uploads.small_contents import SmallContents
 from edge_agent.uploads.spool_limit import SpoolLimit
 from services.runtime.driver import Driver
 from services.runtime.log import fields
@@ -152,6 +153,7 @@ class AgentShell:
             )
         )
         self._addresses = AddressRequests(self._say)
+        self._contents = SmallContents()
         self._services = AttemptServices(
             attempts=config.state / "attempts",
             journal=self._journal,
@@ -169,6 +171,7 @@ class AgentShell:
             mask=self._mask,
             spawn=self._spawn,
             waits=Waits(),
+            contents=self._contents,
         )
         self._shells: dict[AttemptRef, AttemptShell] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -587,6 +590,7 @@ class AgentShell:
                         controller=welcome.controller_id, lease_seconds=welcome.lease_seconds
                     ),
                 )
+                self._contents.wanted = welcome.takes_contents
                 self._note_controller()
                 self._logs.session_opened()
                 self._spawn(self._streams.say_again())

@@ -17,6 +17,7 @@ from edge_agent.links.logs import AttemptLogs
 from edge_agent.links.workshop import Workshop
 from edge_agent.secrets.secret_mask import SecretMask
 from edge_agent.stream_link import StreamLink
+from edge_agent.uploads.small_contents import SmallContents
 from shoal.names import AttemptRef
 from shoal.session.messages import FromAgent
 
@@ -28,7 +29,7 @@ class AttemptServices:
     `attempts` is the folder that holds theirs, `wall` seconds since the epoch. `post` waits for room on its way to the
     machine, and `say` on its way to the controller; `offer` and `hint` hand over nothing where there is none, and say
     so. `ask` asks the controller for addresses. `mask` hides the secrets of an attempt. `spawn` lets a task run until
-    the agent ends; an error of it ends the agent.
+    the agent ends; an error of it ends the agent. `contents` are those of small artifacts.
     """
 
     attempts: Path
@@ -47,6 +48,7 @@ class AttemptServices:
     mask: Callable[[AttemptRef], SecretMask]
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Future[None]]
     waits: Waits
+    contents: SmallContents
 
     def folder(self, ref: AttemptRef) -> AttemptFolder:
         """Where an attempt lives."""

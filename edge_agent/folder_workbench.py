@@ -211,12 +211,17 @@ class FolderWorkbench:
             return False
         return left_nothing(str(self._folder.path), self._before, assignment.job.archive)
 
-    async def collect(self, assignment: Assignment, *, succeeded: bool) -> Collected:
+    async def collect(
+        self, assignment: Assignment, *, succeeded: bool, contents: bool = False
+    ) -> Collected:
         """Find, measure and hash what is archived after such an end."""
         wanted = assignment.job.archive_on.takes(succeeded=succeeded)
-        return await self._tools.work.run(self._collected(assignment, wanted=wanted))
+        steps = self._collected(assignment, wanted=wanted, contents=contents)
+        return await self._tools.work.run(steps)
 
-    def _collected(self, assignment: Assignment, *, wanted: bool) -> Steps[Collected]:
+    def _collected(
+        self, assignment: Assignment, *, wanted: bool, contents: bool
+    ) -> Steps[Collected]:
         owner = self._tools.sandbox.close(self._folder)
         return (
             yield from collect(
@@ -227,6 +232,7 @@ class FolderWorkbench:
                 self._before if wanted else None,
                 mask=mask_of(assignment),
                 owner=owner,
+                contents=contents,
             )
         )
 

@@ -250,13 +250,7 @@ class AttemptsMachine:
             case events.ArtifactsCollected():
                 return self._collected(record, event)
             case events.Uploaded(artifacts=artifacts, problem=problem):
-                if record.keeping_logs:
-                    return self._logs_kept(record, artifacts)
-                whole = not problem and not record.missing
-                record = _with_problem(
-                    replace(record, artifacts=artifacts, archived=whole), problem
-                )
-                return self._end(record, record.verdict or _ARCHIVED)
+                return self._stored(record, artifacts, problem)
             case events.GrantsExpired(left=left):
                 return [_wanted(self._move(record, Phase.GRANTING), left)]
             case events.Acknowledged(state=state):
@@ -771,6 +765,10 @@ class AttemptsMachine:
     ) -> list[AttemptsEffect]:
         if record.phase is not Phase.GRANTING:
             return []
+        keys = {grant.path: grant.key for grant in grants if grant.stored}
+        if all(one.path in keys for one in record.artifacts):
+            stored = tuple(replace(one, key=keys[one.path]) for one in record.artifacts)
+            return self._stored(record, stored)
         begun = {grant.path: grant.upload_id for grant in grants if grant.upload_id}
         parts = tuple(
             replace(one, upload_id=begun.get(one.path, one.upload_id)) for one in record.parts
@@ -787,6 +785,16 @@ class AttemptsMachine:
         )
         # Recorded before the first part is sent: the next start of the agent goes on there.
         return [WriteJournal(record), upload] if changed else [upload]
+
+    def _stored(
+        self, record: LocalAttempt, artifacts: tuple[Artifact, ...], problem: str = ""
+    ) -> list[AttemptsEffect]:
+        """End an attempt of which this is in the archive, and nothing else comes there."""
+        if record.keeping_logs:
+            return self._logs_kept(record, artifacts)
+        whole = not problem and not record.missing
+        record = _with_problem(replace(record, artifacts=artifacts, archived=whole), problem)
+        return self._end(record, record.verdict or _ARCHIVED)
 
     # ---- after a start of the agent
 

@@ -182,8 +182,10 @@ class AttemptShell:
             case effects.CollectArtifacts():
                 return self._look(effect)
             case effects.WantUploads(ref, artifacts, parts):
-                return self._say(UploadsWanted(ref, artifacts, parts))
+                contents = self._services.contents.of(ref, artifacts)
+                return self._say(UploadsWanted(ref, artifacts, parts, contents))
             case effects.Upload():
+                self._services.contents.drop(self._ref)  # what was not stored has an address now
                 return self._begin(effect.turn, self._upload(effect), ReasonCode.ARCHIVE)
             case effects.CancelWork():
                 return self._services.spawn(self._give_up()) if self._is_working() else None
@@ -341,7 +343,11 @@ class AttemptShell:
 
     async def _collect(self, effect: effects.CollectArtifacts) -> events.AttemptEvent:
         self._wait_for("its results are being found and hashed, until the last of them is")
-        found = await self._bench.collect(effect.assignment, succeeded=effect.succeeded)
+        held = self._services.contents
+        found = await self._bench.collect(
+            effect.assignment, succeeded=effect.succeeded, contents=held.wanted
+        )
+        held.hold(self._ref, found.contents)
         return events.ArtifactsCollected(
             self._ref, effect.turn, found.artifacts, found.problem, found.parts
         )
@@ -447,6 +453,8 @@ class AttemptShell:
 
     def _report(self, observation: Observation) -> asyncio.Future[None] | None:
         services, ref = self._services, self._ref
+        if observation.state.terminal:
+            services.contents.drop(ref)
         if observation.state.terminal and (
             services.workshop.holds(ref) or not services.logs.is_finished(ref)
         ):
@@ -476,6 +484,7 @@ class AttemptShell:
     async def _forget(self, *, has_ports: bool, keep: bool) -> None:
         await self._give_up()
         services = self._services
+        services.contents.drop(self._ref)
         if self._ordering is not None:
             self._ordering.cancel()
         detached = not has_ports or await self._orders.detach()

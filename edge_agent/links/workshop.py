@@ -70,8 +70,13 @@ class Workbench(Protocol):
         """Whether a look shows that a program that has ended left neither files nor words; else `collect` is needed."""
         ...
 
-    async def collect(self, assignment: Assignment, *, succeeded: bool) -> Collected:
-        """Find, measure and hash what is archived after such an end: logs, and what it says."""
+    async def collect(
+        self, assignment: Assignment, *, succeeded: bool, contents: bool = False
+    ) -> Collected:
+        """Find, measure and hash what is archived after such an end: logs, and what it says.
+
+        With `contents` what is read of small ones is kept.
+        """
         ...
 
     async def store(

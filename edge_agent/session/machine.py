@@ -22,11 +22,11 @@ import enum
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from edge_agent.session import effects, events
 from shoal.backoff import Backoff
-from shoal.limits import BATCH_ARTIFACTS_MAX
+from shoal.limits import BATCH_ARTIFACTS_MAX, BATCH_BYTES_MAX
 from shoal.model import Followed
 from shoal.names import AttemptRef
 from shoal.protocol_version import (
@@ -54,6 +54,9 @@ from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.session.trust import CertificateIssued, Trust
 from shoal.session.uploads import UploadsGranted, UploadsWanted
+
+_CONTENT_BYTES: Final = BATCH_BYTES_MAX // BATCH_ARTIFACTS_MAX
+"""So many bytes of small artifacts count as much as the name of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -604,9 +607,12 @@ def _against(followed: Followed | None, welcome: Welcome) -> str:
 
 
 def _artifacts(message: FromAgent) -> int:
-    """How many artifacts a message lists."""
+    """How many artifacts a message lists, or takes the room of."""
     match message:
-        case Observation() | UploadsWanted():
+        case UploadsWanted():
+            contents = sum(len(one.data) for one in message.contents)
+            return len(message.artifacts) + contents // _CONTENT_BYTES
+        case Observation():
             return len(message.artifacts)
         case _:
             return 0

@@ -45,11 +45,16 @@ from edge_agent.tree import (
 from services.archive.artifact_key import LOG_PATHS, artifact_key
 from services.archive.key import InvalidKeyError
 from services.archive.parts import PARTED_BYTES_MIN, part_bytes
-from shoal.limits import ARTIFACT_PATH_BYTES_MAX, ARTIFACTS_MAX
+from shoal.limits import (
+    ARTIFACT_CONTENT_BYTES_MAX,
+    ARTIFACT_CONTENTS_BYTES_MAX,
+    ARTIFACT_PATH_BYTES_MAX,
+    ARTIFACTS_MAX,
+)
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.pattern import PathPattern, Places
-from shoal.session.uploads import ArtifactParts
+from shoal.session.uploads import ArtifactContent, ArtifactParts
 
 _CHUNK_BYTES: Final = 1 << 20
 _FLUSHED_ONE_BY_ONE_MAX: Final = 16
@@ -72,6 +77,8 @@ class Collected:
     artifacts: tuple[Artifact, ...]
     problem: str = ""
     parts: tuple[ArtifactParts, ...] = ()
+    contents: tuple[ArtifactContent, ...] = ()
+    """Of small ones what was hashed, as many as travel together, if that was asked for."""
 
 
 @dataclass(slots=True)
@@ -111,6 +118,8 @@ def collect(
     before: Collection[str] | None = None,
     mask: SecretMask = NO_MASK,
     owner: int = -1,
+    *,
+    contents: bool = False,
 ) -> Steps[Collected]:
     """Find, measure and hash what is archived.
 
@@ -122,8 +131,10 @@ def collect(
         before: names in the job's folder when its program started; None if they are not known.
         mask: hides the job's secrets in its logs, where they lie: they are kept for people, too.
         owner: the user that results have to belong to; -1 where it is the agent's own.
+        contents: whether what is read of small ones is kept.
     """
     collection = _Collection(folder, tuple(map(PathPattern.parse, patterns)), ref, before, owner)
+    collection.room = ARTIFACT_CONTENTS_BYTES_MAX if contents else -1
     yield from collection.walk()
     collection.note_left(patterns)
     if collection.many:
@@ -136,7 +147,9 @@ def collect(
     artifacts = tuple(sorted(collection.artifacts, key=lambda artifact: artifact.path))
     kept = {artifact.path for artifact in artifacts}
     parts = tuple(one for path, one in sorted(collection.parts.items()) if path in kept)
-    return Collected(artifacts, mask.text(collection.problems.words(len(artifacts))), parts)
+    small = tuple(one for one in collection.contents if one.path in kept)
+    problem = mask.text(collection.problems.words(len(artifacts)))
+    return Collected(artifacts, problem, parts, small)
 
 
 def left_nothing(folder: str, before: Collection[str] | None, patterns: Sequence[str]) -> bool:
@@ -209,6 +222,9 @@ class _Collection:
     def __post_init__(self) -> None:
         self.artifacts: list[Artifact] = []
         self.parts: dict[str, ArtifactParts] = {}
+        self.contents: list[ArtifactContent] = []
+        self.room = -1
+        """How many bytes of contents may still be kept; -1 for none at all, not even empty ones."""
         self.problems = Problems()
         self.found = 0
         self.path_bytes = 0
@@ -376,6 +392,7 @@ class _Collection:
         """Take what the program printed, without its secrets."""
         if any(artifact.path == name for artifact in self.artifacts):
             self.artifacts = [one for one in self.artifacts if one.path != name]
+            self.contents = [one for one in self.contents if one.path != name]
             self.problems.add(
                 name,
                 "has the name under which the job's log is archived: "
@@ -422,9 +439,13 @@ class _Collection:
             # One to which a program still writes would never end.
             left = os.fstat(opened).st_size
             digest = _Digest(left)
+            small = left <= min(ARTIFACT_CONTENT_BYTES_MAX, self.room)
+            read: list[bytes] = []
             try:
                 while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
                     digest.update(chunk)
+                    if small:
+                        read.append(chunk)
                     size += len(chunk)
                     left -= len(chunk)
                     yield
@@ -434,6 +455,9 @@ class _Collection:
                 self.problems.add(path, f"{what}cannot be read: {error.strerror}")
                 return
         self.artifacts.append(Artifact(path, size, digest.whole.hexdigest()))
+        if small:
+            self.contents.append(ArtifactContent(path, b"".join(read)))
+            self.room -= size
         if size >= PARTED_BYTES_MIN:
             self.parts[path] = ArtifactParts(path, digest.part_bytes, digest.finished())
 

@@ -112,6 +112,12 @@ ARTIFACTS_MAX = 50_000
 ARTIFACT_PATH_BYTES_MAX = 8 * 1024 * 1024
 """Most bytes of the paths of an attempt's artifacts together."""
 
+ARTIFACT_CONTENT_BYTES_MAX = 64 * 1024
+"""Most bytes of an artifact that travels with the question where to store it."""
+
+ARTIFACT_CONTENTS_BYTES_MAX = 256 * 1024
+"""Most bytes of all such artifacts of one question."""
+
 FOLDER_FILES_MAX = 50_000
 """Most files of a folder input."""
 

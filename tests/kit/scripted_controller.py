@@ -5,6 +5,7 @@ What it acknowledges and when is the controller's own rule; `test_acknowledgemen
 
 import asyncio
 import contextlib
+import hashlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -57,6 +58,13 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         self.wanted: dict[AttemptRef, Assignment] = {}
         self.refuse_path = ""
         """Artifact that is granted no place."""
+        self.takes_contents = False
+        """Whether it says that it stores small artifacts itself; a controller of before does not."""
+        self.stores_contents = True
+        """Whether it does, having said so; else it grants addresses, as where its archive is away."""
+        self.holds_grants = False
+        """Whether questions where to store get no answer."""
+        self.uploads_wanted: list[v1.UploadsWanted] = []
         self.commit_ends = True
         self.fence: set[AttemptRef] = set()
         self.folder_files: list[str] = []
@@ -198,7 +206,8 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
             case "condition":
                 self.conditions.append(message.condition)
             case "uploads_wanted":
-                return [self._grant(message.uploads_wanted)]
+                self.uploads_wanted.append(message.uploads_wanted)
+                return [] if self.holds_grants else [self._grant(message.uploads_wanted)]
             case "files_wanted":
                 self.files_wanted.append(message.files_wanted)
                 return [] if self.holds_files else [self._say_where(message.files_wanted)]
@@ -216,7 +225,12 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
             self._observe(observed)
         self._outbox = outbox
         self._revision += 1
-        welcome = Welcome("scripted", self._lease_seconds, self._heartbeat_seconds)
+        welcome = Welcome(
+            "scripted",
+            self._lease_seconds,
+            self._heartbeat_seconds,
+            takes_contents=self.takes_contents,
+        )
         snapshot = Desired(self._revision, True, tuple(self.wanted.values()))
         return [encode_controller_message(welcome), encode_controller_message(snapshot)]
 
@@ -237,17 +251,19 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
 
     def _grant(self, wanted: v1.UploadsWanted) -> v1.ControllerMessage:
         ref = decode_attempt_ref(wanted.ref)
-        grants = [
-            UploadGrant(artifact.path, problem="for a test")
-            if artifact.path == self.refuse_path
-            else UploadGrant(
-                artifact.path,
-                key := f"{ref.prefix}/out/{artifact.path}",
-                self.objects.url(key),
-                {"x-amz-checksum-sha256": artifact.sha256},
-            )
-            for artifact in wanted.artifacts
-        ]
+        contents = {one.path: one.data for one in wanted.contents} if self.stores_contents else {}
+        grants: list[UploadGrant] = []
+        for artifact in wanted.artifacts:
+            key = f"{ref.prefix}/out/{artifact.path}"
+            if artifact.path == self.refuse_path:
+                grants.append(UploadGrant(artifact.path, problem="for a test"))
+            elif (data := contents.get(artifact.path)) is not None:
+                assert hashlib.sha256(data).hexdigest() == artifact.sha256
+                self.objects.objects[key] = data
+                grants.append(UploadGrant(artifact.path, key, stored=True))
+            else:
+                headers = {"x-amz-checksum-sha256": artifact.sha256}
+                grants.append(UploadGrant(artifact.path, key, self.objects.url(key), headers))
         return encode_controller_message(UploadsGranted(ref, tuple(grants)))
 
     def _say_where(self, wanted: v1.FilesWanted) -> v1.ControllerMessage:

@@ -22,10 +22,11 @@ from control.front.secret_office import SecretOffice
 from control.front.sessions.acknowledgements import Acknowledgements
 from control.front.sessions.addresses import Addresses
 from control.front.sessions.parts import in_parts
+from control.front.sessions.small_artifacts import SmallArtifacts, objects_of
 from control.front.sessions.worker_watch import WorkerWatch
 from services.archive.artifact_key import LOG_PATHS
 from services.archive.key import InvalidKeyError
-from services.archive.object_store import ArchiveError
+from services.archive.object_store import ArchiveError, SmallObject
 from services.archive.parts import PartsError
 from services.runtime.log import CountedLog, fields
 from services.runtime.peer import Peer, host_of, peer_of
@@ -113,6 +114,7 @@ class SessionServer:
         plane: records what the agent says, and knows what should run.
         logs: where logs go.
         addresses: presigns.
+        small: stores small artifacts that agents bring.
         settings: what agents are told.
         workers: looks after stream workers whose session broke.
         clock: seconds on a monotonic clock.
@@ -128,6 +130,7 @@ class SessionServer:
         plane: ControlPlane,
         logs: LogFolder,
         addresses: Addresses,
+        small: SmallArtifacts,
         settings: SessionSettings,
         workers: WorkerWatch,
         clock: Callable[[], float],
@@ -139,6 +142,7 @@ class SessionServer:
         self._plane = plane
         self._logs = logs
         self._addresses = addresses
+        self._small = small
         self._settings = settings
         self._workers = workers
         self._registrar = registrar
@@ -181,6 +185,7 @@ class SessionServer:
                         admitted.quarantine,
                         admitted.adopted,
                         protocols=self._settings.protocols,
+                        takes_contents=True,
                     )
                 )
                 if admitted.quarantine:
@@ -470,19 +475,51 @@ class SessionServer:
         return replace(observation, state=JobState.FAILED, reason=reason, artifacts=())
 
     async def _grant_all(self) -> None:
-        """Answer beside the rest: what travels in parts takes words with the archive, which may be away."""
+        """Answer beside the rest: what is stored, or travels in parts, takes the archive, which may be away."""
         while True:
-            wanted, problems = await self._wanted.get()
-            await self._grant(wanted, problems)
+            asked = [await self._wanted.get()]
+            while len(asked) < MESSAGES_TOGETHER and not self._wanted.empty():
+                asked.append(self._wanted.get_nowait())
+            stored = await self._store([wanted for wanted, _ in asked])
+            for (wanted, problems), small in zip(asked, stored, strict=True):
+                await self._grant(wanted, problems, small)
 
-    async def _grant(self, wanted: UploadsWanted, problems: Sequence[UploadGrant]) -> None:
+    async def _store(self, asked: Sequence[UploadsWanted]) -> Sequence[Mapping[str, SmallObject]]:
+        """Store what came with each question, and return it by path; what is not stored is granted an address.
+
+        Only an attempt that may ask may write: its keys are no other's.
+        """
+        found = [
+            objects_of(wanted) if wanted.contents and await self._may_ask(wanted) else {}
+            for wanted in asked
+        ]
+        objects = [one for some in found for one in some.values()]
+        if not objects:
+            return found
+        try:
+            await self._small.store(objects)
+        except (ArchiveError, InvalidKeyError) as error:
+            # The agent stores it itself then, for as long as it takes, and says for what it waits.
+            self._refused.warn("small artifacts not stored", node=self._node, why=error)
+            return [{} for _ in asked]
+        return found
+
+    async def _may_ask(self, wanted: UploadsWanted) -> bool:
+        return self._plane.is_current(self._node, wanted.ref) or await self._keeps_logs(wanted)
+
+    async def _grant(
+        self,
+        wanted: UploadsWanted,
+        problems: Sequence[UploadGrant],
+        stored: Mapping[str, SmallObject],
+    ) -> None:
         """Grant what can be, and say why not of the rest: that fails its attempt, not the others.
 
         Where nothing can be signed, the session ends: the agent dials again and asks again. Of parts,
         for which the archive itself has to answer, the agent is told to ask again.
         """
         ref = wanted.ref
-        if not self._plane.is_current(self._node, ref) and not await self._keeps_logs(wanted):
+        if not await self._may_ask(wanted):
             why = f"{ref.name} of epoch {ref.epoch} does not run on this node"
             await self._say(messages.Fenced(ref, why))
             return
@@ -490,6 +527,9 @@ class SessionServer:
         parts = {one.path: one for one in wanted.parts}
         away = ""
         for index, artifact in enumerate(wanted.artifacts):
+            if (small := stored.get(artifact.path)) is not None:
+                grants.append(UploadGrant(artifact.path, small.key, stored=True))
+                continue
             if index % GRANTS_TOGETHER == GRANTS_TOGETHER - 1:
                 await asyncio.sleep(0)  # signing takes a while, and other nodes' leases run
             cut = parts.get(artifact.path)

@@ -88,7 +88,8 @@ class Welcome:
     `following` says which controller this is; None if it does not say. With `quarantine` nothing is
     wanted of the agent, which may dial again after `retry_seconds`. `adopted` says that a person
     had the agent follow this controller, whatever it followed before. `protocols` are those of
-    sessions, None from a build that does not say.
+    sessions, None from a build that does not say. `takes_contents` says that it stores small
+    artifacts itself.
     """
 
     controller_id: str
@@ -99,6 +100,7 @@ class Welcome:
     adopted: bool = False
     retry_seconds: float = 0.0
     protocols: Protocols | None = SESSION_SPOKEN
+    takes_contents: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,25 @@ class ArtifactParts:
 
 
 @dataclass(frozen=True, slots=True)
+class ArtifactContent:
+    """All of a small artifact."""
+
+    path: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class UploadsWanted:
-    """A request for addresses to store artifacts under; `parts` are of those that travel in parts."""
+    """A request for addresses to store artifacts under; `parts` are of those that travel in parts.
+
+    `contents` are some of those that are small: a controller that takes them stores them itself, and grants
+    an address for what it could not store.
+    """
 
     ref: AttemptRef
     artifacts: tuple[Artifact, ...]
     parts: tuple[ArtifactParts, ...] = ()
+    contents: tuple[ArtifactContent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -539,6 +539,7 @@ class Welcome(_message.Message):
     ADOPTED_FIELD_NUMBER: _builtins.int
     RETRY_SECONDS_FIELD_NUMBER: _builtins.int
     PROTOCOLS_FIELD_NUMBER: _builtins.int
+    TAKES_CONTENTS_FIELD_NUMBER: _builtins.int
     controller_id: _builtins.str
     """Id of the controller's process."""
     lease_seconds: _builtins.float
@@ -559,6 +560,8 @@ class Welcome(_message.Message):
     """A person had the node adopted: it follows this controller, whatever it followed before."""
     retry_seconds: _builtins.float
     """With `quarantine`: how long to wait at least before dialling again, in seconds."""
+    takes_contents: _builtins.bool
+    """It stores what is small itself (`UploadsWanted.contents`)."""
     @_builtins.property
     def protocols(self) -> _protocols_pb2.Protocols:
         """Which protocols of sessions it speaks."""
@@ -576,10 +579,11 @@ class Welcome(_message.Message):
         adopted: _builtins.bool = ...,
         retry_seconds: _builtins.float = ...,
         protocols: _protocols_pb2.Protocols | None = ...,
+        takes_contents: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["protocols", b"protocols"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "cluster_id", b"cluster_id", "controller_id", b"controller_id", "heartbeat_seconds", b"heartbeat_seconds", "lease_seconds", b"lease_seconds", "protocols", b"protocols", "quarantine", b"quarantine", "retry_seconds", b"retry_seconds", "start_id", b"start_id", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "cluster_id", b"cluster_id", "controller_id", b"controller_id", "heartbeat_seconds", b"heartbeat_seconds", "lease_seconds", b"lease_seconds", "protocols", b"protocols", "quarantine", b"quarantine", "retry_seconds", b"retry_seconds", "start_id", b"start_id", "takes_contents", b"takes_contents", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1367,6 +1371,7 @@ class UploadsWanted(_message.Message):
     REF_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
+    CONTENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ref(self) -> Global___AttemptRef:
         """Which attempt."""
@@ -1379,20 +1384,51 @@ class UploadsWanted(_message.Message):
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArtifactParts]:
         """Those of them that travel in parts."""
 
+    @_builtins.property
+    def contents(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArtifactContent]:
+        """Some of them that are small, for the controller to store; only after a Welcome with `takes_contents`."""
+
     def __init__(
         self,
         *,
         ref: Global___AttemptRef | None = ...,
         artifacts: _abc.Iterable[_pipeline_pb2.Artifact] | None = ...,
         parts: _abc.Iterable[Global___ArtifactParts] | None = ...,
+        contents: _abc.Iterable[Global___ArtifactContent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "parts", b"parts", "ref", b"ref"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "contents", b"contents", "parts", b"parts", "ref", b"ref"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UploadsWanted: _TypeAlias = UploadsWanted  # noqa: Y015
+
+@_typing.final
+class ArtifactContent(_message.Message):
+    """A small artifact as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Path relative to the job's folder."""
+    data: _builtins.bytes
+    """All of it: at most 65536 bytes, and at most 262144 of all artifacts together."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArtifactContent: _TypeAlias = ArtifactContent  # noqa: Y015
 
 @_typing.final
 class ArtifactParts(_message.Message):

@@ -5,6 +5,7 @@ from typing import Final
 
 from shoal import limits
 from shoal.session.uploads import (
+    ArtifactContent,
     ArtifactParts,
     PartGrant,
     UploadGrant,
@@ -37,12 +38,29 @@ PARTS = encode_artifact_parts, decode_artifact_parts = codec(
     part_sha256=checked(_hashes, lambda values: [bytes.fromhex(value) for value in values]),
 )
 
+
+def _small(data: bytes, path: str) -> bytes:
+    if len(data) > limits.ARTIFACT_CONTENT_BYTES_MAX:
+        most = limits.ARTIFACT_CONTENT_BYTES_MAX
+        raise WireError(path, f"has {len(data)} bytes, and at most {most} travel like this")
+    return data
+
+
+CONTENT = encode_artifact_content, decode_artifact_content = codec(
+    ArtifactContent,
+    v1.ArtifactContent,
+    "contents",
+    path=checked(fields.relative),
+    data=checked(_small),
+)
+
 encode_uploads_wanted, _ = codec(
     UploadsWanted,
     v1.UploadsWanted,
     ref=one(ATTEMPT_REF),
     artifacts=each(ARTIFACT),
     parts=each(PARTS),
+    contents=each(CONTENT),
 )
 
 encode_uploads_granted, decode_uploads_granted = codec(
@@ -61,8 +79,8 @@ def decode_uploads_wanted(
 
     Args:
         message: the request.
-        left_out: gets the path of each artifact that is left out, and why; one whose parts break the
-            contract is left out, too.
+        left_out: gets the path of each artifact that is left out, and why; one whose parts or content break
+            the contract is left out, too.
         path: where the request stands.
 
     Raises:
@@ -70,11 +88,14 @@ def decode_uploads_wanted(
     """
     broken: set[str] = set()
 
-    def refused(item: v1.ArtifactParts, error: WireError) -> None:
+    def refused(item: v1.ArtifactParts | v1.ArtifactContent, error: WireError) -> None:
         broken.add(item.path)
         left_out(item.path, error)
 
     parts = readable(message.parts, fields.at(path, "parts"), decode_artifact_parts, refused)
+    contents = readable(
+        message.contents, fields.at(path, "contents"), decode_artifact_content, refused
+    )
     return UploadsWanted(
         ref=decode_attempt_ref(message.ref, fields.at(path, "ref")),
         artifacts=readable(
@@ -84,4 +105,17 @@ def decode_uploads_wanted(
             lambda item, error: left_out(item.path, error),
         ),
         parts=parts,
+        contents=_together(contents),
     )
+
+
+def _together(contents: tuple[ArtifactContent, ...]) -> tuple[ArtifactContent, ...]:
+    """Take as many as one question may have; the others are granted an address."""
+    left = limits.ARTIFACT_CONTENTS_BYTES_MAX
+    taken: list[ArtifactContent] = []
+    for content in contents:
+        left -= len(content.data)
+        if left < 0:
+            break
+        taken.append(content)
+    return tuple(taken)

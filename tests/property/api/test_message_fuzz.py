@@ -122,6 +122,7 @@ def test_no_request_of_an_agent_gets_further_than_a_refusal(
         plane=PLANE,
         logs=anything,
         addresses=anything,
+        small=anything,
         settings=SessionSettings("c", 6, 1),
         workers=anything,
         clock=lambda: 0.0,

@@ -31,6 +31,7 @@ from shoal.session.progress import Progress
 from shoal.session.stage import AttemptStage, StageReached
 from shoal.session.trust import CertificateIssued, CertificateWanted, Trust
 from shoal.session.uploads import (
+    ArtifactContent,
     ArtifactParts,
     PartGrant,
     UploadGrant,
@@ -183,6 +184,9 @@ FROM_AGENT = st.one_of(
                 upload_id=TEXT,
             )
         ),
+        contents=specs.tuples(
+            drawn(ArtifactContent, path=specs.PATHS, data=st.binary(max_size=1000))
+        ),
     ),
     drawn(BundlesHeld, digests=st.frozensets(specs.HASHES, max_size=3)),
     drawn(CertificateWanted, request=st.binary(max_size=100)),
@@ -206,6 +210,7 @@ FROM_CONTROLLER = st.one_of(
         adopted=st.booleans(),
         retry_seconds=SPANS,
         protocols=st.none() | PROTOCOLS,
+        takes_contents=st.booleans(),
     ),
     drawn(
         Desired,

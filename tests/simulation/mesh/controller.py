@@ -19,6 +19,7 @@ from control.front.control_plane import ControlPlane
 from control.front.rpc_status import refusal
 from control.front.sessions.addresses import Addresses
 from control.front.sessions.session_server import SessionServer, SessionSettings
+from control.front.sessions.small_artifacts import SmallArtifacts
 from control.front.sessions.worker_watch import WorkerWatch
 from control.front.source_rule import SourceRule
 from control.leader.plane_config import PlaneConfig
@@ -227,6 +228,7 @@ class Controller:
             addresses = Addresses(
                 self._archive, cast("Any", None), SourceRule(), expires_seconds=URL_SECONDS
             )
+            small = SmallArtifacts(self._archive, clock)
             settings = SessionSettings(
                 controller_id=f"controller-{self.starts}",
                 lease_seconds=self._config.lease_seconds,
@@ -240,6 +242,7 @@ class Controller:
                     plane=plane,
                     logs=cast("Any", NoLogs()),
                     addresses=addresses,
+                    small=small,
                     settings=settings,
                     workers=workers,
                     clock=clock,

@@ -41,7 +41,7 @@ from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
 from shoal.session.bundles import BundlesWanted
 from shoal.session.folder_files import FilesWanted
-from shoal.session.uploads import ArtifactParts, UploadGrant
+from shoal.session.uploads import ArtifactContent, ArtifactParts, UploadGrant
 from tests.simulation.mesh import pinned
 from tests.simulation.mesh.archive import SCHEME, ExpiredError, MemoryArchive
 from tests.simulation.mesh.network import Network
@@ -288,7 +288,9 @@ class MemoryWorkbench:
         folder = self._shop.disk.folders.get(self._key)
         return folder is not None and not any(folder.results.values())
 
-    async def collect(self, assignment: Assignment, *, succeeded: bool) -> Collected:
+    async def collect(
+        self, assignment: Assignment, *, succeeded: bool, contents: bool = False
+    ) -> Collected:
         """See `Workbench`."""
         await self._shop.work(LOOK_SECONDS)
         folder = self._shop.disk.folders.get(self._key)
@@ -309,7 +311,13 @@ class MemoryWorkbench:
             for one in found
             if one.size_bytes and int(one.sha256, 16) % 3 == 0
         )
-        return Collected(found, parts=parts)
+        # Every second is small enough to travel with the question.
+        small = tuple(
+            ArtifactContent(one.path, folder.results[one.path])
+            for one in found
+            if contents and int(one.sha256, 16) % 2 == 0
+        )
+        return Collected(found, parts=parts, contents=small)
 
     async def store(
         self,
