@@ -272,10 +272,12 @@ class AgentShell:
         rebooted = facts.get("boot_id", booted) != booted
         survived = self._streams.recall(facts, processes)
         known = {record.ref for record in records}
-        for process in processes:
-            ref = parse_keeper_id(process.attempt)
-            if not process.helper and ref not in known:
-                await self._keeper.forget(process.attempt)
+        strangers = [
+            process.attempt
+            for process in processes
+            if not process.helper and parse_keeper_id(process.attempt) not in known
+        ]
+        await asyncio.gather(*map(self._keeper.forget, strangers))
         running = {process.attempt for process in processes if process.running}
         await self._links.workshop.sweep({keeper_id(ref) for ref in known}, running)
         masks = {record.ref: mask_of(record.assignment) for record in records}

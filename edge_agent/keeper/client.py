@@ -1,8 +1,8 @@
 """The agent's side of the keeper's socket.
 
-Rule. A request waits for no other one's answer. What is asked in one turn of the loop is sent at its end, to a keeper
-that takes lists (protocol 3) in one packet, and what the keeper tells of one of its turns comes in one packet, too. A
-single timer watches the answer that has been waited for longest.
+Rule. A request waits for no other one's answer. What is in no hurry waits a moment for one that is. What is asked in
+one turn of the loop is sent at its end, to a keeper that takes lists (protocol 3) in one packet, and what the keeper
+tells of one of its turns comes in one packet, too. A single timer watches the answer that has been waited for longest.
 
 Invariant. Requests reach the keeper in the order in which they were asked, and each is answered, refused, or fails with
 `KeeperGoneError` within `_ANSWER_SECONDS`.
@@ -32,6 +32,8 @@ from shoal.protocol_version import BATCHES, KEEPER, SANDBOXES, Protocols
 
 _ANSWER_SECONDS: Final = 10.0
 _EXITS_KEPT: Final = 4096
+_IDLE_SECONDS: Final = 0.02
+"""How long what is in no hurry waits for another request that it can go along with."""
 _encoded: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -98,6 +100,7 @@ class KeeperClient:
         self._sending = False
         self._full = False
         self._watchdog: asyncio.TimerHandle | None = None
+        self._idler: asyncio.TimerHandle | None = None
         self._buffer = bytearray(MAX_PACKET_BYTES)
 
     async def __aenter__(self) -> Self:
@@ -147,8 +150,8 @@ class KeeperClient:
         )
 
     async def forget(self, attempt: str) -> None:
-        """Drop an attempt and kill what is left of it."""
-        await self._ask({"op": "forget", "attempt": attempt})
+        """Drop an attempt and kill what is left of it; not in a hurry."""
+        await self._ask({"op": "forget", "attempt": attempt}, idle=True)
 
     async def list(self) -> Sequence[ProcessRecord]:
         """Everything that the keeper remembers, helpers too, oldest first."""
@@ -225,7 +228,8 @@ class KeeperClient:
                 "replaced once it keeps no program; to have that sooner, `shoal drain` the node"
             )
 
-    async def _ask(self, message: dict[str, object]) -> Mapping[str, object]:
+    async def _ask(self, message: dict[str, object], *, idle: bool = False) -> Mapping[str, object]:
+        """Ask for something, and return the answer; `idle` lets it wait for another request to go with."""
         if self._socket is None:
             raise KeeperGoneError(f"the keeper at {self._path} is gone")
         request_id = self._next_id
@@ -243,7 +247,7 @@ class KeeperClient:
             self._loop.create_future(), self._loop.time() + _ANSWER_SECONDS
         )
         try:
-            self._send(packet)
+            self._send(packet, idle=idle)
             answer = await pending.answer
         except OSError as error:
             raise KeeperGoneError(
@@ -255,16 +259,18 @@ class KeeperClient:
             raise KeeperError(str(answer["error"]))
         return answer
 
-    def _send(self, packet: bytes) -> None:
-        """Have a packet sent at the end of this turn, and its answer watched for.
+    def _send(self, packet: bytes, *, idle: bool) -> None:
+        """Have a packet sent at the end of this turn, or `idle` a little later, and its answer watched for.
 
         Raises:
             OSError: there is no file to have for a long one.
         """
         self._unsent.append((packet, -1) if len(packet) <= MAX_PACKET_BYTES else _in_file(packet))
-        if not self._sending:
+        if not self._sending and not idle:
             self._sending = True
             self._loop.call_soon(self._flush)
+        elif not self._sending and self._idler is None:
+            self._idler = self._loop.call_later(_IDLE_SECONDS, self._flush)
         if self._watchdog is None:
             self._watchdog = self._loop.call_later(_ANSWER_SECONDS, self._watch_answers)
 
@@ -282,6 +288,9 @@ class KeeperClient:
 
     def _flush(self) -> None:
         """Send what there is, now or once the socket takes it."""
+        if self._idler is not None:
+            self._idler.cancel()
+            self._idler = None
         while self._socket is not None and self._unsent:
             count, packet = self._packed()
             file = self._unsent[0][1]
@@ -368,8 +377,9 @@ class KeeperClient:
             _, file = self._unsent.popleft()
             if file >= 0:
                 os.close(file)
-        if self._watchdog is not None:
-            self._watchdog.cancel()
+        for timer in (self._watchdog, self._idler):
+            if timer is not None:
+                timer.cancel()
         for pending in self._pending.values():
             if not pending.answer.done():
                 pending.answer.set_exception(ConnectionResetError(why))
