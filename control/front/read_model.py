@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
@@ -25,6 +26,8 @@ POSITION_MAX = (1 << 63) - 1
 
 ENDED_IN_MEMORY = 1000
 """How many ended pipelines are shown from memory; the store has all of them."""
+
+_NAMES_AT_ONCE = 500
 
 _AT_ONCE = 50
 """Pipelines that are read from the store and made into views before something else has its turn."""
@@ -190,10 +193,13 @@ class ReadModel:
             return
         after = 0
         while rows := await self._store.page(
-            namespace, frozenset(PipelineState), _AT_ONCE, after=after
+            namespace, frozenset(PipelineState), _NAMES_AT_ONCE, after=after
         ):
-            for view in await self._views([ref for _, ref in rows]):
-                yield view
+            for begin in range(0, len(rows), _AT_ONCE):
+                part = rows[begin : begin + _AT_ONCE]
+                for view in await self._views([ref for _, ref in part]):
+                    yield view
+                await asyncio.sleep(0)  # what is in memory takes no turns by itself
             after = rows[-1][0]
 
     async def _views(self, refs: Sequence[PipelineRef]) -> Sequence[PipelineView]:

@@ -184,6 +184,10 @@ def find(
     return rows.FoundRows(recorded, known)
 
 
+_MANY = 1_000
+_SOME_OF_NAMESPACE = f"SELECT 1 FROM pipelines WHERE namespace = ? LIMIT {_MANY}"
+
+
 def page(
     connection: sqlite3.Connection,
     namespace: str,
@@ -200,8 +204,10 @@ def page(
     """
     oldest = "AND position > ? ORDER BY position"
     newest = "AND position < ? ORDER BY position DESC"
+    few = dead or len(connection.execute(_SOME_OF_NAMESPACE, (namespace,)).fetchall()) < _MANY
     found = connection.execute(
-        "SELECT position, id FROM pipelines WHERE namespace = ? "
+        # A few are found by their namespace and sorted; of many, each page would sort all of them.
+        f"SELECT position, id FROM pipelines WHERE {'' if few else '+'}namespace = ? "
         f"AND state IN ({', '.join(str(int(state)) for state in states)}) "
         f"{f'AND dead_letter = {int(DeadLetter.KEPT)}' if dead else ''} "
         f"{newest if before else oldest} LIMIT ?",

@@ -44,6 +44,7 @@ from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import pipelines_service_pb2_grpc as v1_grpc
 from shoal.view import LogChunk, PipelineView, SnapshotEnd
 from shoal.wire.fields import moment
+from shoal.wire.known_jobs import JOBS_MIN
 from shoal.wire.state import encode_artifact
 from shoal.wire.view import encode_event, encode_log_chunk, encode_verdict
 
@@ -54,6 +55,9 @@ SUBMISSIONS_MAX = 1000
 
 _SUBMISSIONS_TOGETHER = 256
 _PICTURES_TOGETHER = 256
+_JOB_SECONDS = 0.0001
+"""How long a watch rests for each job that it has shown; to show one takes a fifth of that."""
+_REST_SECONDS_MAX = 1.0
 _REQUESTS_WAITING = 16
 _ANSWERS_WAITING = 16
 
@@ -411,20 +415,29 @@ def _log_query(request: v1.ReadLogsRequest) -> LogQuery:
 async def _shown(
     changes: Changes[PipelineView], *, together: bool
 ) -> AsyncIterator[v1.WatchPipelinesResponse]:
-    """Write what a watcher is shown; several pictures in a message only if they may come `together`."""
+    """Write what a watcher is shown; several pictures in a message only if they may come `together`.
+
+    After much it rests: what changes meanwhile becomes one picture, so that of a thousand jobs, or of a thousand
+    pipelines, a few pictures a second are made and not one for each commit.
+    """
     pictures: list[pipeline_pb2.Pipeline] = []
-    room = limits.BATCH_BYTES_MAX
+    room, jobs = limits.BATCH_BYTES_MAX, 0
     async for change in changes:
         if isinstance(change, SnapshotEnd):
             yield v1.WatchPipelinesResponse(snapshot_end=v1.SnapshotEnd(), revision=change.revision)
-        elif not together:
-            yield v1.WatchPipelinesResponse(pipeline=picture(change), revision=changes.resume)
-        else:
+            continue
+        jobs += len(change.jobs)
+        if together:
             pictures.append(picture(change))
             room -= pictures[-1].ByteSize()
-            if room < 0 or not changes.more:
-                yield v1.WatchPipelinesResponse(pipelines=pictures, revision=changes.resume)
-                pictures, room = [], limits.BATCH_BYTES_MAX
+            if room > 0 and changes.more:
+                continue
+            yield v1.WatchPipelinesResponse(pipelines=pictures, revision=changes.resume)
+        else:
+            yield v1.WatchPipelinesResponse(pipeline=picture(change), revision=changes.resume)
+        if jobs >= JOBS_MIN and changes.resume:  # a snapshot is shown once, as fast as it goes
+            await asyncio.sleep(min(jobs * _JOB_SECONDS, _REST_SECONDS_MAX))
+        pictures, room, jobs = [], limits.BATCH_BYTES_MAX, 0
 
 
 async def _read_all(

@@ -1,14 +1,27 @@
 """What clients see, between `shoal.view` and the contract."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from shoal import limits, names, view
 from shoal.v1 import keys_service_pb2, nodes_service_pb2, pipeline_pb2, pipelines_service_pb2
 from shoal.wire import fields, state
-from shoal.wire.codec import checked, codec, count, each, elsewhere, identifier, maybe, one, spread
+from shoal.wire.codec import (
+    FieldCodec,
+    checked,
+    codec,
+    count,
+    each,
+    elsewhere,
+    given_of,
+    identifier,
+    maybe,
+    one,
+    spread,
+)
 from shoal.wire.fields import WireError
 from shoal.wire.kept_folder import KEPT_FOLDER
+from shoal.wire.known_jobs import JOBS_MIN, KnownJobs
 from shoal.wire.known_specs import KNOWN_SPEC
 from shoal.wire.node_facts import NODE_FACTS
 from shoal.wire.sandbox import NODE_SANDBOX
@@ -56,7 +69,7 @@ ATTEMPT = encode_attempt, decode_attempt = codec(
     reason=one(state.REASON),
     manifest=maybe(MANIFEST),
 )
-JOB = encode_job, decode_job = codec(
+encode_job, decode_job = codec(
     view.JobView,
     pipeline_pb2.Job,
     "job",
@@ -68,6 +81,21 @@ JOB = encode_job, decode_job = codec(
     streams=each(state.STREAM_COUNTERS),
     manifest=maybe(MANIFEST),
 )
+_KNOWN_JOBS = KnownJobs(encode_job, decode_job)
+
+
+def _write_jobs(views: Sequence[view.JobView]) -> Sequence[object]:
+    given = given_of(encode_job)
+    return [given(one) for one in views] if len(views) < JOBS_MIN else _KNOWN_JOBS.write(views)
+
+
+def _read_jobs(message: pipeline_pb2.Pipeline, path: str, name: str) -> tuple[view.JobView, ...]:
+    where = fields.at(path, name)
+    if len(message.jobs) < JOBS_MIN:
+        return fields.each(message.jobs, where, decode_job)
+    return _KNOWN_JOBS.read(message.id, message.jobs, where)
+
+
 _SCALE = codec(
     view.ScaleView, pipeline_pb2.Scale, job=identifier("job"), state=one(state.SCALE_STATE)
 )
@@ -86,7 +114,7 @@ encode_pipeline, decode_pipeline = codec(
     spec=one(KNOWN_SPEC),
     state=one(state.PIPELINE_STATE),
     reason=one(state.REASON),
-    jobs=each(JOB),
+    jobs=FieldCodec(_read_jobs, _write_jobs),
     scales=each(_SCALE),
     dead_letter=one(state.DEAD_LETTER),
     prefetch=maybe(_PREFETCH),
