@@ -55,7 +55,7 @@ PART_BYTES_MAX = 2 * PART_BYTES
 WHOLE_BYTES_MAX = PART_BYTES_MAX + 64 * 1024
 """A body up to this size travels in one message: a record of 1 MiB is not worth two."""
 
-JOBS_MAX = 1_000
+JOBS_MAX = 20_000
 """Most jobs of a pipeline, replicas counted."""
 
 LANES_MAX = 20_000
@@ -135,6 +135,15 @@ SHOWN_ARTIFACTS_MAX = 2_000
 
 SHOWN_ATTEMPTS_MAX = 50
 """Most attempts of a job that the picture of its pipeline shows: the newest."""
+
+SHOWN_ATTEMPTS_ALL_MAX = 50_000
+"""Most attempts that the picture of a pipeline shows of all its jobs; a job beyond them shows its last one."""
+
+SHOWN_CHARACTERS_MAX = 4 * 1024 * 1024
+"""Most characters of reasons and progress that the picture of a pipeline shows before it cuts each of them."""
+
+SHORT_CHARACTERS_MAX = 200
+"""Longest of them from there on."""
 
 HELLO_ARTIFACTS_MAX = 1_000
 """Most artifacts that an agent names as it introduces itself; the rest it says once it is heard."""

@@ -1,79 +1,120 @@
-"""The picture of a pipeline as it travels: however much there is of it, it fits into a message."""
+"""The picture of a pipeline as it travels: however much there is of it, it fits into a message.
 
-from dataclasses import replace
+Rules. Of all jobs together so many artifacts, attempts and characters of sentences have room, in the order of the
+jobs. A job for which there is none left shows its last attempt, and the beginning and the end of each sentence.
+
+A job of which something is left out is the same object the next time, so that it is not written again
+(`shoal.wire.known_jobs`).
+"""
+
+from dataclasses import dataclass, replace
 from typing import Final
 
 from shoal import limits
+from shoal.model import Reason
 from shoal.v1 import pipeline_pb2
-from shoal.view import JobView, Manifest, PipelineView
+from shoal.view import AttemptView, JobView, Manifest, PipelineView
 from shoal.wire.known_jobs import LastPictures
 from shoal.wire.view import encode_pipeline
+
+_Cut = tuple[int, int, int, bool]
+"""A job by its identity; how many of its artifacts and attempts are shown, and whether its sentences are cut."""
+
+_CUT: Final[LastPictures[_Cut, tuple[JobView, JobView]]] = LastPictures()
+"""Jobs of which something is left out, each with how it is shown."""
 
 
 def picture(view: PipelineView) -> pipeline_pb2.Pipeline:
     """Write a pipeline with its first artifacts and the newest attempts of each job."""
-    return encode_pipeline(view if _fits(view) else _cut(view))
-
-
-def _fits(view: PipelineView) -> bool:
-    """Whether all of it fits, as it nearly always does."""
-    artifacts = 0
-    for job in view.jobs:
-        if len(job.attempts) > limits.SHOWN_ATTEMPTS_MAX:
-            return False
-        if job.manifest is not None:
-            artifacts += len(job.manifest.artifacts)
-        for attempt in job.attempts:
-            if attempt.manifest is not None:
-                artifacts += len(attempt.manifest.artifacts)
-    return artifacts <= limits.SHOWN_ARTIFACTS_MAX
-
-
-_EMPTIED: Final[LastPictures[int, tuple[JobView, JobView]]] = LastPictures()
-"""Jobs of which no artifact had room, each with how it was shown, so that it is the same the next time."""
-
-
-def _cut(view: PipelineView) -> PipelineView:
     room = _Room()
-    known = _EMPTIED.of(view.name)
-    emptied: dict[int, tuple[JobView, JobView]] = {}
+    if all(room.has(job) for job in view.jobs):  # as it nearly always has
+        return encode_pipeline(view)
+    room = _Room()
+    known = _CUT.of(view.name)
+    cut: dict[_Cut, tuple[JobView, JobView]] = {}
     jobs: list[JobView] = []
     for job in view.jobs:
-        had_room = room.left > 0
-        before = None if had_room else known.get(id(job))
-        shown = before[1] if before is not None else _cut_job(job, room)
-        if not had_room:
-            emptied[id(job)] = (job, shown)
-        jobs.append(shown)
-    _EMPTIED.keep(view.name, emptied)
-    return replace(view, jobs=tuple(jobs))
+        if room.has(job):
+            jobs.append(job)
+            continue
+        artifacts, attempts, short = room.rest(job)
+        key = (id(job), artifacts, attempts, short)
+        cut[key] = known.get(key) or (job, _cut(job, artifacts, attempts, short=short))
+        jobs.append(cut[key][1])
+    _CUT.keep(view.name, cut)
+    return encode_pipeline(replace(view, jobs=tuple(jobs)))
 
 
-def _cut_job(job: JobView, room: "_Room") -> JobView:
-    manifest = room.take(job.manifest)
-    attempts = job.attempts[-limits.SHOWN_ATTEMPTS_MAX :]
-    if any(one.manifest for one in attempts):
-        attempts = tuple(
-            replace(one, manifest=room.take(one.manifest)) if one.manifest else one
-            for one in attempts
-        )
-    if manifest is job.manifest and attempts == job.attempts:
-        return job
-    return replace(job, manifest=manifest, attempts=attempts)
-
-
+@dataclass(slots=True)
 class _Room:
-    """How many more artifacts fit."""
+    """How much more fits."""
 
-    def __init__(self) -> None:
-        self.left = limits.SHOWN_ARTIFACTS_MAX
+    artifacts: int = limits.SHOWN_ARTIFACTS_MAX
+    attempts: int = limits.SHOWN_ATTEMPTS_ALL_MAX
+    characters: int = limits.SHOWN_CHARACTERS_MAX
 
-    def take(self, manifest: Manifest | None) -> Manifest | None:
-        """Return as much of a manifest as fits."""
-        if manifest is None:
-            return None
-        kept = manifest.artifacts[: self.left]
-        self.left -= len(kept)
-        if len(kept) == len(manifest.artifacts):
-            return manifest
-        return replace(manifest, artifacts=kept, left_out=len(manifest.artifacts) - len(kept))
+    def has(self, job: JobView) -> bool:
+        """Take the room for all of a job, if there is as much."""
+        attempts = len(job.attempts)
+        artifacts, characters = _size(job, attempts)
+        if (
+            attempts > min(limits.SHOWN_ATTEMPTS_MAX, self.attempts)
+            or artifacts > self.artifacts
+            or characters > self.characters
+        ):
+            return False
+        self._take(artifacts, attempts, characters)
+        return True
+
+    def rest(self, job: JobView) -> tuple[int, int, bool]:
+        """Take the room there is for a job; returns how many artifacts and attempts, and if it is to be short."""
+        attempts = min(len(job.attempts), limits.SHOWN_ATTEMPTS_MAX, max(1, self.attempts))
+        artifacts, characters = _size(job, attempts)
+        artifacts, short = min(artifacts, self.artifacts), characters > self.characters
+        self._take(artifacts, attempts, 0 if short else characters)
+        return artifacts, attempts, short
+
+    def _take(self, artifacts: int, attempts: int, characters: int) -> None:
+        self.artifacts -= artifacts
+        self.attempts -= attempts
+        self.characters -= characters
+
+
+def _size(job: JobView, attempts: int) -> tuple[int, int]:
+    """Count the artifacts, and the characters of the sentences, of a job with its newest attempts."""
+    artifacts = 0 if job.manifest is None else len(job.manifest.artifacts)
+    characters = len(job.reason.message) + len(job.progress)
+    for one in job.attempts[-attempts:]:
+        characters += len(one.reason.message)
+        if one.manifest is not None:
+            artifacts += len(one.manifest.artifacts)
+    return artifacts, characters
+
+
+def _cut(job: JobView, artifacts: int, attempts: int, *, short: bool) -> JobView:
+    manifest, artifacts = _first(job.manifest, artifacts)
+    shown: list[AttemptView] = []
+    for one in job.attempts[-attempts:]:
+        of_attempt, artifacts = _first(one.manifest, artifacts)
+        reason = _short(one.reason) if short else one.reason
+        shown.append(replace(one, manifest=of_attempt, reason=reason))
+    return replace(
+        job,
+        manifest=manifest,
+        attempts=tuple(shown),
+        reason=_short(job.reason) if short else job.reason,
+        progress=limits.cut(job.progress, limits.SHORT_CHARACTERS_MAX) if short else job.progress,
+    )
+
+
+def _first(manifest: Manifest | None, most: int) -> tuple[Manifest | None, int]:
+    """Return the first artifacts of a manifest, and how many more there may be."""
+    if manifest is None:
+        return None, most
+    kept = manifest.artifacts[:most]
+    left_out = len(manifest.artifacts) - len(kept)
+    return replace(manifest, artifacts=kept, left_out=left_out), most - len(kept)
+
+
+def _short(reason: Reason) -> Reason:
+    return replace(reason, message=limits.cut(reason.message, limits.SHORT_CHARACTERS_MAX))

@@ -443,7 +443,9 @@ class Job(_message.Message):
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """The newest 50 attempts, oldest first; their numbers say how many there were before."""
+        """The newest 50 attempts, oldest first; their numbers say how many there were before. Of a pipeline with very many
+        attempts the last one.
+        """
 
     @_builtins.property
     def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamProgress]:

@@ -360,7 +360,7 @@ def test_room_that_went_away_meanwhile_leaves_everything_as_it_was() -> None:
             _network(resources=Resources(cpus=6.0)),
             *("detector", 1, "NO_ROOM", "6 cpus are needed, 2 of 16 free"),
         ),
-        (_network(), "detector", 1000, "TOO_MANY_JOBS", "at most 1000"),
+        (_network(), "detector", 20_000, "TOO_MANY_JOBS", "at most 20000"),
     ],
 )
 def test_what_cannot_be_scaled_is_refused_with_the_remedy(
