@@ -33,6 +33,7 @@ from typing import Final
 
 from edge_agent.cgroup_limits import memory_groups
 from edge_agent.keeper.boottime import boottime
+from edge_agent.keeper.kernel_file import read_kernel_file
 
 _KILLED: Final = re.compile(rb"[Kk]illed process ([0-9]{1,10})\b")
 _COUNTED: Final = re.compile(rb"^oom_kill ([0-9]{1,20})$", re.MULTILINE)
@@ -132,7 +133,7 @@ def _counters_of_group(root: Path) -> list[Path]:
 def _count(path: Path) -> int | None:
     """Read how many processes were ended; None where the kernel does not say."""
     try:
-        found = _COUNTED.search(path.read_bytes())
+        found = _COUNTED.search(read_kernel_file(str(path)))
     except OSError:
         return None
     return int(found[1]) if found else None

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.keeper.boottime import boottime
+from edge_agent.keeper.kernel_file import read_kernel_file
 
 KEEPER_VARIABLE: Final = "SHOAL_KEEPER"
 """Variable that says in every process of a keeper whose it is, to be seen in /proc; see `keeper_word`."""
@@ -110,8 +111,7 @@ def children(pid: int) -> list[int]:
         # Keeper and guard have one thread each, and look at themselves whenever a program ends.
         threads = [pid] if pid == os.getpid() else map(_number, Path(f"/proc/{pid}/task").iterdir())
         for thread in threads:
-            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:  # noqa: PTH123 - cheaper
-                found += map(int, file.read().split())
+            found += map(int, read_kernel_file(f"/proc/{pid}/task/{thread}/children").split())
     except OSError:
         if Path(f"/proc/self/task/{os.getpid()}/children").exists():
             return found  # the process, or a thread of it, is gone

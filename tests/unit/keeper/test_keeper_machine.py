@@ -1,6 +1,7 @@
 """The keeper's decisions, on a clock that the test drives."""
 
 import signal
+from random import Random
 
 import pytest
 
@@ -86,3 +87,32 @@ def test_r4_a_program_that_refuses_to_be_killed_is_over_and_what_is_left_is_said
     assert announced.record.left == "42 (sudo): Operation not permitted"
     assert machine.deadline() is None
     assert machine.handle(KillRefused("a", "again", 3.0), 2.7) == ()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_of_many_programs_is_ended_at_its_moment_whatever_the_others_do(seed: int) -> None:
+    """The next moment is found without a look at every program, also once many have ended before their timeout."""
+    rng, machine, now = Random(seed), KeeperMachine(), 0.0
+    due: dict[str, float] = {}
+    for number in range(1000):
+        name = f"p{number}"
+        timeout = rng.choice((0.0, rng.uniform(1.0, 50.0), 1e8))
+        machine.handle(Started(ProcessRecord(name, number + 1), timeout, 5.0), now)
+        if timeout:
+            due[name] = now + timeout
+        now += rng.uniform(0.0, 0.2)
+        if rng.random() < 0.9:
+            ended = rng.choice([one.attempt for one in machine.records() if one.running])
+            machine.handle(Ended(ended, 0, None, now), now)
+            machine.handle(ForgetAsked(ended), now)
+            due.pop(ended, None)
+        expected = min(due.values(), default=None)
+        assert machine.deadline() == expected
+        if expected is not None and expected <= now:
+            late = [name for name in due if due[name] <= now]
+            assert [
+                one.attempt for one in machine.tick(now) if isinstance(one, SignalGroup)
+            ] == late
+            for name in late:
+                machine.handle(Ended(name, None, 9, now), now)
+                del due[name]

@@ -87,3 +87,19 @@ def test_a_machine_that_says_nothing_is_never_out_of_memory(tmp_path: Path) -> N
     kills = MemoryKills(tmp_path)
     kills.begin("a")
     assert not kills.ended("a", 1, killed=True)
+
+
+def test_a_number_that_was_just_read_is_not_read_again_for_the_next_start(tmp_path: Path) -> None:
+    """Else a thousand starts a second would each read it; what was ended in between may count for them, too."""
+    _tree(tmp_path, V2, "0::/a\n")
+    counter = _write(tmp_path / "sys/fs/cgroup/a/memory.events", "oom_kill 0\n")
+    now = 100.0
+    kills = MemoryKills(tmp_path, lambda: now, fresh_seconds=0.01)
+    kills.begin("a")
+    counter.write_text("oom_kill 1\n")
+    kills.begin("b")
+    now += 0.02
+    kills.begin("c")
+    assert not kills.ended("c", 3, killed=True)
+    assert kills.ended("b", 2, killed=True)
+    assert not kills.ended("a", 1, killed=True), "one was counted, and it is known"
