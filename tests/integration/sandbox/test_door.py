@@ -6,13 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import pytest
 
 from edge_agent.environments.command import CommandFailedError, run_command
 from edge_agent.sandbox.door import REFUSED
 from edge_agent.sandbox.plan import SandboxPlan
+from edge_agent.sandbox.plan_json import plan_to_json
 from tests.kit.until import until_sync
 
 DOOR = (sys.executable, "-I", "-m", "edge_agent.sandbox.door")
@@ -21,7 +21,7 @@ DAEMON = "import os, sys; os.setsid(); os.fork() and os._exit(0); os.execve('/bi
 
 def _order(*argv: str, plan: SandboxPlan | None = None) -> bytes:
     order: Mapping[str, object] = {
-        "plan": asdict(plan or SandboxPlan()),
+        "plan": plan_to_json(plan or SandboxPlan()),
         "argv": argv,
         "env": {"PATH": os.defpath},
         "cwd": "/",
