@@ -394,7 +394,7 @@ def _added_values(added: Sequence[rows.PipelineAdded]) -> Iterator[table.Values]
             row.kind,
             row.creator,
             row.revived_from,
-            json.dumps(dict(row.listings)),
+            json.dumps(dict(row.listings)) if row.listings else "{}",
         )
 
 
