@@ -62,8 +62,6 @@ class _Stage(Enum):
 class _Held:
     entry: OutboxEntry
     stage: _Stage = _Stage.WAITING
-    aside: str = ""
-    """Why it is let go of although no client has it."""
 
     @property
     def subject(self) -> Subject:
@@ -102,6 +100,12 @@ class OutboxMachine:
     def __init__(self, config: OutboxConfig, now: float) -> None:
         self._config = config
         self._held: dict[int, _Held] = {}
+        # Of each subject the rows that are held and have not arrived, and the subjects of which one may be sent by now:
+        # so a step costs what changed, and not what is held.
+        self._lines: dict[Subject, dict[int, _Held]] = {}
+        self._stirred: dict[Subject, None] = {}
+        # What arrived, or never will, and is not let go of yet; with the reason.
+        self._gone: dict[int, str] = {}
         self._through = 0
         self._read_through = 0
         self._reading_after = 0
@@ -161,6 +165,7 @@ class OutboxMachine:
             case events.RowsMarked():
                 for sequence in self._marking:
                     self._held.pop(sequence, None)
+                    self._gone.pop(sequence, None)
                 self._marking = ()
             case events.StoreFailed(reading):
                 if reading:
@@ -208,7 +213,8 @@ class OutboxMachine:
             rest = self._rests.get((entry.namespace, entry.subject))
             # Of a subject that rests only the row that is tried is held.
             if rest is None or (rest.until is None and rest.sequence == entry.sequence):
-                self._held.setdefault(entry.sequence, _Held(entry))
+                if entry.sequence not in self._held:
+                    self._hold(_Held(entry))
         gone = [
             subject
             for subject, rest in self._rests.items()
@@ -220,12 +226,28 @@ class OutboxMachine:
             # A newer state has its place, which was passed over.
             self._read_from(self._rests.pop(subject).sequence)
 
+    def _hold(self, held: _Held) -> None:
+        self._held[held.entry.sequence] = held
+        self._lines.setdefault(held.subject, {})[held.entry.sequence] = held
+        self._stirred[held.subject] = None
+
+    def _leave_line(self, held: _Held) -> None:
+        """Let the row behind this one be the next of its subject."""
+        line = self._lines[held.subject]
+        del line[held.entry.sequence]
+        if line:
+            self._stirred[held.subject] = None
+        else:
+            del self._lines[held.subject]
+
     def _let_go(self, held: _Held, aside: str = "") -> None:
         """Let a row be marked next, and go on with its subject."""
         if held.stage is _Stage.ACKNOWLEDGED:
             return
-        held.stage, held.aside = _Stage.ACKNOWLEDGED, aside
+        held.stage = _Stage.ACKNOWLEDGED
         sequence = held.entry.sequence
+        self._gone[sequence] = aside
+        self._leave_line(held)
         self._careful.discard(sequence)
         rest = self._rests.get(held.subject)
         if rest is not None and rest.sequence == sequence:
@@ -259,11 +281,7 @@ class OutboxMachine:
             # Together with others: each time the outbox is read again from the first of them on.
             rest.until += _ROUGHLY_SECONDS - rest.until % _ROUGHLY_SECONDS
         self._careful.discard(sequence)
-        for number in [
-            number
-            for number, other in self._held.items()
-            if other.subject == subject and other.stage is not _Stage.ACKNOWLEDGED
-        ]:
+        for number in self._lines.pop(subject, {}):
             del self._held[number]
         return rest
 
@@ -289,6 +307,7 @@ class OutboxMachine:
         under_way = [held for held in self._held.values() if held.stage is _Stage.SENT]
         for held in under_way:
             held.stage = _Stage.WAITING
+            self._stirred[held.subject] = None
         if len(under_way) > 1:
             self._careful.update(held.entry.sequence for held in under_way)
         elif under_way:
@@ -297,7 +316,7 @@ class OutboxMachine:
             rest.losses += not event.denied
             if rest.losses >= LOSSES_MAX:
                 why = f"{rest.losses} links broke as it was sent, the last: {reason}"
-                self._held[held.entry.sequence] = held
+                self._hold(held)
                 self._let_go(held, why)
 
     def _next(self) -> list[effects.OutboxEffect]:
@@ -307,14 +326,9 @@ class OutboxMachine:
         # What was read before is read again: a row must not be read as it is marked, and come back.
         again = self._through < self._read_through
         if not self._marking and not store_rests and not (again and self._reading):
-            gone = {
-                sequence: held.aside
-                for sequence, held in self._held.items()
-                if held.stage is _Stage.ACKNOWLEDGED
-            }
-            self._marking = tuple(gone)
-            if gone:
-                aside = {sequence: why for sequence, why in gone.items() if why}
+            self._marking = tuple(self._gone)
+            if self._gone:
+                aside = {sequence: why for sequence, why in self._gone.items() if why}
                 out.append(effects.MarkRows(self._marking, aside))
         if self.link is not Link.UP:
             return out
@@ -329,18 +343,25 @@ class OutboxMachine:
 
     def _publish(self) -> list[effects.OutboxEffect]:
         """Send what may be sent: in order for each subject, and one row at a time while careful."""
-        out: list[effects.OutboxEffect] = []
-        busy: set[Subject] = set()
-        alone = bool(self._careful)
-        under_way = any(held.stage is _Stage.SENT for held in self._held.values())
-        for held in sorted(self._held.values(), key=lambda held: held.entry.sequence):
-            if alone and under_way:
-                break
-            if held.stage is _Stage.WAITING and held.subject not in busy:
-                held.stage = _Stage.SENT
-                under_way = True
-                rest = self._rests.get(held.subject)
-                out.append(effects.Publish(held.entry, 0 if rest is None else rest.losses))
-            if held.stage is not _Stage.ACKNOWLEDGED:
-                busy.add(held.subject)
-        return out
+        if self._careful:
+            if any(held.stage is _Stage.SENT for held in self._held.values()):
+                return []
+            self._stirred.update(dict.fromkeys(self._lines))
+        found: list[_Held] = []
+        for subject in self._stirred:
+            if line := self._lines.get(subject):
+                first = line[min(line)]
+                if first.stage is _Stage.WAITING:
+                    found.append(first)
+        found.sort(key=lambda held: held.entry.sequence)
+        if self._careful:
+            del found[1:]
+        else:
+            self._stirred.clear()
+        for held in found:
+            held.stage = _Stage.SENT
+        return [effects.Publish(held.entry, self._losses(held.subject)) for held in found]
+
+    def _losses(self, subject: Subject) -> int:
+        rest = self._rests.get(subject)
+        return 0 if rest is None else rest.losses
