@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from control.front.log_times import LogTimes, last_lines, line_begin, log_size, note_time
 from services.runtime.log import CountedLog
@@ -100,8 +101,7 @@ class LogFolder:
         for piece in pieces:
             path = self._path(piece.ref, piece.stream)
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("ab") as file:
+                with _opened(path) as file:
                     size = file.tell()
                     if piece.offset > size:
                         yield "piece of a log dropped: what is before it is missing", piece
@@ -120,6 +120,15 @@ class LogFolder:
     def _path(self, ref: AttemptRef, stream: LogStream) -> Path:
         name = f"{ref.epoch}-{ref.number}.{_NAMES[stream]}"
         return self._root / ref.namespace / ref.pipeline / ref.job / name
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a log to write behind what it has; its folders are made with the first piece alone."""
+    try:
+        return path.open("ab")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
 
 
 def _since(path: Path, moment: datetime) -> int:

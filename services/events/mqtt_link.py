@@ -4,6 +4,7 @@ Sources: MQTT 5.0 (OASIS), section 3.4 (PUBACK) and 3.1.3.2 (will); aiomqtt 2.5 
 """
 
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -185,10 +186,7 @@ class MqttLink:
         content_type: str = CONTENT_TYPE,
     ) -> ReasonCode | None:
         """Publish a message, and return why it was refused; None when it was taken."""
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.ContentType = content_type
-        if expiry_seconds:
-            properties.MessageExpiryInterval = expiry_seconds
+        properties = _properties(content_type, expiry_seconds)
         return await self._client.send(topic, payload, properties, retain=retain)
 
     async def _say_goodbye(self) -> None:
@@ -242,6 +240,16 @@ class MqttLink:
     def _fail(self, lost: LinkLostError) -> None:
         if not self._failed.done():
             self._failed.set_result(lost)
+
+
+@functools.cache
+def _properties(content_type: str, expiry_seconds: int) -> Properties:
+    """What goes with a message; the library only reads it, and takes longer to make it than to send it."""
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.ContentType = content_type
+    if expiry_seconds:
+        properties.MessageExpiryInterval = expiry_seconds
+    return properties
 
 
 class _Client(Client):

@@ -210,11 +210,12 @@ class OutboxMachine:
         self._through = max(self._through, event.through)
         self._read_through = max(self._read_through, self._through)
         for entry in event.entries:
+            if entry.sequence in self._held:
+                continue
             rest = self._rests.get((entry.namespace, entry.subject))
             # Of a subject that rests only the row that is tried is held.
             if rest is None or (rest.until is None and rest.sequence == entry.sequence):
-                if entry.sequence not in self._held:
-                    self._hold(_Held(entry))
+                self._hold(_Held(entry))
         gone = [
             subject
             for subject, rest in self._rests.items()
