@@ -1,5 +1,6 @@
 """What clients see, between `shoal.view` and the contract."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -26,13 +27,21 @@ from shoal.wire.known_specs import KNOWN_SPEC
 from shoal.wire.node_facts import NODE_FACTS
 from shoal.wire.sandbox import NODE_SANDBOX
 
+_ID = names.ID_PATTERN.pattern
+# As nearly all names are; what another one is, or what is wrong with it, is found out at length.
+_PLAIN_JOB = re.compile(rf"pipelines/{_ID}/jobs/{_ID}")
+_PLAIN_ATTEMPT = re.compile(rf"pipelines/{_ID}/jobs/{_ID}/attempts/[0-9]{{1,9}}")
+
 
 def _attempt_name(name: str, path: str) -> str:
-    fields.attempt_ref(name, "default", 0, path)
+    if _PLAIN_ATTEMPT.fullmatch(name) is None:
+        fields.attempt_ref(name, "default", 0, path)
     return name
 
 
 def _job_name(name: str, path: str) -> str:
+    if _PLAIN_JOB.fullmatch(name) is not None:
+        return name
     try:
         names.parse_job(name)
     except names.InvalidNameError as error:
