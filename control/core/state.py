@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from hashlib import blake2b
 from operator import attrgetter
@@ -266,7 +266,7 @@ class PipelineRecord:
     def pending(self, job: JobRecord) -> Pending:
         """What the scheduler has to know of one of its jobs."""
         if job.pending is None:
-            asked = Pending(
+            job.pending = Pending(
                 ref=job.ref,
                 spec_name=job.spec.name,
                 gang=self.topology.gangs[job.ref.job],
@@ -279,7 +279,7 @@ class PipelineRecord:
                 sandbox=job.spec.sandbox,
                 secrets=job.spec.secrets,
             )
-            job.pending = replace(asked, asks=feasibility(asked))
+            job.pending.asks = feasibility(job.pending)
         return job.pending
 
     def kind(self, job: JobRecord) -> Hashable:

@@ -121,8 +121,12 @@ class Submissions(MachinePart):
             )
             cluster = self._cluster
             situation = self._situation
-            known = (cluster.pipelines, cluster.queued, situation.ended, situation.dead)
-            if all(ref not in names for names in known):
+            if not (
+                ref in cluster.pipelines
+                or ref in cluster.queued
+                or ref in situation.ended
+                or ref in situation.dead
+            ):
                 return ref
 
     def _shape(self, kinds: tuple[Hashable, ...], pipeline: PipelineRecord) -> str:

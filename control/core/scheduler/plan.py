@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -139,7 +138,7 @@ class _Board:
         self.rooms = {node.name: NodeRoom(node, empty=empty) for node in snapshot.nodes}
         self._filters = filters
         self._heaps: dict[Shape, list[tuple[float, str]]] = {}
-        self._near: dict[PipelineRef, dict[str, Counter[str]]] = {}
+        self._near: dict[PipelineRef, dict[str, dict[str, int]]] = {}
         self._residents = snapshot.residents
         self._kept = {} if empty else {one.job: one for one in snapshot.kept}
         self.keep(self._kept.values())
@@ -191,7 +190,7 @@ class _Board:
 
     def _take_back(self, job: Pending, node: str) -> None:
         self.rooms[node].give_back(job.resources)
-        self._nodes_near(job)[node][job.spec_name] -= 1
+        self._count_near(job, node, -1)
 
     def _place(self, gang: Sequence[Pending], placed: dict[JobRef, str]) -> Pending | None:
         done: list[tuple[Pending, str]] = []
@@ -210,16 +209,22 @@ class _Board:
 
     def _put(self, job: Pending, node: str, placed: dict[JobRef, str]) -> None:
         self.rooms[node].take(job.resources)
-        self._nodes_near(job)[node][job.spec_name] += 1
+        self._count_near(job, node, 1)
         placed[job.ref] = node
 
-    def _nodes_near(self, job: Pending) -> dict[str, Counter[str]]:
+    def _count_near(self, job: Pending, node: str, more: int) -> None:
+        near = self._nodes_near(job).setdefault(node, {})
+        near[job.spec_name] = near.get(job.spec_name, 0) + more
+
+    def _nodes_near(self, job: Pending) -> dict[str, dict[str, int]]:
+        """How many attempts of each job of its pipeline are on each node."""
         pipeline = job.ref.pipeline_ref
         near = self._near.get(pipeline)
         if near is None:
-            near = self._near[pipeline] = defaultdict(Counter)
+            near = self._near[pipeline] = {}
             for resident in self._residents.get(pipeline, ()):
-                near[resident.node][resident.spec_name] += 1
+                there = near.setdefault(resident.node, {})
+                there[resident.spec_name] = there.get(resident.spec_name, 0) + 1
         return near
 
     def _best(self, job: Pending) -> str | None:
@@ -230,9 +235,9 @@ class _Board:
             room = self.rooms.get(name)
             if room is None or objection(job, room, self._filters):
                 continue
-            count = near.get(name)
-            replicas = count[job.spec_name] if count else 0
-            neighbours = (count.total() if count else 0) - replicas
+            count = near.get(name, {})
+            replicas = count.get(job.spec_name, 0)
+            neighbours = sum(count.values()) - replicas
             score = base_score(job, room) + own_score(job, name, replicas, neighbours)
             best = min(best or (-score, name), (-score, name))
         other = self._best_stranger(job, special)

@@ -47,7 +47,7 @@ class Resident:
     spec_name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pending:
     """A job that waits for a node.
 

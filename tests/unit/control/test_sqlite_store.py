@@ -390,3 +390,14 @@ async def test_whoever_stops_waiting_harms_nobody(tmp_path: Path) -> None:
         await store.commit([fact(100)])
         sequences = {row.sequence for row in await store.outbox()}
         assert {2, 4, 48, 100} <= sequences
+
+
+@pytest.mark.parametrize("count", [1, 2, 33, 70])
+async def test_rows_that_are_written_together_are_all_there_in_their_order(
+    tmp_path: Path, count: int
+) -> None:
+    async with SqliteStore(tmp_path / "control.db") as store:
+        await store.commit([fact(number) for number in range(1, count + 1)])
+        found = await store.outbox(limit=1000)
+        assert [row.sequence for row in found] == list(range(1, count + 1))
+        assert list(found) == [fact(number) for number in range(1, count + 1)]
