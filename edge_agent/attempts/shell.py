@@ -317,7 +317,7 @@ class AttemptShell:
                 return
 
     async def _wait_for_lease(self, lease: NodeLease) -> float:
-        """WorkWait until a program may run, and return until when.
+        """Wait until a program may run, and return until when.
 
         Raises:
             ProgramError: it is not wanted any more; a newer attempt may run elsewhere by now.
