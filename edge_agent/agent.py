@@ -64,6 +64,7 @@ from edge_agent.sandbox.reached_program import reached_program
 from edge_agent.sandbox.user_leavings import UserLeavings
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.secrets.secret_folders import SecretFolders
+from edge_agent.spare_folders import SpareFolders
 from edge_agent.state_lock import LOCK_NAME, hold_state
 from edge_agent.trash import Trash
 from edge_agent.uploads.upload_rate import UploadRate
@@ -335,6 +336,7 @@ class Agent:
             ),
             work=work,
             trash=trash,
+            spares=SpareFolders(state / "spare"),
             kept=kept,
             sandbox=planning,
             secrets=SecretFolders(state),

@@ -34,23 +34,52 @@ def parse_keeper_id(value: str) -> AttemptRef | None:
 class AttemptFolder:
     """The folder of one attempt: `work` is the job's own, the rest is the agent's."""
 
+    __slots__ = ("path",)
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.work = path / "work"
+
+    @property
+    def work(self) -> Path:
         """The job's folder: the bundle, the files, and what the program writes."""
-        self.input = path / "input"
+        return self.path / "work"
+
+    @property
+    def input(self) -> Path:
         """A file input on its way, under a name that no input can be too long for."""
-        self.fetched = path / "fetched.json"
+        return self.path / "input"
+
+    @property
+    def fetched(self) -> Path:
         """What the file inputs were that came for this attempt."""
-        self.home = path / "home"
+        return self.path / "fetched.json"
+
+    @property
+    def home(self) -> Path:
         """HOME of a program with a user of its own."""
-        self.tmp = path / "tmp"
+        return self.path / "home"
+
+    @property
+    def tmp(self) -> Path:
         """TMPDIR of such a program."""
-        self.stdout = path / "stdout"
+        return self.path / "tmp"
+
+    @property
+    def stdout(self) -> Path:
         """What the program prints."""
-        self.stderr = path / "stderr"
+        return self.path / "stdout"
+
+    @property
+    def stderr(self) -> Path:
         """What the program complains about."""
-        self.ports = path / "ports"
+        return self.path / "stderr"
+
+    @property
+    def ports(self) -> Path:
         """The FIFOs of the ports that have one; made by the keeper."""
-        self.spool = path / "spool"
+        return self.path / "ports"
+
+    @property
+    def spool(self) -> Path:
         """Records that the stream worker keeps on disk."""
+        return self.path / "spool"

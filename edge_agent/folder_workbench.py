@@ -26,6 +26,7 @@ from edge_agent.sandbox.plan import NO_PLAN
 from edge_agent.sandbox.planning import AttemptDoor
 from edge_agent.secrets.masked_file import mask_file
 from edge_agent.secrets.secret_mask import SecretMask, mask_of
+from edge_agent.spare_folders import MadeFolder, made_folder
 from edge_agent.tree import PlainFile
 from edge_agent.uploads.collect import Collected, collect, left_nothing, locate
 from edge_agent.workshop_tools import WorkshopTools
@@ -42,6 +43,7 @@ from shoal.spec import Job, Layout
 
 LOG = logging.getLogger(__name__)
 
+_STANDARD_ARCHIVE = ("results/**",)
 _WILD = frozenset("*?[\\")
 
 
@@ -61,6 +63,7 @@ class FolderWorkbench:
         self._environment = Path()
         self._prepared: asyncio.Future[StartRequest | None] | None = None
         self._door = AttemptDoor()
+        self._made: MadeFolder | None = None
         self._job: Job | None = None
         # What lay in the job's folder before its program; forgotten with the agent's process.
         self._before: frozenset[str] | None = None
@@ -79,13 +82,18 @@ class FolderWorkbench:
         self._prepared.add_done_callback(lambda _: tools.environments.noted(at_hand))
 
     def _prepare(self, assignment: Assignment, at_hand: AtHand) -> StartRequest | None:
-        tools, path = self._tools, str(self._folder.path)
+        tools, path, environment = self._tools, str(self._folder.path), str(at_hand.place)
+        level = tools.sandbox.level_of(assignment.job)
         try:
-            _make_folder(path)
+            plain = assignment.job.archive == _STANDARD_ARCHIVE
+            spare = plain and tools.spares.take(path, level, environment)
+            if not spare:
+                _make_folder(path)
+                _make_results(self._folder, assignment.job.archive)
         except FileExistsError:
             return None  # of a life before of this name
-        _make_results(self._folder, assignment.job.archive)
-        if not tools.environments.use_at_hand(at_hand, path, tools.work.clock()):
+        now = tools.work.clock()
+        if not tools.environments.use_at_hand(at_hand, "" if spare else path, now):
             return None
         self._environment = at_hand.place
         planning = self._planned(assignment)
@@ -93,6 +101,7 @@ class FolderWorkbench:
             try:
                 next(planning)
             except StopIteration as planned:
+                self._made = made_folder(path, level, environment)
                 return cast("StartRequest", planned.value)
 
     async def lay_out(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
@@ -283,9 +292,11 @@ class FolderWorkbench:
             await self._let_go()
 
     def _remove(self) -> bool:
-        mounts = self._door.level is SandboxLevel.NONE and os.geteuid() == 0
-        if not remove_plain(str(self._folder.path), mounts=mounts):
-            return False
+        path, level, made = str(self._folder.path), self._door.level, self._made
+        if made is None or not self._tools.spares.put(path, level, made):
+            mounts = level is SandboxLevel.NONE and os.geteuid() == 0
+            if not remove_plain(path, mounts=mounts):
+                return False
         self._tools.sandbox.let_go(keeper_id(self._ref))
         return True
 

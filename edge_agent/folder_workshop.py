@@ -76,6 +76,8 @@ class FolderWorkshop:
         except OSError as error:
             LOG.warning("secrets are left in memory", extra=fields(error=error))
         await asyncio.to_thread(self.tools.sandbox.sweep, known)
+        for folder in await asyncio.to_thread(self.tools.spares.left):
+            await self.tools.trash.throw_or_leave(folder, "a spare folder")
         for folder in await asyncio.to_thread(children, self.attempts):
             if folder.name not in known:
                 await self.tools.trash.throw_or_leave(folder, "a folder that no attempt owns")

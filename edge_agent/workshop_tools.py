@@ -13,6 +13,7 @@ from edge_agent.long_work import LongWork
 from edge_agent.sandbox.planning import SandboxPlanning
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.secrets.secret_folders import SecretFolders
+from edge_agent.spare_folders import SpareFolders
 from edge_agent.trash import Trash
 from edge_agent.uploads.uploader import Uploader
 
@@ -32,6 +33,7 @@ class WorkshopTools:
         uploader: stores artifacts.
         work: does what takes long.
         trash: takes what is to go.
+        spares: takes folders that can be used again, and gives them.
         kept: takes what is to be kept for people.
         secrets: hands secrets over as files.
         sandbox: makes the doors of attempts.
@@ -47,6 +49,7 @@ class WorkshopTools:
     uploader: Uploader
     work: LongWork
     trash: Trash
+    spares: SpareFolders
     kept: KeptFolders
     secrets: SecretFolders
     sandbox: SandboxPlanning

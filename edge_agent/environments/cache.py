@@ -217,7 +217,7 @@ class EnvironmentCache:
 
         Args:
             at_hand: what it uses, between `noting` and `noted`.
-            attempt: folder of the attempt.
+            attempt: folder of the attempt; empty for one that says so already.
             now: seconds on a monotonic clock.
 
         Raises:
@@ -236,7 +236,8 @@ class EnvironmentCache:
             if not is_intact(at_hand.place, built[1]):
                 return False
             at_hand.folders, at_hand.looked_at = folders, now
-        use_first(attempt, str(at_hand.place))
+        if attempt:
+            use_first(attempt, str(at_hand.place))
         if now - at_hand.used_at >= _STAMP_SECONDS:
             os.utime(at_hand.place / MARKER)
             at_hand.used_at = now
@@ -298,9 +299,14 @@ class EnvironmentCache:
 
     async def _interpreter(self, wanted: str, namespace: str, level: SandboxLevel) -> Interpreter:
         known = self.interpreters.known(wanted)
-        if known is None:
-            async with self._room(namespace, level) as room:
-                known = await self.interpreters.find(wanted, room)
+        if known is not None:
+            return known
+        # Attempts that come together ask once: each answer takes a process.
+        async with self._locks.setdefault(f"interpreter {wanted}", asyncio.Lock()):
+            known = self.interpreters.known(wanted)
+            if known is None:
+                async with self._room(namespace, level) as room:
+                    known = await self.interpreters.find(wanted, room)
         return known
 
     @contextlib.asynccontextmanager
