@@ -215,8 +215,9 @@ class FolderWorkbench:
         return request if given == NO_PLAN else replace(request, sandbox=given)
 
     def left_nothing(self, assignment: Assignment) -> bool:
-        """Whether a look shows that the program left nothing; never of one with a user, whose processes are ended."""
-        if self._door.uid >= 0:
+        """Whether a look shows that the program left nothing, of one with a user also no process and no memory."""
+        uid = self._door.uid
+        if uid >= 0 and not self._tools.sandbox.close_at_once(self._folder, uid):
             return False
         return left_nothing(str(self._folder.path), self._before, assignment.job.archive)
 

@@ -20,22 +20,24 @@ import contextlib
 import functools
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from edge_agent.sandbox.group_counts import GroupCounts
 
 _LIMIT: Final = "memory.limit_in_bytes"
-_COUNTERS: Final = (
-    ("memory.events", b"oom_kill"),
-    ("memory.oom_control", b"oom_kill"),
-    ("memory.events", b"oom"),
-    (_LIMIT, b""),
-    ("memory.max_usage_in_bytes", b""),
-    ("pids.events", b"max"),
-)
-_CHARGED: Final = ("memory.usage_in_bytes", "memory.current")
+_COUNTERS: Final = {
+    "memory.events": (b"oom_kill", b"oom"),
+    "memory.oom_control": (b"oom_kill",),
+    _LIMIT: (b"",),
+    "memory.max_usage_in_bytes": (b"",),
+    "pids.events": (b"max",),
+}
+"""Files in which something is counted, and the words before the numbers."""
+_PIDS: Final = ("pids.current",)
+_PIDS_MAX: Final = "pids.max"
+_BOUNDS: Final = (_PIDS_MAX, "memory.usage_in_bytes", "memory.current")
 _CHARGED_PART: Final = 16
 _READ_BYTES: Final = 4096
 _BATCH_BYTES: Final = 1 << 20
@@ -46,14 +48,10 @@ def group_counts(folders: Sequence[str]) -> GroupCounts:
     """Read what was counted in a group; what cannot be read was not counted."""
     kills: int | None = None
     refused = met = 0
-    for folder in folders:
-        limit = used = 0
-        try:
-            counters = _counters(folder)
-        except OSError:
-            continue
-        for name, word in counters:
-            found = _count(f"{folder}/{name}", word)
+    limit = used = 0
+    for path, name in _there(folders, tuple(_COUNTERS)):
+        for word in _COUNTERS[name]:
+            found = _count(path, word)
             if found is None:
                 continue
             match word:
@@ -67,7 +65,7 @@ def group_counts(folders: Sequence[str]) -> GroupCounts:
                     limit = found
                 case _:
                     used = found
-        met += used > limit - _BATCH_BYTES > 0
+    met += used > limit - _BATCH_BYTES > 0
     return GroupCounts(kills, refused, bounded_memory=met > 0)
 
 
@@ -89,13 +87,12 @@ def as_new(folders: Sequence[str], memory_bytes: int, processes: int) -> bool:
     counts = group_counts(folders)
     if counts.memory_kills or counts.refused_processes or counts.bounded_memory:
         return False
-    for folder in folders:
-        for name in _CHARGED if memory_bytes else ():
-            charged = _count(f"{folder}/{name}", b"")
-            if charged is not None and charged * _CHARGED_PART > memory_bytes:
+    for path, name in _there(folders, _BOUNDS):
+        found = _count(path, b"")
+        if name == _PIDS_MAX:
+            if found != (processes or None):
                 return False
-        most = _count(f"{folder}/pids.max", b"")
-        if most is not None and most != (processes or None):
+        elif memory_bytes and (found is None or found * _CHARGED_PART > memory_bytes):
             return False
     return True
 
@@ -105,7 +102,7 @@ def is_empty(folders: Sequence[str]) -> bool:
 
     Processes join all folders of a group, so the one that counts them speaks for the others. False where none does.
     """
-    return any(_count(f"{folder}/pids.current", b"") == 0 for folder in folders)
+    return any(_count(path, b"") == 0 for path, _ in _there(folders, _PIDS))
 
 
 def kill_group(folders: Sequence[str]) -> tuple[int, ...]:
@@ -153,15 +150,23 @@ def _write(path: Path, text: str) -> bool:
     return True
 
 
+def _there(folders: Sequence[str], names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield those of the files with these names that are in the folders of a group, as path and name."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            yield from _names_in(folder, names)
+
+
 @functools.lru_cache(1024)
-def _counters(folder: str) -> tuple[tuple[str, bytes], ...]:
-    """The files of a folder in which something is counted, and the word before it; looked for once.
+def _names_in(folder: str, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The files of a folder; looked for once, as the kernel adds none later.
 
     Raises:
         OSError: there is no such folder, which may come yet.
     """
     os.stat(folder)  # noqa: PTH116 - often
-    return tuple(one for one in _COUNTERS if os.path.exists(f"{folder}/{one[0]}"))  # noqa: PTH110 - often
+    paths = [(f"{folder}/{name}", name) for name in names]
+    return tuple(one for one in paths if os.path.exists(one[0]))  # noqa: PTH110 - often
 
 
 def _count(path: str, wanted: bytes) -> int | None:

@@ -13,6 +13,7 @@ folder of the attempt is opened for passing. It is closed once the program has e
 What the agent reads afterwards it reads as root perhaps: see `edge_agent.tree`.
 """
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -22,6 +23,7 @@ from edge_agent.attempt_folder import AttemptFolder
 from edge_agent.long_work import Steps
 from edge_agent.tree import Descent, children
 
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PASS: Final = 0o711
 _READ: Final = 0o755
 """Python looks for what it may import, and so reads the folder of the SDK."""
@@ -90,19 +92,23 @@ def hand_over(folder: AttemptFolder, uid: int) -> Steps[None]:
     owner = owner_of(folder.path)
     if owner not in {-1, uid}:
         raise PermissionError(0, f"it was given to user {owner} before", str(folder.work))
-    for path in (folder.home, folder.tmp):
-        path.mkdir(mode=_CLOSED, exist_ok=True)
-        os.chown(path, uid, uid, follow_symlinks=False)
-    folder.ports.mkdir(mode=_PASS, exist_ok=True)
-    folder.ports.chmod(_PASS)
-    for path in (folder.stdout, folder.stderr):
-        _make_file(path, uid)
-    for path in (folder.spool, folder.fetched):
-        if path.exists():
-            _close(path)
-    if owner < 0:
-        yield from _give(folder.work, uid)
-    folder.path.chmod(_PASS)
+    here = os.open(folder.path, _FOLDER)
+    try:
+        for path, mode in ((folder.home, _CLOSED), (folder.tmp, _CLOSED), (folder.ports, _PASS)):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path.name, mode, dir_fd=here)
+        for path in (folder.home, folder.tmp):
+            os.chown(path.name, uid, uid, dir_fd=here, follow_symlinks=False)
+        os.chmod(folder.ports.name, _PASS, dir_fd=here)
+        for path in (folder.stdout, folder.stderr):
+            _make_file(path.name, here, uid)
+        for path in (folder.spool, folder.fetched):
+            _close(path.name, here)
+        if owner < 0:
+            yield from _give(folder.work, uid)
+        os.fchmod(here, _PASS)
+    finally:
+        os.close(here)
 
 
 def make_places(folder: AttemptFolder) -> None:
@@ -120,10 +126,10 @@ def close_attempt(attempt: Path) -> None:
     attempt.chmod(_CLOSED)
 
 
-def _make_file(path: Path, uid: int) -> None:
+def _make_file(name: str, folder: int, uid: int) -> None:
     """Make what a program prints to its own, so that it can open /dev/stdout."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, _FILE)
+    descriptor = os.open(name, flags, _FILE, dir_fd=folder)
     try:
         os.fchown(descriptor, uid, uid)
         os.fchmod(descriptor, _FILE)
@@ -162,7 +168,11 @@ def _give_entries(descriptor: int, uid: int) -> list[str]:
     return folders
 
 
-def _close(path: Path) -> None:
-    mode = stat.S_IMODE(path.lstat().st_mode)
+def _close(path: Path | str, folder: int | None = None) -> None:
+    """Let others at nothing of what has this name, if there is something."""
+    try:
+        mode = stat.S_IMODE(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return
     if mode & _OTHERS:
-        path.chmod(mode & ~_OTHERS)
+        os.chmod(path, mode & ~_OTHERS, dir_fd=folder)

@@ -95,6 +95,7 @@ class Narrowing:
         self._written = tuple(FilesRule(path, write=True) for path in written)
         self._beside = _NONE_BESIDE
         self._places: dict[str, str] = {}
+        self._seen: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[FilesRule, ...]] = {}
 
     def plan(self, plan: SandboxPlan, level: SandboxLevel, needs: Needs) -> SandboxPlan:
         """Return `plan` with what narrows it to `needs` at a level.
@@ -137,27 +138,45 @@ class Narrowing:
         """Find out anew what was found out for all attempts."""
         self._beside = _NONE_BESIDE
         self._places = {}
+        self._seen = {}
 
     def _rules(self, needs: Needs) -> tuple[FilesRule, ...]:
-        beside = self._beside
-        if not beside.holds():
-            beside = self._beside = _Beside.of(self._hidden_files)
-        reads = map(FilesRule, dict.fromkeys(map(self.place, (*self._reads, *needs.reads))))
-        return (*beside.rules, *reads, *self._written, *self._written_at(needs.devices))
+        """The rules that are the same for all attempts that read the same: one value, until something changes."""
+        if not self._beside.holds():
+            self._beside = _Beside.of(self._hidden_files)
+            self._seen.clear()
+        key = (needs.reads, needs.devices)
+        rules = self._seen.get(key)
+        if rules is None:
+            places = dict.fromkeys(map(self.place, (*self._reads, *needs.reads)))
+            if len(self._seen) >= _PLACES_MAX:
+                self._seen.clear()
+            rules = self._seen[key] = (
+                *self._beside.rules,
+                *map(FilesRule, places),
+                *self._written,
+                *self._written_at(needs.devices),
+            )
+        return rules
 
     def _written_at(self, paths: Iterable[str]) -> tuple[FilesRule, ...]:
-        return tuple(FilesRule(path, write=True) for path in dict.fromkeys(map(self.place, paths)))
+        return tuple(
+            [FilesRule(path, write=True) for path in dict.fromkeys(map(self.place, paths))]
+        )
 
     def place(self, path: str) -> str:
-        """Say where a path leads; where its folder leads is found out once."""
-        above, name = os.path.split(path)
+        """Say where an absolute path leads; where its folder leads is found out once."""
+        above, _, name = path.rpartition("/")
+        if not above or name in _DOTS:
+            return os.path.realpath(path)
         place = self._places.get(above)
         if place is None:
+            place = self.place(above)
             if len(self._places) >= _PLACES_MAX:
                 self._places.clear()
-            place = self._places[above] = os.path.realpath(above)
-        found = f"{place.rstrip('/')}/{name}"
-        return os.path.realpath(found) if os.path.islink(found) or name in _DOTS else found  # noqa: PTH114 - often
+            self._places[above] = place
+        found = f"{'' if place == '/' else place}/{name}"
+        return os.path.realpath(found) if os.path.islink(found) else found  # noqa: PTH114 - often
 
     def _words(self, plan: SandboxPlan, needs: Needs) -> tuple[str, ...]:
         if not self._wrapper:

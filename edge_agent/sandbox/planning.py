@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ from edge_agent.sandbox.job_users import JobUsers, NoUserError
 from edge_agent.sandbox.narrowing import Narrowing, NarrowingError, Needs
 from edge_agent.sandbox.plan import SandboxPlan
 from edge_agent.sandbox.reach import barrier
-from edge_agent.sandbox.user_processes import end_processes_of
+from edge_agent.sandbox.user_processes import end_processes_of, has_processes
 from services.runtime.log import fields
 from shoal.names import AttemptRef
 from shoal.sandbox import NodeSandbox, SandboxLevel
@@ -32,6 +32,7 @@ LOG = logging.getLogger(__name__)
 _ROOT: Final = 0
 _TIDY_SECONDS: Final = 1.0
 _TRIM_TURNS: Final = 60
+_READS_MAX: Final = 256
 _OTHERS_USE: Final = 0o006
 
 
@@ -70,8 +71,9 @@ class SandboxPlanning:
     narrowing: Narrowing
     limits: JobLimits
     _opened: bool = False
-    _prefixes: dict[Path, Path] = field(default_factory=dict[Path, Path])
-    """Where the interpreters of environments live that jobs reach."""
+    _reads: dict[tuple[Path, ...], tuple[str, ...]] = field(
+        default_factory=dict[tuple[Path, ...], tuple[str, ...]]
+    )
 
     def open(self) -> None:
         """Take over what an earlier agent left.
@@ -163,19 +165,25 @@ class SandboxPlanning:
         if door.level is SandboxLevel.NONE:
             return limited
         nodes = self.limits.nodes(job.resources)
-        plan = replace(
-            limited,
-            uid=door.uid,
-            gid=door.uid,
-            groups=_groups(nodes),
+        plan = SandboxPlan(
+            limited.join,
+            limited.oom_score,
+            limited.limits,
+            door.uid,
+            door.uid,
+            _groups(nodes) if nodes else (),
             no_new_privileges=True,
+            kill=limited.kill,
             attempts=self._shared(door, job, folder, reads),
         )
-        writes = (folder.work, folder.ports, folder.home, folder.tmp)
+        here = str(folder.path)
         needs = Needs(
-            folder=str(folder.work),
-            reads=tuple(str(path) for path in (*reads, *self._interpreters(reads, door.uid))),
-            writes=tuple(str(path) for path in writes),
+            folder=f"{here}/{folder.work.name}",
+            reads=self._read_by(tuple(reads), door.uid),
+            writes=tuple(
+                f"{here}/{path.name}"
+                for path in (folder.work, folder.ports, folder.home, folder.tmp)
+            ),
             devices=tuple(map(str, nodes)),
             network=job.sandbox.network,
         )
@@ -201,6 +209,19 @@ class SandboxPlanning:
             close_attempt(folder.path)
         return owner
 
+    def close_at_once(self, folder: AttemptFolder, uid: int) -> bool:
+        """Close the folder of an attempt of a user if it left no process and no memory; False if that takes `close`.
+
+        It takes some microseconds, so it may be called on the loop.
+        """
+        if self.users is None or has_processes(uid) or not self.users.leavings.no_memory_of(uid):
+            return False
+        try:
+            close_attempt(folder.path)
+        except OSError:
+            return False
+        return True
+
     def sweep(self, known: Collection[str]) -> None:
         """Remove the control groups that earlier agents left, but those of attempts that are known."""
         self.limits.groups.sweep(known)
@@ -220,7 +241,7 @@ class SandboxPlanning:
                 await self.clean()
             if turn % _TRIM_TURNS == 0:
                 await asyncio.to_thread(self.limits.groups.trim)
-                self._prefixes = {}
+                self._reads = {}
                 self.narrowing.forget()
 
     async def clean(self) -> None:
@@ -243,20 +264,27 @@ class SandboxPlanning:
             said = fields(path=path, uid=uid, left=stays)
             LOG.warning("memory of an attempt cannot be freed", extra=said)
 
-    def _interpreters(self, reads: Sequence[Path], uid: int) -> list[Path]:
-        """Where the interpreters of environments live, as far as a user gets there: their folders hold links to them.
+    def _read_by(self, reads: tuple[Path, ...], uid: int) -> tuple[str, ...]:
+        """What a program reads: its environment and the like, and where their interpreters live.
 
-        An environment does not change, so what was reached once is not looked at for each attempt.
+        Environments do not change, so this is found out once for all attempts that read the same, until a user does
+        not get to an interpreter.
         """
-        found: list[Path] = []
-        for path in reads:
-            prefix = self._prefixes.get(path)
-            if prefix is None:
-                prefix = _interpreter(path, uid)
-                if prefix is None:
-                    continue
-                self._prefixes[path] = prefix
-            found.append(prefix)
+        known = self._reads.get(reads)
+        if known is not None:
+            return known
+        programs = [path / "bin" / "python" for path in reads]
+        prefixes = [
+            Path(os.path.realpath(program)).parent.parent
+            for program in programs
+            if program.exists()
+        ]
+        reached = [prefix for prefix in prefixes if uid < 0 or barrier(prefix, uid) is None]
+        found = tuple(map(str, (*reads, *reached)))
+        if reached == prefixes:
+            if len(self._reads) >= _READS_MAX:
+                self._reads.clear()
+            self._reads[reads] = found
         return found
 
     def _shared(
@@ -267,10 +295,10 @@ class SandboxPlanning:
         Not for one that reads what no other attempt does beside its own folder (secrets), nor where there is no room
         for a starter beside the program.
         """
-        alone = (
-            any(folder.path.name in path.parts for path in reads) or job.resources.processes == 1
-        )
-        if door.level is not SandboxLevel.USER or door.uid < 0 or alone:
+        if door.level is not SandboxLevel.USER or door.uid < 0 or job.resources.processes == 1:
+            return ""
+        name = folder.path.name
+        if any(name in str(path) for path in reads):
             return ""
         return self.narrowing.place(str(folder.path.parent))
 
@@ -287,12 +315,3 @@ def _groups(nodes: Sequence[Path]) -> tuple[int, ...]:
         if status.st_gid != _ROOT and status.st_mode & _OTHERS_USE != _OTHERS_USE:
             found.add(status.st_gid)
     return tuple(sorted(found))
-
-
-def _interpreter(environment: Path, uid: int) -> Path | None:
-    """Where the interpreter of an environment lives, if it has one, and a user gets there."""
-    program = environment / "bin" / "python"
-    if not program.exists():
-        return None
-    prefix = Path(os.path.realpath(program)).parent.parent
-    return prefix if uid < 0 or barrier(prefix, uid) is None else None

@@ -65,6 +65,11 @@ class UserLeavings:
     ) -> None:
         self._folders = [_SharedFolder(path, users, wall) for path in shared]
 
+    def no_memory_of(self, uid: int) -> bool:
+        """Say whether it is known that a user has left no memory; False where that takes more than a look."""
+        memory = self._folders[0].known(uid) if self._folders else False
+        return memory is False and not _numbers_of(_SEGMENTS, (uid,))
+
     def remove_memory(self, uid: int) -> list[str]:
         """Remove the memory that a user has left; return what is left still, for people.
 
@@ -122,6 +127,19 @@ class _SharedFolder:
         for uid in last.names.keys() & set(uids):
             for name in last.names[uid]:
                 yield self._path / name
+
+    def known(self, uid: int) -> bool | None:
+        """Whether something of a user lies in it; None where it would have to be listed for that."""
+        last = self._last
+        if last is None or not last.settled:
+            return None
+        try:
+            status = os.lstat(self._path)
+        except OSError:
+            return None
+        if last.identity != (status.st_dev, status.st_ino, status.st_mtime_ns):
+            return None
+        return uid in last.names
 
     def _names(self) -> Mapping[int, Sequence[str]]:
         found: dict[int, list[str]] = {}

@@ -3,6 +3,7 @@
 import base64
 import os
 import platform
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,31 @@ def test_level_user_hides_what_bubblewrap_would(tmp_path: Path) -> None:
     assert not beside & set(rules), "what lies in a folder that may be written costs no rules"
     assert "/root" not in rules
     assert "/" not in rules
+
+
+@needs_landlock
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root makes folders beside what others may write to"
+)
+def test_rules_are_one_value_until_something_comes_to_lie_beside_what_is_hidden() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/lib") as name:
+        state, work = Path(name, "state"), Path(name, "state", "work")
+        work.mkdir(parents=True)
+        Path(name, "before").mkdir()
+        narrowing = _narrowing(state, LANDLOCK)
+        needs = Needs(str(work), reads=(str(state),), writes=(str(work),))
+        first = narrowing.plan(PLAN, SandboxLevel.USER, needs).files
+        assert narrowing.plan(PLAN, SandboxLevel.USER, needs).files is first
+        assert FilesRule(f"{name}/before") in first
+        assert FilesRule(f"{name}/state") in first, "since it is read"
+        Path(name, "later").mkdir()
+        os.utime(name, ns=(1, 1))  # whatever the clock of files did in between
+        later = narrowing.plan(PLAN, SandboxLevel.USER, needs).files
+        assert set(later) - set(first) == {FilesRule(f"{name}/later")}
+        closed = narrowing.plan(PLAN, SandboxLevel.USER, Needs(str(work))).files
+        assert FilesRule(f"{name}/state") not in closed
+        narrowing.forget()
+        assert set(narrowing.plan(PLAN, SandboxLevel.USER, needs).files) == set(later)
 
 
 def test_level_confined_wraps_the_program(tmp_path: Path) -> None:

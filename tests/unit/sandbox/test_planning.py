@@ -20,6 +20,7 @@ from shoal.names import AttemptRef
 from shoal.sandbox import NodeSandbox, Sandbox, SandboxLevel
 from shoal.spec import Job, Resources
 from tests.kit.job_users import job_users
+from tests.kit.until import until_sync
 from tests.unit.agent.at_once import done_at_once
 
 NONE, USER, CONFINED = SandboxLevel
@@ -36,7 +37,10 @@ def planning(root: Path, default: SandboxLevel, *levels: SandboxLevel) -> Sandbo
         frozenset({default, *levels}),
         refused=MappingProxyType({CONFINED: "bubblewrap is not installed"}),
     )
-    users = job_users(UserRange(3_300_000, 8), root / "registry", state)
+    memory = root / "memory"
+    memory.mkdir(exist_ok=True)
+    memory.chmod(0o1777)
+    users = job_users(UserRange(3_300_000, 8), root / "registry", state, 0.0, memory)
     limits = JobLimits(ControlGroups(), frozenset({"cam"}), root)
     return SandboxPlanning(state, node, users, Narrowing((), (), "x86_64", ""), limits)
 
@@ -128,3 +132,31 @@ def test_what_runs_yet_is_ended_before_the_folder_is_read_and_before_the_user_is
         with subprocess.Popen(words, user=door.uid, group=door.uid, extra_groups=[]) as left:
             end()
             assert left.wait(30) == -9
+
+
+@ROOT
+def test_a_folder_is_closed_by_a_look_only_where_no_process_and_no_memory_is_left(
+    tmp_path: Path,
+) -> None:
+    ours = planning(tmp_path, USER)
+    ours.open()
+    folder = AttemptFolder(ours.state / "attempts" / "default.p.work.1-1")
+    folder.work.mkdir(parents=True)
+    door = ours.door(REF, job())
+    done_at_once(hand_over(folder, door.uid))
+    words = ["/bin/sleep", "600"]
+    with subprocess.Popen(words, user=door.uid, group=door.uid, extra_groups=[]) as left:
+        assert not ours.close_at_once(folder, door.uid)
+        assert ours.close(folder) == door.uid
+        assert left.wait(30) == -9
+    folder.path.chmod(0o711)
+    until_sync(lambda: ours.close_at_once(folder, door.uid) or ours.close(folder) < 0, 30, "a look")
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+    left_in_memory = tmp_path / "memory" / "left"
+    left_in_memory.touch()
+    os.chown(left_in_memory, door.uid, door.uid)
+    folder.path.chmod(0o711)
+    assert not ours.close_at_once(folder, door.uid)
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o711
+    ours.close(folder)
+    assert not left_in_memory.exists()
