@@ -86,11 +86,12 @@ def folder_of(board: Board, ref: AttemptRef) -> AttemptFolder:
 def registered(board: Board) -> list[int]:
     """The users that this agent has taken, for attempts and for those to come."""
     state = os.path.realpath(board.agent.state)
-    return [
-        int(path.name)
-        for path in registry_here().iterdir()
-        if path.read_text().startswith(f"{state}\n")
-    ]
+    found: list[int] = []
+    for path in registry_here().iterdir():
+        with contextlib.suppress(FileNotFoundError):  # they come and go
+            if path.read_text().startswith(f"{state}\n"):
+                found.append(int(path.name))
+    return found
 
 
 async def said(board: Board, ref: AttemptRef, word: str) -> None:
