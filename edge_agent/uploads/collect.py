@@ -48,6 +48,7 @@ from services.archive.parts import PARTED_BYTES_MIN, part_bytes
 from shoal.limits import (
     ARTIFACT_CONTENT_BYTES_MAX,
     ARTIFACT_CONTENTS_BYTES_MAX,
+    ARTIFACT_CONTENTS_MAX,
     ARTIFACT_PATH_BYTES_MAX,
     ARTIFACTS_MAX,
 )
@@ -439,7 +440,10 @@ class _Collection:
             # One to which a program still writes would never end.
             left = os.fstat(opened).st_size
             digest = _Digest(left)
-            small = left <= min(ARTIFACT_CONTENT_BYTES_MAX, self.room)
+            small = (
+                left <= min(ARTIFACT_CONTENT_BYTES_MAX, self.room)
+                and len(self.contents) < ARTIFACT_CONTENTS_MAX
+            )
             read: list[bytes] = []
             try:
                 while left and (chunk := file.read(min(left, _CHUNK_BYTES))):

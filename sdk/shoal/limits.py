@@ -118,6 +118,9 @@ ARTIFACT_CONTENT_BYTES_MAX = 64 * 1024
 ARTIFACT_CONTENTS_BYTES_MAX = 256 * 1024
 """Most bytes of all such artifacts of one question."""
 
+ARTIFACT_CONTENTS_MAX = 1_000
+"""Most such artifacts of one question, since empty ones have no bytes."""
+
 FOLDER_FILES_MAX = 50_000
 """Most files of a folder input."""
 

@@ -12,6 +12,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from services.archive.artifact_key import artifact_key
@@ -22,12 +23,19 @@ from services.archive.object_store import (
     ObjectStore,
     SmallObject,
 )
+from shoal.backoff import Backoff
 from shoal.session.uploads import UploadsWanted
 
 TOGETHER_BYTES: Final = 4 * 1024 * 1024
 """About the most bytes of a batch; all of it is in memory already."""
 
-AWAY_SECONDS: Final = 5.0
+OBJECTS_TOGETHER: Final = 1_000
+"""Most objects that the archive is asked to store at once."""
+
+STORE_SECONDS: Final = 10.0
+"""How long it usually may take for these: an agent has an address sooner than an archive gives up by itself."""
+
+AWAY: Final = Backoff(5.0, 60.0, jitter=0.0)
 """How long an archive that did not answer is not asked again: agents are given addresses meanwhile."""
 
 
@@ -46,13 +54,21 @@ class SmallArtifacts:
     Args:
         archive: where it goes.
         clock: seconds on a monotonic clock.
+        store_seconds: how long the archive may take for what it is asked to store at once.
     """
 
-    def __init__(self, archive: ObjectStore, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        archive: ObjectStore,
+        clock: Callable[[], float],
+        store_seconds: float = STORE_SECONDS,
+    ) -> None:
         self._archive = archive
         self._clock = clock
+        self._store_seconds = store_seconds
         self._away_until = 0.0
         self._away = ""
+        self._failures = 0
         self._waiting: deque[_Wish] = deque()
         self._turn = asyncio.Lock()
 
@@ -107,11 +123,24 @@ class SmallArtifacts:
     async def _put(self, wishes: Sequence[_Wish]) -> None:
         if self._clock() < self._away_until:
             raise ArchiveUnavailableError(self._away)
+        objects = iter([one for wish in wishes for one in wish.objects])
         try:
-            await self._archive.put_many([one for wish in wishes for one in wish.objects])
+            while some := list(islice(objects, OBJECTS_TOGETHER)):
+                async with asyncio.timeout(self._store_seconds):
+                    await self._archive.put_many(some)
+        except TimeoutError:
+            why = f"the archive has not answered for {self._store_seconds:g} s"
+            raise self._is_away(why) from None
         except ArchiveError as error:
-            self._away_until, self._away = self._clock() + AWAY_SECONDS, str(error)
-            raise
+            raise self._is_away(str(error)) from error
+        self._failures = 0
+
+    def _is_away(self, why: str) -> ArchiveUnavailableError:
+        """Note that the archive is to be left alone for a while."""
+        self._failures += 1
+        self._away_until = self._clock() + AWAY.delay_seconds(self._failures, 1.0)
+        self._away = why
+        return ArchiveUnavailableError(why)
 
 
 def objects_of(wanted: UploadsWanted) -> dict[str, SmallObject]:

@@ -113,7 +113,7 @@ def _together(contents: tuple[ArtifactContent, ...]) -> tuple[ArtifactContent, .
     """Take as many as one question may have; the others are granted an address."""
     left = limits.ARTIFACT_CONTENTS_BYTES_MAX
     taken: list[ArtifactContent] = []
-    for content in contents:
+    for content in contents[: limits.ARTIFACT_CONTENTS_MAX]:
         left -= len(content.data)
         if left < 0:
             break

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from control.front.sessions.small_artifacts import AWAY_SECONDS, TOGETHER_BYTES, SmallArtifacts
+from control.front.sessions.small_artifacts import (
+    AWAY,
+    OBJECTS_TOGETHER,
+    TOGETHER_BYTES,
+    SmallArtifacts,
+)
 from services.archive.directory_store import DirectoryStore
 from services.archive.key import InvalidKeyError
 from services.archive.object_store import ArchiveUnavailableError, PutOutcome, SmallObject
@@ -115,6 +120,26 @@ async def test_an_archive_that_is_away_is_left_alone_for_a_while(tmp_path: Path)
                 await small.store(named("a/b"))
         assert len(store.batches) == 1
         elsewhere.rename(folder)
-        now += AWAY_SECONDS
+        now += AWAY.maximum_seconds
         await small.store(named("a/b"))
         assert await store.get("a/b") == b"x"
+
+
+async def test_very_many_objects_are_stored_some_at_a_time(tmp_path: Path) -> None:
+    async with GatedStore(tmp_path) as store:
+        small = SmallArtifacts(store, lambda: 0.0)
+        keys = [f"a/{n}" for n in range(2 * OBJECTS_TOGETHER + 1)]
+        await small.store(named(*keys, data=b""))
+        assert [len(batch) for batch in store.batches] == [OBJECTS_TOGETHER, OBJECTS_TOGETHER, 1]
+        assert await store.get(keys[-1]) == b""
+
+
+async def test_an_archive_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    async with GatedStore(tmp_path) as store:
+        small = SmallArtifacts(store, lambda: 0.0, store_seconds=0.01)
+        store.gate.clear()
+        with pytest.raises(ArchiveUnavailableError, match=r"0\.01 s"):
+            await small.store(named("a/b"))
+        with pytest.raises(ArchiveUnavailableError):
+            await small.store(named("a/c"))
+        assert store.batches == [["a/b"]]
