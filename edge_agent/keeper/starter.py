@@ -208,11 +208,16 @@ class _Starter:
 
     def _start(self, order: Order, descriptors: Sequence[int]) -> None:
         outcome = _Outcome()
-        with strays.worn(order.mark):
-            self._done.acquire()
-            _thread.start_new_thread(self._run_in_thread, (order, descriptors, outcome))
-            self._done.acquire()
-        self._done.release()
+        self._done.acquire()
+        try:
+            with strays.worn(order.mark):
+                _thread.start_new_thread(self._run_in_thread, (order, descriptors, outcome))
+                self._done.acquire()
+        except RuntimeError as none:  # as which Python tells that there is no thread
+            self._say(words.refused(str(none)))
+            return
+        finally:
+            self._done.release()
         if not outcome.whole:
             os._exit(0)  # rule 3; the keeper looks what there is of the program
         os.chdir("/")

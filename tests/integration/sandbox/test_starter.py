@@ -6,19 +6,24 @@ import json
 import os
 import platform
 import resource
+import selectors
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from edge_agent.cgroup_limits import own_groups
 from edge_agent.keeper import strays
 from edge_agent.keeper.client import KeeperClient, KeeperError, ensure_keeper
+from edge_agent.keeper.execution import Execution
 from edge_agent.keeper.record import ProcessRecord
+from edge_agent.keeper.starters import IDLE_SECONDS, Starters
 from edge_agent.sandbox import landlock, seccomp
 from edge_agent.sandbox.control_groups import ControlGroups, GroupLimits
 from edge_agent.sandbox.plan import FilesRule, SandboxPlan
@@ -474,3 +479,55 @@ async def test_a_timeout_ends_the_group_by_its_starter(board: Path) -> None:
         )
         assert (record.timed_out, record.signal, record.left) == (True, signal.SIGKILL, "")
         assert not processes_of(USER)
+
+
+async def test_in_version_2_of_control_groups_the_starter_leaves_the_groups_of_its_programs(
+    board: Path,
+) -> None:
+    unified = [one.folder for one in own_groups() if one.unified]
+    if not unified:
+        pytest.skip("no hierarchy of version 2 is mounted here")
+    group = unified[0] / group_name()
+    group.mkdir()
+    try:
+        plan = shared(board, join=(str(group / "cgroup.procs"),), kill=(str(group),))
+        async with KeeperClient(board / "keeper.sock") as client:
+            request = program(board, "/bin/sleep", "759", sandbox=plan)
+            pid = await client.start(replace(request, cwd=board / "attempts/a/work"))
+            assert (group / "cgroup.procs").read_text().split() == [str(pid)]
+            assert len(starters(board)) == 1
+            await client.stop("a", 0.0)
+            assert (await ended(client)).left == ""
+    finally:
+        group.rmdir()
+
+
+def test_a_starter_without_work_ends_and_one_whose_program_runs_stays(board: Path) -> None:
+    now = [100.0]
+    selector = selectors.DefaultSelector()
+    ours = Starters(selector, "shoal-starter of a test", print, lambda: now[0])
+    nothing = os.open(os.devnull, os.O_RDWR)
+    plan = shared(board)
+    work = str(board / "attempts/a/work")
+    one = Execution("a", ["/bin/sleep", "760"], {}, work, "", [(nothing, 1), (nothing, 2)], 1, plan)
+    pid = ours.start(one)
+    assert pid is not None
+    [starter] = ours.pids
+    assert ours.deadline() is None
+    now[0] += 1000.0
+    ours.tick()
+    assert strays.alive(starter)
+    assert ours.signal(pid, signal.SIGTERM)
+    for key, _ in selector.select(60.0):
+        ours.hear(cast("socket.socket", key.fileobj))
+    [end] = ours.ended()
+    assert (end.pid, end.exited, end.status) == (pid, False, signal.SIGTERM)
+    assert not ours.signal(pid, signal.SIGTERM), "its number may be that of another by now"
+    assert ours.deadline() == now[0] + IDLE_SECONDS
+    now[0] += IDLE_SECONDS
+    ours.tick()
+    assert os.waitpid(starter, 0)[1] == 0
+    ours.reaped(starter)
+    assert not ours.pids
+    os.close(nothing)
+    selector.close()
