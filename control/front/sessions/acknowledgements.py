@@ -1,8 +1,10 @@
 """When a session tells its agent how far it has committed.
 
-An agent waits for the acknowledgement of what it reports, so that one goes out at once. A mere sign of life is not
-waited for, but the agent's lease lives on it: what may not run twice ends on a node that is answered too rarely.
-Answering each heartbeat would cost a controller with a thousand idle agents several percent of a core.
+An agent waits for the acknowledgement of what it reports, so that one goes out at once; that of observations alone, up
+to `PATIENCE_SECONDS` later, so that it travels with what the agent is told next: what has ended is soon replaced. A
+mere sign of life is not waited for, but the agent's lease lives on it: what may not run twice ends on a node that is
+answered too rarely. Answering each heartbeat would cost a controller with a thousand idle agents several percent of a
+core.
 
 The rule: signs of life are acknowledged together, `ANSWERS_A_LEASE` times in a lease, or after `SILENT_REQUESTS` of
 them if that is sooner. With a lease of 6 s and a heartbeat of 1 s every second one is answered, so an agent whose
@@ -14,6 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 ANSWERS_A_LEASE: Final = 4
+PATIENCE_SECONDS: Final = 0.02
 SILENT_REQUESTS: Final = 16
 """An agent gives a session up when far more of its requests than this are unanswered."""
 
@@ -54,6 +57,11 @@ class Acknowledgements:
             or through - self._said >= SILENT_REQUESTS
             or now - self._said_at >= self._patience_seconds
         )
+        return self._due
+
+    @property
+    def due(self) -> bool:
+        """Whether the agent has to be told, by a message of its own if there is no other."""
         return self._due
 
     def say(self, now: float) -> int:

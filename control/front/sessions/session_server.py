@@ -19,7 +19,7 @@ from control.front.object_key import wrong_key
 from control.front.registrar import Registrar, RegistrarError
 from control.front.rpc_status import invalid
 from control.front.secret_office import SecretOffice
-from control.front.sessions.acknowledgements import Acknowledgements
+from control.front.sessions.acknowledgements import PATIENCE_SECONDS, Acknowledgements
 from control.front.sessions.addresses import Addresses
 from control.front.sessions.parts import in_parts
 from control.front.sessions.small_artifacts import SmallArtifacts, objects_of
@@ -100,6 +100,8 @@ class _Batch:
     refused: list[messages.Refused]
     waited_for: bool
     """Whether the agent waits for the acknowledgement; of a heartbeat it does not."""
+    patient: bool = True
+    """Whether it is acknowledged in time with what is said next: it has nothing but observations and heartbeats."""
 
 
 class SessionServer:
@@ -159,6 +161,8 @@ class SessionServer:
         )
         self._clock = clock
         self._acknowledgements = Acknowledgements(settings.lease_seconds, clock())
+        self._answering: asyncio.TimerHandle | None = None
+        """What acknowledges observations that nothing else was said after."""
         self._snapshot_said = asyncio.Event()
         # Logs name their attempt without its namespace; this finds it.
         self._attempts: OrderedDict[tuple[str, int], AttemptRef] = OrderedDict()
@@ -205,6 +209,8 @@ class SessionServer:
                 for task in beside:
                     task.cancel()
         finally:
+            if self._answering is not None:
+                self._answering.cancel()
             if self._node:
                 LOG.info("session over", extra=fields(node=self._node, session=self._id))
                 self._plane.facts.closed(self._node, self._id)
@@ -358,7 +364,11 @@ class SessionServer:
         batch = _Batch(requests[-1].sequence, [], [], [], [], None, [], waited_for=False)
         for request in requests:
             for index, message in enumerate(request.messages):
-                batch.waited_for |= message.WhichOneof("message") != "heartbeat"
+                kind = message.WhichOneof("message")
+                if kind == "heartbeat":
+                    continue  # it was one as it was read
+                batch.waited_for = True
+                batch.patient &= kind == "observed"
                 try:
                     self._sort(message, batch, first=request.sequence == 1 and index == 0)
                 except WireError as error:
@@ -399,7 +409,7 @@ class SessionServer:
             case CertificateWanted() as certificate:
                 batch.certificate = certificate
             case messages.Hello() | messages.Heartbeat() | None:
-                pass  # was a heartbeat as it was read; None is what a newer agent may say
+                pass  # None is what a newer agent may say
 
     async def _certify(self, wanted: CertificateWanted) -> None:
         """Renew the certificate of the node, if that is due; what does not go well is asked for again."""
@@ -443,7 +453,7 @@ class SessionServer:
         fenced: Sequence[messages.Fenced] = ()
         if batch.observations:
             fenced = await self._plane.observe(self._node, self._id, batch.observations)
-        answer = self._acknowledgements.committed(
+        self._acknowledgements.committed(
             batch.through, waited_for=batch.waited_for, now=self._clock()
         )
         for refused in batch.refused:
@@ -456,8 +466,22 @@ class SessionServer:
             await self._grant_files(files)
         if batch.certificate is not None:
             await self._certify(batch.certificate)
-        if answer and self._outgoing.empty():
-            await self._outgoing.put(None)
+        if not self._acknowledgements.due:
+            return
+        if batch.patient:
+            if self._answering is None:
+                loop = asyncio.get_running_loop()
+                self._answering = loop.call_later(PATIENCE_SECONDS, self._answer)
+        else:
+            self._answer()
+
+    def _answer(self) -> None:
+        """Acknowledge what is committed, unless something is said anyway."""
+        if self._answering is not None:
+            self._answering.cancel()
+            self._answering = None
+        if self._acknowledgements.due and self._outgoing.empty():
+            self._outgoing.put_nowait(None)
 
     def _checked(self, observation: Observation) -> Observation:
         """Let nothing be committed that lies where the attempt may not write: that is a failure.
@@ -590,17 +614,21 @@ class SessionServer:
     async def _say_desired(self, desired: messages.Desired) -> None:
         self._remember(assignment.ref for assignment in desired.assignments)
         assignments = [
-            replace(
-                assignment,
-                bundle_url=await self._addresses.bundle_url(assignment.bundle_digest),
-                bundle_pieces_url=await self._addresses.bundle_pieces_url(assignment.bundle_digest),
-                file_urls=await self._addresses.file_urls(assignment),
-                secrets=self._values_of(assignment),
-            )
+            await self._addressed(assignment) if _needs_addresses(assignment) else assignment
             for assignment in desired.assignments
         ]
         for part in in_parts(replace(desired, assignments=tuple(assignments))):
             await self._outgoing.put(part)
+
+    async def _addressed(self, assignment: Assignment) -> Assignment:
+        """Fill in what is good for a while, and what is written down nowhere."""
+        return replace(
+            assignment,
+            bundle_url=await self._addresses.bundle_url(assignment.bundle_digest),
+            bundle_pieces_url=await self._addresses.bundle_pieces_url(assignment.bundle_digest),
+            file_urls=await self._addresses.file_urls(assignment),
+            secrets=self._values_of(assignment),
+        )
 
     def _values_of(self, assignment: Assignment) -> Mapping[str, bytes]:
         """The values of the secrets of a job, for an agent that has proved its identity over TLS."""
@@ -660,6 +688,11 @@ class SessionServer:
             self._attempts[ref.name, ref.epoch] = ref
         while len(self._attempts) > ATTEMPTS_REMEMBERED:
             self._attempts.popitem(last=False)
+
+
+def _needs_addresses(assignment: Assignment) -> bool:
+    job = assignment.job
+    return bool(assignment.bundle_digest or job.files or job.folders or job.secrets)
 
 
 def _size(message: v1.ControllerMessage | None) -> int:
