@@ -14,11 +14,8 @@ LEASE = 6.0
 
 def test_what_is_waited_for_is_acknowledged_at_once() -> None:
     acknowledgements = Acknowledgements(LEASE, 0.0)
-    assert not acknowledgements.due
-    assert acknowledgements.committed(1, waited_for=True, now=0.0)
-    assert acknowledgements.due
+    assert acknowledgements.committed(1, waited_for=True, now=0.0) is acknowledgements.due
     assert acknowledgements.say(0.0) == 1
-    assert not acknowledgements.due
     assert not acknowledgements.committed(2, waited_for=False, now=0.1)
     assert acknowledgements.committed(3, waited_for=True, now=0.2)
     assert not acknowledgements.committed(4, waited_for=True, now=0.3), "one message tells both"
