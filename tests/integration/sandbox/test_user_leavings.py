@@ -81,6 +81,79 @@ def left_by(uid: int) -> list[str]:
     return [*found, *(row for row in rows if str(uid) in row.split())]
 
 
+_ESCAPES = (
+    _LEAVES.replace("print(os.getuid())", "")
+    + """
+import socket
+reads, writes = os.pipe()  # closed as the last one becomes another program
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        kept = socket.socket(socket.AF_UNIX)
+        kept.bind("\\0left-behind")
+        kept.listen()
+        os.environ.clear()
+        os.execv("/bin/sleep", ["sleep", "600"])
+    os._exit(0)
+os.close(writes)
+os.read(reads, 1)
+print(os.getuid())
+"""
+)
+_LOOKS = """
+import pathlib
+uid = str(os.getuid())
+files = [
+    str(path)
+    for folder in ("/dev/shm", "/var/tmp", "/dev/mqueue")
+    for path in pathlib.Path(folder).glob("*")
+    if path.lstat().st_uid == os.getuid()
+]
+objects = [
+    line
+    for kind in ("shm", "sem", "msg")
+    for line in open("/proc/sysvipc/" + kind).read().splitlines()[1:]
+    if uid in line.split()
+]
+others = []
+for pid in filter(str.isdecimal, os.listdir("/proc")):
+    try:
+        if int(pid) != os.getpid() and os.stat("/proc/" + pid).st_uid == os.getuid():
+            others.append(pid)
+    except OSError:
+        pass
+sockets = [line for line in open("/proc/net/unix") if "left-behind" in line]
+print(uid, files, objects, others, sockets)
+"""
+
+
+async def test_the_next_attempt_of_a_user_meets_nothing_of_the_one_before() -> None:
+    """There are two users alone, one of which may build, so numbers and control groups come again at once."""
+    async with (
+        ObjectServer() as objects,
+        ScriptedController(objects) as controller,
+        AgentProcess(controller.address, "--sandbox", "user", "--job-users", "3400000:2") as agent,
+    ):
+        board = Board(objects, controller, agent)
+        await board.connected()
+        had: list[str] = []
+        for turn in range(3):
+            for name, code in (("leaves", _ESCAPES), ("looks", f"import os{_LOOKS}")):
+                ref = board.run(
+                    Job(
+                        f"{name}-{turn}",
+                        ("python", "-c", code),
+                        environment=Environment(python="system"),
+                    )
+                )
+                assert await board.end(ref) is JobState.SUCCEEDED, board.controller.reason(ref)
+                uid, *met = board.controller.log(ref).split(maxsplit=1)
+                assert met == ([] if name == "leaves" else ["[] [] [] []\n"])
+                had.append(uid)
+                await board.idle()
+        assert set(had) <= {"3400000", "3400001"}
+
+
 async def test_memory_and_files_that_an_attempt_leaves_go_with_it(board: Board) -> None:
     """Else one job after the other fills the memory of the board for good."""
     ref = board.run(
