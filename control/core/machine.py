@@ -345,6 +345,11 @@ class ControlMachine:
         return self._situation.change.revision
 
     @property
+    def open_pipelines(self) -> int:
+        """How many pipelines have not ended."""
+        return self._situation.open
+
+    @property
     def commits(self) -> int:
         """How many commits this start has made."""
         return self._situation.change.start.commits
