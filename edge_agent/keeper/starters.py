@@ -11,8 +11,9 @@ short of something, there is the fork.
 Rule 3. Landlock means the folders that were there when the starter sealed itself, and not their paths. So the paths are
 looked at again, once in `_LOOK_SECONDS` at most; where one leads elsewhere by now, there is a new starter.
 
-Rule 4. A starter without anything to do ends after `IDLE_SECONDS`, and the one that was used least recently when there
-are `STARTERS_MAX`; its programs, if it has some, are the keeper's own children from then on.
+Rule 4. A starter without anything to do ends after `IDLE_SECONDS`, or when there are `STARTERS_MAX` and another one is
+wanted. One that has programs stays until they have ended, since they end with it should the keeper be killed; where all
+have some, a fork starts the program.
 
 Rule 5. One that does not answer within `_START_SECONDS`, that was stopped, or that is gone, is killed, and all that the
 user of the program runs that it was to start: whether the program had begun is not known, so it is not begun again
@@ -116,6 +117,8 @@ class Starters:
         self._log = log
         self.clock = clock
         self._held: dict[_Template, _Held] = {}
+        # Those that start nothing any more, and have programs still.
+        self._leaving: list[_Held] = []
         self._owner: dict[int, _Held] = {}
         self._told: deque[ToldEnd] = deque()
         self._pids: set[int] = set()
@@ -162,7 +165,7 @@ class Starters:
 
     def hear(self, control: socket.socket) -> None:
         """Take what the starter at this socket says."""
-        for held in self._held.values():
+        for held in self._all():
             if held.control is control:
                 if not self._drain(held):
                     self._lose(held)
@@ -177,12 +180,12 @@ class Starters:
         """A child of the keeper has ended, which may be one of them: its programs are the keeper's children now."""
         if pid in self._pids:
             self._pids.discard(pid)
-            for held in [one for one in self._held.values() if one.pid == pid]:
+            for held in [one for one in self._all() if one.pid == pid]:
                 self._forget(held)
 
     def look(self) -> None:
         """Kill what was stopped: it would tell no end."""
-        for held in list(self._held.values()):
+        for held in self._all():
             if _stopped(held.pid):
                 self._log(f"starter {held.pid} was stopped, so it is killed")
                 self._lose(held)
@@ -199,11 +202,16 @@ class Starters:
             for held in list(self._held.values()):
                 if not held.programs and held.used_at <= last:
                     self._retire(held)
+        for held in [one for one in self._leaving if not one.programs]:
+            self._retire(held)
 
     def close(self) -> None:
         """Let go of all of them."""
-        for held in list(self._held.values()):
+        for held in self._all():
             self._retire(held)
+
+    def _all(self) -> list[_Held]:
+        return [*self._held.values(), *self._leaving]
 
     def _template(self, plan: SandboxPlan) -> _Template | None:
         hierarchies: list[str] = []
@@ -229,11 +237,14 @@ class Starters:
         if held is not None and now - held.looked_at >= _LOOK_SECONDS:
             held.looked_at = now
             if held.places != _places(template.plan):
-                self._retire(held)
+                self._leaving.append(self._held.pop(template))
                 held = None
         if held is None:
-            if len(self._held) >= STARTERS_MAX:
-                self._retire(min(self._held.values(), key=lambda one: one.used_at))
+            if len(self._held) + len(self._leaving) >= STARTERS_MAX:
+                free = [one for one in self._all() if not one.programs]
+                if not free:
+                    return None
+                self._retire(min(free, key=lambda one: one.used_at))
             held = self._make(template, execution, now)
             if held is None:
                 return None
@@ -380,7 +391,10 @@ class Starters:
         for template, one in tuple(self._held.items()):
             if one is held:
                 del self._held[template]
-                self._selector.unregister(held.control)
+        if held in self._leaving:
+            self._leaving.remove(held)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(held.control)
         gone = False
         held.control.settimeout(_END_SECONDS)
         with contextlib.suppress(OSError):

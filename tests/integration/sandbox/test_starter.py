@@ -23,7 +23,7 @@ from edge_agent.keeper import strays
 from edge_agent.keeper.client import KeeperClient, KeeperError, ensure_keeper
 from edge_agent.keeper.execution import Execution
 from edge_agent.keeper.record import ProcessRecord
-from edge_agent.keeper.starters import IDLE_SECONDS, Starters
+from edge_agent.keeper.starters import IDLE_SECONDS, STARTERS_MAX, Starters
 from edge_agent.sandbox import landlock, seccomp
 from edge_agent.sandbox.control_groups import ControlGroups, GroupLimits
 from edge_agent.sandbox.plan import FilesRule, SandboxPlan
@@ -413,22 +413,31 @@ async def test_a_folder_that_was_replaced_is_the_one_that_a_program_sees(board: 
         assert len(starters(board)) == 1
 
 
-async def test_there_are_only_so_many_starters_and_programs_of_one_that_went_are_told_of(
+async def test_there_are_only_so_many_starters_and_none_with_programs_makes_room(
     board: Path,
 ) -> None:
     async with KeeperClient(board / "keeper.sock") as client:
-        request = program(
-            board, "/bin/sleep", "756", attempt="o", sandbox=shared(board, "o", USER + 50)
-        )
-        await client.start(replace(request, cwd=board / "attempts/o/work"))
-        for number in range(9):
+        first: list[int] = []
+        for number in range(STARTERS_MAX + 2):
             name = f"n{number}"
             limits = ((int(resource.RLIMIT_NOFILE), 100 + number),)
             plan = shared(board, name, USER + number, limits=limits)
-            assert (await run(client, board, plan, "/bin/true", attempt=name)).exit_code == 0
-            assert len(starters(board)) <= 8
-        await client.stop("o", 0.0)
-        assert (await ended(client, "o")).signal == signal.SIGKILL
+            request = program(board, "/bin/sleep", "756", attempt=name, sandbox=plan)
+            await client.start(replace(request, cwd=board / f"attempts/{name}/work"))
+            assert len(starters(board)) == min(number + 1, STARTERS_MAX)
+            first = first or starters(board)
+        await client.stop("n0", 0.0)
+        assert (await ended(client, "n0")).signal == signal.SIGKILL
+        plan = shared(board, "last", USER + 100)
+        assert (await run(client, board, plan, "/bin/true", attempt="last")).exit_code == 0
+        assert len(starters(board)) == STARTERS_MAX
+        assert first[0] not in starters(board), "it had nothing to do"
+        os.kill(keeper_of(board), signal.SIGKILL)
+        users = [USER + number for number in range(STARTERS_MAX + 2)]
+        await until(
+            lambda: not any(map(processes_of, users)), what="the end of all with their keeper"
+        )
+    await ensure_keeper(board / "keeper.sock", board / "keeper.log")
 
 
 @pytest.mark.parametrize(
