@@ -129,3 +129,38 @@ def test_only_so_many_are_kept_and_what_an_earlier_agent_left_is_used_for_nothin
     assert kept == 64
     assert len(spares(tmp_path).left()) == 64
     assert not spares(tmp_path).take(str(tmp_path / "attempts/next"), LEVEL, "/environments/a")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders to users")
+def test_who_kept_a_directory_open_gets_at_nothing_of_the_next_attempt(tmp_path: Path) -> None:
+    """The process of one job stands in its folder, which is used for the job of another user."""
+    first, second = 61_001, 61_002
+    folder = tmp_path / "one"
+    for name in ("work/results", "home", "ports", "tmp"):
+        (folder / name).mkdir(parents=True)
+    (folder / "environment").symlink_to("/environments/a")
+    work = folder / "work"
+    work.chmod(0o700)
+    os.chown(work, first, first)
+    was = made_folder(str(folder), SandboxLevel.USER, "/environments/a")
+    kept_open = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    spare = spares(tmp_path)
+    assert spare.put(str(folder), SandboxLevel.USER, was)
+    assert spare.take(str(tmp_path / "two"), SandboxLevel.USER, "/environments/a")
+    assert (tmp_path / "two/work").stat().st_uid == 0, "it was taken back"
+    os.chown(tmp_path / "two/work", second, second)
+    (tmp_path / "two/work/secret").write_text("of the second")
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setresuid(first, first, first)
+            status = 2
+            os.open("secret", os.O_RDONLY, dir_fd=kept_open)
+        except PermissionError:
+            status = 0 if status == 2 else status
+        finally:
+            os._exit(status)
+    os.close(kept_open)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
