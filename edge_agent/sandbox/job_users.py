@@ -173,7 +173,7 @@ class JobUsers:
             surplus = self._pool.give_back(self._pool.surplus(now))
             begun = self._pool.begin(now)
         try:
-            left = end_processes_of_users(begun) if begun else {}
+            left = end_processes_of_users(begun)
             clean = begun - left.keys()
             stays = self.leavings.remove(clean) if clean else []
         except BaseException:

@@ -71,8 +71,7 @@ def end_processes_of_users(uids: Collection[int]) -> Mapping[int, list[int]]:
             raise ValueError(f"the processes of user {uid} are no job's")
     for _ in range(_ROUNDS):
         some = [uid for uid in uids if has_processes(uid)]
-        found = processes_of_users(some) if some else {}
-        if not found:
+        if not some or not (found := processes_of_users(some)):
             return {}
         for uid, pids in found.items():
             for pid in pids:
