@@ -159,7 +159,7 @@ VALUES = (
     (_A + "replicas: two}", "jobs.a.replicas", "'two'", "a whole number from 0"),
     (_A + "replicas: 0}", "jobs.a.replicas", "0 is not allowed", "1 or more"),
     (_A + "replicas: -1}", "jobs.a.replicas", "'-1'", "a whole number from 0"),
-    (_A + "replicas: 20001}", "jobs", "2000 jobs", "at most 1000"),
+    (_A + "replicas: 20001}", "jobs", "20001 jobs", "at most 20000"),
     (_A + "timeout: soon}", "jobs.a.timeout", "'soon'", "for example 90s"),
     (_A + "timeout: 5 minutes}", "jobs.a.timeout", "'5 minutes'", "for example 90s"),
     (_A + "grace: 0}", "jobs.a.grace", "0.0 is not allowed", "more than 0"),
