@@ -529,7 +529,9 @@ def _code(error: BaseException, expected: ReasonCode) -> ReasonCode | None:
             return ReasonCode.INSTALL
         case KeeperGoneError():
             return ReasonCode.LOST
-        case BundleRefusedError() | KeeperError() | ProgramError() | OSError():
+        case BundleRefusedError():
+            return ReasonCode.BUNDLE
+        case KeeperError() | ProgramError() | OSError():
             return expected
         case _:
             return None
