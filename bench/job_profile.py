@@ -305,8 +305,6 @@ def _usages(folder: Path) -> Mapping[int, tuple[str, Usage]]:
     """Every process of the cluster, and this one, which is the client."""
     own = os.times()
     found = {os.getpid(): ("client", Usage(own.user + own.system, 0.0, _threads(os.getpid())))}
-    keepers: set[int] = set()
-    lines: dict[int, tuple[str, int, Usage]] = {}
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if not entry.name.isdecimal():
@@ -316,24 +314,21 @@ def _usages(folder: Path) -> Mapping[int, tuple[str, Usage]]:
                 continue
             pid = int(entry.name)
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            own_ticks, reaped = (sum(map(int, fields[at : at + 2])) for at in (11, 13))
-            usage = Usage(own_ticks / TICKS, reaped / TICKS, _threads(pid))
-            lines[pid] = line, int(fields[1]), usage
-            if "edge_agent.keeper" in line:
-                keepers.add(pid)
-    for pid, (line, parent, usage) in lines.items():
-        found[pid] = _kind(line, forked=parent in keepers), usage
+            itself, reaped = (sum(map(int, fields[at : at + 2])) for at in (11, 13))
+            found[pid] = _kind(line), Usage(itself / TICKS, reaped / TICKS, _threads(pid))
     return found
 
 
-def _kind(line: str, *, forked: bool) -> str:
+def _kind(line: str) -> str:
     words = line.split("\0")
+    if words[0].startswith("shoal-starter"):
+        return "starter"
     for kind, word in (
         ("keeper", "edge_agent.keeper"),
         ("stream worker", "services.streams.worker"),
     ):
         if word in words:
-            return "starter" if forked and kind == "keeper" else kind
+            return kind
     return next((kind for kind in ("agent", "controller") if kind in words), words[0])
 
 
