@@ -119,7 +119,8 @@ others = []
 for pid in filter(str.isdecimal, os.listdir("/proc")):
     try:
         if int(pid) != os.getpid() and os.stat("/proc/" + pid).st_uid == os.getuid():
-            others.append(pid)
+            # One that has ended, and whose parent has not looked yet, has no words any more.
+            others += [pid] if open("/proc/" + pid + "/cmdline").read() else []
     except OSError:
         pass
 sockets = [line for line in open("/proc/net/unix") if "left-behind" in line]
