@@ -252,9 +252,7 @@ async def _counted(client: Client, folder: Path) -> None:
             "-p",
             str(pid),
         ]
-        if kind == "client":
-            continue  # it would stop itself
-        if kind != "starter":  # which strace follows from its keeper on, if it is forked later
+        if kind != "client":  # which would stop itself
             watched.append((kind, output, await _quiet(words)))
     await asyncio.sleep(2.0)
     await _run(client, jobs)
