@@ -1,13 +1,14 @@
 """What runs one process a job elsewhere, each in an environment of its own: Dask, Ray, HyperQueue.
 
 Each peer's program runs as many jobs as it is told, each of which starts `/bin/true` and waits for it, on WORKERS
-workers of this machine, warm. It prints one JSON object: jobs a second, and the CPU that it and all below it used, what
-has ended included. None of them is durable: HyperQueue has a journal, but its package of PyPI, which is what its Python
-interface starts, has no way to switch it on (0.27).
+workers of this machine, warm. It prints one JSON object: jobs a second, and the CPU that it and all below it used: of
+its control group where there is one (`bench/cpu_group.py`), else by /proc. None of them is durable: HyperQueue has a
+journal, but its package of PyPI, which is what its Python interface starts, has no way to switch it on (0.27).
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import tempfile
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.cpu_group import cpu_seconds
+
 WORKERS: Final = 3
 SLOTS: Final = 8
 """Jobs of a worker at a time, where a worker does several."""
@@ -25,11 +28,15 @@ _SECONDS: Final = 1_800.0
 
 _BEGIN: Final = f"""
 import ctypes, json, os, subprocess, sys, time
+from pathlib import Path
 
+{inspect.getsource(cpu_seconds)}
 JOBS, WORKERS, SLOTS = int(sys.argv[1]), {WORKERS}, {SLOTS}
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # what leaves its parent stays below this process
 
 def cpu():
+    if len(sys.argv) > 2:
+        return cpu_seconds(Path(sys.argv[2]))
     ticks, parents = {{}}, {{}}
     for name in os.listdir("/proc"):
         if name.isdecimal():
@@ -126,8 +133,8 @@ class Peer:
             (folder / "done").touch()
         return python.absolute()
 
-    def measure(self, jobs: int) -> Mapping[str, float]:
-        """Run so many jobs, and return `per_second` and `cpu_ms` (CPU milliseconds a job).
+    def measure(self, jobs: int, group: Path | None) -> Mapping[str, float]:
+        """Run so many jobs, and return `per_second` and `cpu_ms` (CPU milliseconds a job), by this group's file.
 
         Raises:
             CalledProcessError: it failed.
@@ -136,7 +143,7 @@ class Peer:
             program = Path(folder) / "peer.py"
             program.write_text(_BEGIN + self.program)
             done = subprocess.run(
-                [self.python(), program, str(jobs)],
+                [self.python(), program, str(jobs), *([group] if group else [])],
                 check=True,
                 capture_output=True,
                 text=True,

@@ -3,10 +3,12 @@
 Ours: `/bin/true` as a pipeline of one, submitted durably, placed on three agents, run in a kept environment at the
 level that `shoal up` gives its jobs here (and, in the same rounds, at level none), its end committed in SQLite with
 synchronous=FULL, its manifest in the archive, its events in the outbox. The peers' programs are in
-`bench/job_peers.py`; nothing of theirs is durable. CPU is that of all processes, clients included, and of all that they
-have reaped.
+`bench/job_peers.py`; nothing of theirs is durable. CPU is that of all processes, clients included, and of all that has
+ended (`bench/cpu_group.py`).
 
-Run it with `make bench-jobs`. JOBS, ROUNDS and STARTS say how much; SLOW=0.25 runs everything, the peers too, on one
+Run it with `make bench-jobs`. JOBS, ROUNDS and STARTS say how much; STATE is the folder below which the cluster keeps
+what it keeps (it says of which file system; ext4 without a journal walks over all inodes deleted in the last five
+seconds for each that is made, which ours pays and no peer does); SLOW=0.25 runs everything, the peers too, on one
 core at a quarter of its speed (a control group of version 1, as root); QUEUE=20000 does something else: so many jobs in
 as many submissions, then in pipelines of as many as one may have, with time and memory by quarters. The last line is
 one JSON object.
@@ -18,8 +20,10 @@ import asyncio
 import contextlib
 import json
 import os
+import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from bench.cpu_group import cpu_group, cpu_seconds
 from bench.job_peers import PEERS, SLOTS, WORKERS
 from compose.local_cluster import LocalCluster, LocalClusterConfig
 from compose.own_sandbox import own_sandbox
@@ -40,6 +45,7 @@ from shoal.view import PipelineView
 JOBS: Final = int(os.environ.get("JOBS", "5000"))
 ROUNDS: Final = int(os.environ.get("ROUNDS", "3"))
 STARTS: Final = int(os.environ.get("STARTS", "100"))
+STATE: Final = Path(os.environ.get("STATE", "/var/tmp"))  # noqa: S108 - users of jobs pass it
 QUEUE: Final = int(os.environ.get("QUEUE", "0"))
 SLOW: Final = float(os.environ.get("SLOW", "0"))
 CPU_MS_MAX, PER_SECOND_MIN, DASK_MIN, START_MS_MAX = 3.0, 800.0, 1.4, 8.0
@@ -85,32 +91,33 @@ class Round:
 
 async def main() -> int:
     """Measure, print a table and the result; the exit code is 1 if a bar is missed."""
-    folder = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir="/var/tmp"))  # users of jobs pass it
+    folder = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir=STATE))  # users of jobs pass it
     os.chmod(folder, 0o755)  # noqa: PTH101, S103 - nothing else runs here
     own = own_sandbox(folder)
     slow = _slow_group() if SLOW else None
     try:
         if QUEUE:
             return await _queues(folder, own.level, own.said)
-        return await _beside_peers(folder, own.level, own.said)
+        with cpu_group() as group:
+            return await _beside_peers(folder, group, own.level, own.said)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if slow is not None:
             _leave(slow)
 
 
-async def _beside_peers(folder: Path, level: SandboxLevel, said: str) -> int:
+async def _beside_peers(folder: Path, group: Path | None, level: SandboxLevel, said: str) -> int:
     levels = dict.fromkeys((level, SandboxLevel.NONE))
     found = {name: Round() for name in (*(f"ours, {one.value}" for one in levels), *_names())}
     starts: dict[SandboxLevel, list[float]] = {one: [] for one in levels}
     print(f"default sandbox {said}; {JOBS} jobs, {ROUNDS} rounds, {_speed()}", flush=True)
     for number in range(ROUNDS):
         for one in levels:
-            measured, begun = await _ours(folder / f"{number}-{one.value}", one)
+            measured, begun = await _ours(folder / f"{number}-{one.value}", group, one)
             found[f"ours, {one.value}"].add(measured)
             starts[one] += begun
         for peer in PEERS:
-            found[peer.name].add(await asyncio.to_thread(peer.measure, JOBS))
+            found[peer.name].add(await asyncio.to_thread(peer.measure, JOBS, group))
         last = {name: f"{one.per_second[-1]:.0f}/s" for name, one in found.items()}
         print(f"round {number + 1}: {last}, load {os.getloadavg()[0]:.1f}", flush=True)
     start = {one.value: _spread(begun) for one, begun in starts.items()}
@@ -159,13 +166,15 @@ async def _cluster(folder: Path, level: SandboxLevel) -> AsyncIterator[Client]:
         yield client
 
 
-async def _ours(folder: Path, level: SandboxLevel) -> tuple[Mapping[str, float], list[float]]:
+async def _ours(
+    folder: Path, group: Path | None, level: SandboxLevel
+) -> tuple[Mapping[str, float], list[float]]:
     async with _cluster(folder, level) as client:
         starts = [await _start_seconds(client) for _ in range(STARTS)]
-        before, begin = _cpu_seconds(folder), time.monotonic()
+        before, begin = _cpu_seconds(folder, group), time.monotonic()
         await _run(client, JOBS)
         seconds = time.monotonic() - begin
-        cpu = _cpu_seconds(folder) - before
+        cpu = _cpu_seconds(folder, group) - before
     return {"per_second": JOBS / seconds, "cpu_ms": cpu * 1e3 / JOBS}, starts
 
 
@@ -278,8 +287,10 @@ class Quarters:
 # ---- the machine
 
 
-def _cpu_seconds(folder: Path) -> float:
+def _cpu_seconds(folder: Path, group: Path | None) -> float:
     """CPU of the cluster's processes and of all that they have reaped, ours (the client) too."""
+    if group is not None:
+        return cpu_seconds(group)
     total = sum(os.times()[:2])
     for entry in _processes(folder):
         with contextlib.suppress(OSError):
@@ -329,7 +340,16 @@ def _leave(group: Path) -> None:
 
 
 def _speed() -> str:
-    return f"one core at {SLOW:g} of its speed" if SLOW else f"{os.cpu_count()} cores"
+    """Say what all of this runs on: cores, interpreter, file system."""
+    cores = f"one core at {SLOW:g} of its speed" if SLOW else f"{os.cpu_count()} cores"
+    python = f"Python {platform.python_version()} of {sys.base_prefix}"
+    return f"{cores}, {python}, state on {_file_system(STATE)}"
+
+
+def _file_system(folder: Path) -> str:
+    """The kind of file system that a folder lies on."""
+    words = ["stat", "--file-system", "--format=%T", str(folder)]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _names() -> Sequence[str]:
