@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from shoal.limits import NUMBER_MAX
 
+DEFAULT_NAMESPACE = "default"
+"""What an empty namespace of a request means."""
+
 ID_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,62}")
 """What an id of a namespace, pipeline, job, port or node looks like."""
 

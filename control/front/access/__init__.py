@@ -1,1 +1,1 @@
-"""Which caller may call what: one table, one decision, and the interceptor that asks it of each call."""
+"""The interceptor that asks of each call whether its caller may make it, and what it counts."""

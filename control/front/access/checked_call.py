@@ -6,7 +6,7 @@ from typing import Any
 import grpc.aio
 
 from control.core.call_note import CallNote
-from control.front.access.caller import Caller
+from services.identity.access.caller import Caller
 
 
 class CheckedCall:

@@ -25,14 +25,14 @@ from google.protobuf.message import DecodeError
 
 from control.core.call_note import CallNote
 from control.core.errors import ControlError
-from control.front.access.caller import USER_KEY, Caller
 from control.front.access.checked_call import CheckedCall
-from control.front.access.decision import CallRefused, decide
 from control.front.access.quotas import Quotas
 from control.front.access.refused_calls import RefusalCount, RefusedCalls
-from control.front.access.rule import Named, Rule, named, values
-from control.front.access.rules import RULES
 from control.front.rpc_status import invalid
+from services.identity.access.caller import USER_KEY, Caller
+from services.identity.access.decision import CallRefused, decide
+from services.identity.access.rule import Named, Rule, named, values
+from services.identity.access.rules import RULES
 from services.runtime.log import CountedLog, fields
 from services.runtime.peer import HandshakeContext, Peer, host_of, peer_of
 from services.runtime.rpc import KINDS, Behavior, Method, RpcError, rpc_error

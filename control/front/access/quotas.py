@@ -11,8 +11,8 @@ from typing import Final
 
 import grpc
 
-from control.front.access.token_bucket import TokenBucket
 from services.runtime.rpc import RpcError, rpc_error
+from services.runtime.token_bucket import TokenBucket
 
 CALLERS_MAX: Final = 10_000
 """Callers whose use is remembered; beyond it, that of the one that has called for the longest time not is forgotten."""

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from control.front.read_model import PAGE_SIZE
 from control.front.rpc_status import invalid
 from shoal.model import PipelineState
-from shoal.names import JobRef, PipelineRef, check_id, parse_job, parse_pipeline
+from shoal.names import DEFAULT_NAMESPACE, JobRef, PipelineRef, check_id, parse_job, parse_pipeline
 from shoal.wire.state import PIPELINE_STATE
 
-DEFAULT_NAMESPACE = "default"
 PAGE_SIZE_MAX = 1000
 
 

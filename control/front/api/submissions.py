@@ -11,13 +11,13 @@ from control.core.answers import Refusal, RefusalCode, Submission, SubmitResult
 from control.core.call_note import CallNote
 from control.core.errors import ControlError
 from control.front.api.picture import picture
-from control.front.api.request import DEFAULT_NAMESPACE
 from control.front.control_plane import ControlPlane
 from control.front.folder_listings import FolderInputError, FolderListings
 from control.front.rpc_status import invalid, refusal
 from control.front.source_rule import SourceRule
 from services.archive.object_store import ArchiveError
 from services.runtime.rpc import RpcError, rpc_error
+from shoal.names import DEFAULT_NAMESPACE
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.wire.fields import WireError
 from shoal.wire.known_specs import decode_spec_bytes

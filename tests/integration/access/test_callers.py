@@ -10,8 +10,8 @@ import pytest
 from google.protobuf import message_factory
 from google.rpc import error_details_pb2, status_pb2
 
-from control.front.access.rule import ROLES, Verb
-from control.front.access.rules import RULES
+from services.identity.access.rule import ROLES, Verb
+from services.identity.access.rules import RULES
 from services.runtime.rpc import STATUS_DETAILS
 from shoal import bundle
 from shoal.channel import USER, channel_options, open_channel

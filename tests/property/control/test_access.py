@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.front.access.caller import Caller
-from control.front.access.decision import CallAllowed, CallRefused, decide
-from control.front.access.rule import ROLES, Named, Rule, Verb
-from control.front.access.rules import RULES
+from services.identity.access.caller import Caller
+from services.identity.access.decision import CallAllowed, CallRefused, decide
+from services.identity.access.rule import ROLES, Named, Rule, Verb
+from services.identity.access.rules import RULES
 from shoal.identity import IN_NAMESPACE, Identity, Role
 
 NAMES = st.sampled_from(("lab", "yard", "default"))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from control.front.access.rule import Path, Verb, named
-from control.front.access.rules import RULES
 from control.front.api.server import SERVICES
+from services.identity.access.rule import Path, Verb, named
+from services.identity.access.rules import RULES
 from shoal.v1 import (
     archive_service_pb2,
     identity_service_pb2,
@@ -54,7 +54,7 @@ def test_every_service_that_is_served_is_looked_at() -> None:
 KNOWN_TO_A_CONTROLLER = """
 from google.protobuf import descriptor_pool
 import control.controller
-from control.front.access.rules import RULES
+from services.identity.access.rules import RULES
 
 for path in RULES:
     if path.startswith("/shoal."):

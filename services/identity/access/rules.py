@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from control.front.access.rule import Rule, Verb
+from services.identity.access.rule import Rule, Verb
 
 _NAMESPACE: Final = ("namespace",)
 _KNOW: Final = Rule(Verb.KNOW)

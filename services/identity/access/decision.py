@@ -5,12 +5,12 @@ a namespace passes for no other; a node passes for no other node.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
-from control.front.access.caller import Caller
-from control.front.access.rule import ROLES, Named, Rule, Verb
-from control.front.api.request import DEFAULT_NAMESPACE
+from services.identity.access.caller import Caller
+from services.identity.access.rule import ROLES, Named, Rule, Verb
 from shoal.identity import Role
-from shoal.names import ID_PATTERN
+from shoal.names import DEFAULT_NAMESPACE, ID_PATTERN
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,17 @@ class CallRefused:
 
 ALLOWED = CallAllowed()
 
+JOIN: Final = "an operator makes a join token for that role with: shoal token create"
+"""How a caller of a controller gets a role."""
+
 
 def decide(
-    rule: Rule | None, method: str, cluster: str, caller: Caller, request: Named
+    rule: Rule | None,
+    method: str,
+    cluster: str,
+    caller: Caller,
+    request: Named,
+    remedy: str = JOIN,
 ) -> CallAllowed | CallRefused:
     """Say whether a caller may make a call.
 
@@ -45,6 +53,7 @@ def decide(
         cluster: id of this cluster.
         caller: the maker of the call.
         request: what the request, or one message of it, names.
+        remedy: how such a caller gets a role.
     """
     identity = caller.identity
     who = caller.described
@@ -60,8 +69,7 @@ def decide(
     if identity.role not in roles:
         return CallRefused(
             "NOT_ALLOWED",
-            f"{who} may not call {method}{_where(request)}: it takes {_listed(roles)}; an operator "
-            "makes a join token for that role with: shoal token create",
+            f"{who} may not call {method}{_where(request)}: it takes {_listed(roles)}; {remedy}",
         )
     if refused := _about_user(rule, method, caller):
         return refused
