@@ -23,6 +23,7 @@ from control.front.api.request import (
     pipeline_of,
     states_of,
 )
+from control.front.api.watch_pace import WatchPace
 from control.front.bundles.piece_uploads import PieceUploads
 from control.front.control_plane import ControlPlane
 from control.front.folder_listings import FolderListings
@@ -44,7 +45,6 @@ from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import pipelines_service_pb2_grpc as v1_grpc
 from shoal.view import LogChunk, PipelineView, SnapshotEnd
 from shoal.wire.fields import moment
-from shoal.wire.known_jobs import JOBS_MIN
 from shoal.wire.state import encode_artifact
 from shoal.wire.view import encode_event, encode_log_chunk, encode_verdict
 
@@ -55,9 +55,6 @@ SUBMISSIONS_MAX = 1000
 
 _SUBMISSIONS_TOGETHER = 256
 _PICTURES_TOGETHER = 256
-_JOB_SECONDS = 0.0001
-"""How long a watch rests for each job that it has shown; to show one takes a fifth of that."""
-_REST_SECONDS_MAX = 1.0
 _REQUESTS_WAITING = 16
 _ANSWERS_WAITING = 16
 
@@ -415,11 +412,9 @@ def _log_query(request: v1.ReadLogsRequest) -> LogQuery:
 async def _shown(
     changes: Changes[PipelineView], *, together: bool
 ) -> AsyncIterator[v1.WatchPipelinesResponse]:
-    """Write what a watcher is shown; several pictures in a message only if they may come `together`.
-
-    After much it rests: what changes meanwhile becomes one picture, so that of a thousand jobs, or of a thousand
-    pipelines, a few pictures a second are made and not one for each commit.
-    """
+    """Write what a watcher is shown; several pictures in a message only if they may come `together`."""
+    clock = asyncio.get_running_loop().time
+    pace = WatchPace(clock())
     pictures: list[pipeline_pb2.Pipeline] = []
     room, jobs = limits.BATCH_BYTES_MAX, 0
     async for change in changes:
@@ -427,16 +422,18 @@ async def _shown(
             yield v1.WatchPipelinesResponse(snapshot_end=v1.SnapshotEnd(), revision=change.revision)
             continue
         jobs += len(change.jobs)
+        pictures.append(picture(change))
         if together:
-            pictures.append(picture(change))
             room -= pictures[-1].ByteSize()
             if room > 0 and changes.more:
                 continue
             yield v1.WatchPipelinesResponse(pipelines=pictures, revision=changes.resume)
         else:
-            yield v1.WatchPipelinesResponse(pipeline=picture(change), revision=changes.resume)
-        if jobs >= JOBS_MIN and changes.resume:  # a snapshot is shown once, as fast as it goes
-            await asyncio.sleep(min(jobs * _JOB_SECONDS, _REST_SECONDS_MAX))
+            yield v1.WatchPipelinesResponse(pipeline=pictures[0], revision=changes.resume)
+        more = not together or room <= 0 or len(pictures) >= _PICTURES_TOGETHER
+        rest = pace.rest_seconds(clock(), len(pictures), jobs, more=more)
+        if rest and changes.resume:  # a snapshot is shown once, as fast as it goes
+            await asyncio.sleep(rest)
         pictures, room, jobs = [], limits.BATCH_BYTES_MAX, 0
 
 
