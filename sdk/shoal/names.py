@@ -20,6 +20,9 @@ _ATTEMPT = re.compile(
     rf"pipelines/({ID_PATTERN.pattern})/jobs/({ID_PATTERN.pattern})/attempts/([0-9]{{1,10}})"
 )
 
+_tuple = tuple.__new__
+"""Makes a reference of its parts; what a named tuple has for that is a function of Python."""
+
 
 class InvalidNameError(ValueError):
     """A name that does not follow the pattern."""
@@ -70,7 +73,7 @@ class JobRef(NamedTuple):
     @property
     def pipeline_ref(self) -> PipelineRef:
         """The pipeline that the job belongs to."""
-        return PipelineRef(self.namespace, self.pipeline)
+        return _tuple(PipelineRef, self[:2])
 
 
 class AttemptRef(NamedTuple):
@@ -90,12 +93,12 @@ class AttemptRef(NamedTuple):
     @property
     def job_ref(self) -> JobRef:
         """The job that the attempt tries."""
-        return JobRef(self.namespace, self.pipeline, self.job)
+        return _tuple(JobRef, self[:3])
 
     @property
     def pipeline_ref(self) -> PipelineRef:
         """The pipeline that the job belongs to."""
-        return PipelineRef(self.namespace, self.pipeline)
+        return _tuple(PipelineRef, self[:2])
 
     @property
     def prefix(self) -> str:
@@ -147,7 +150,7 @@ def parse_attempt(name: str, namespace: str, epoch: int) -> AttemptRef:
     if (found := _ATTEMPT.fullmatch(name)) and ID_PATTERN.fullmatch(namespace):
         pipeline, job, digits = found.groups()
         if (count := int(digits)) <= NUMBER_MAX:
-            return AttemptRef(namespace, pipeline, job, count, epoch)
+            return _tuple(AttemptRef, (namespace, pipeline, job, count, epoch))
     match name.split("/"):  # something is wrong with it: what, is said
         case ["pipelines", pipeline, "jobs", job, "attempts", number] if _is_number(number):
             return AttemptRef(

@@ -16,16 +16,17 @@ Example: `codec(Artifact, pipeline_pb2.Artifact, "artifact", path=checked(fields
 
 import dataclasses
 import enum
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from types import FunctionType, MappingProxyType, NoneType
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
 from shoal.wire import fields
-from shoal.wire.fields import WireError, at
+from shoal.wire.fields import WireError
 
 ValueT = TypeVar("ValueT")
 ValueT_co = TypeVar("ValueT_co", covariant=True)
@@ -34,6 +35,10 @@ MessageT_contra = TypeVar("MessageT_contra", contravariant=True)
 EnumT = TypeVar("EnumT", bound=enum.Enum)
 _ALIKE_MAX: Final = 256
 _ALIKE_BYTES_MAX: Final = 16 << 10
+_UNCHANGING: Final = frozenset(
+    {str, bytes, int, float, bool, NoneType, tuple, frozenset, MappingProxyType}
+)
+"""Types of what may be returned again and again; the nouns are unchanging, too."""
 
 Check = Callable[[Any, str], Any]
 """Takes what a message holds and its path; returns the value, or raises `WireError`."""
@@ -77,20 +82,58 @@ class NounCodec(NamedTuple, Generic[ValueT, MessageT]):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Members(Generic[EnumT]):
+    """Reads an enumeration.
+
+    Attributes:
+        known: what each number means.
+        numbered: whether the members are their numbers, so that a message takes them as they are.
+        what: what the enumeration is called in refusals.
+        where: the path of the field where none is given.
+    """
+
+    known: Mapping[int, EnumT]
+    numbered: bool
+    what: str
+    where: str
+
+    def __call__(self, message: int, path: str | None = None) -> EnumT:
+        """Return the member.
+
+        Raises:
+            WireError: This version knows none with that number.
+        """
+        member = self.known.get(message)
+        if member is None:
+            known = ", ".join(map(str, self.known))
+            said = f"{message} is not a {self.what}; this version knows {known}"
+            raise WireError(self.where if path is None else path, said)
+        return member
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class FieldCodec:
     """How a field of a noun is written and read.
 
     `read` gets the message, its path, and the name of the field; a `check` in its place gets what the
     field holds, and its path. What they return depends on nothing else. `write` gets the value of the
-    field, but none that is false: that is left out, unless the field has a presence. With `names` the
-    message has other fields in its place, or none, and `write` returns a mapping with a value for each
-    of them.
+    field, but none that is false: that is left out, unless the field has a presence, where None is.
+    With `names` the message has other fields in its place, or none; `write` returns a tuple with a
+    value for each of them, and `check` gets the whole message.
+
+    Attributes:
+        each: whether `write` and `check` are for the items of a list.
+        maybe: whether a message that is unset is None, and not its defaults.
+        known: of an enumeration, what each number means, so that `check` sees only others.
     """
 
     read: Callable[[Any, str, str], Any] | None = None
     write: Callable[[Any], Any] | None = None
     names: tuple[str, ...] | None = None
     check: Check | None = None
+    each: bool = False
+    maybe: bool = False
+    known: Mapping[int, Any] | None = None
 
 
 def codec(
@@ -128,31 +171,23 @@ def codec(
     forgotten |= (set(special) - set(names)) | (set(known) ^ covered)
     if forgotten:
         raise TypeError(f"{value.__name__} and its message differ in {sorted(forgotten)}")
-    return NounCodec(Encode(message, _given(table, known)), _decode(value, table, known, where))
+    given = _given(value, table, known)
+    return NounCodec(Encode(message, given), _decode(value, table, known, where))
 
 
-def _given(table: Mapping[str, FieldCodec], known: Mapping[str, FieldDescriptor]) -> Given:
-    whole = [(name, field.write) for name, field in table.items() if field.names is None]
-    spread = [(name, field.write) for name, field in table.items() if field.names and field.write]
-    plain = [(name, write) for name, write in whole if not known[name].has_presence]
-    # A field that has a presence may be set to nothing: None alone leaves it out.
-    present = [(name, write or _as_it_is) for name, write in whole if known[name].has_presence]
-    names, writes = [name for name, _ in plain], [write for _, write in plain]
-    values_of = _values_of(names)
+def _given(
+    value: type[ValueT], table: Mapping[str, FieldCodec], known: Mapping[str, FieldDescriptor]
+) -> Given:
+    """Return what writes the fields of a noun, one after another; what says nothing costs a look at it."""
 
-    def given(noun: Any) -> dict[str, Any]:
-        found = {
-            name: one if write is None else write(one)
-            for name, write, one in zip(names, writes, values_of(noun), strict=True)
-            if one
-        }
-        for name, write in present:
-            if (one := write(getattr(noun, name))) is not None:
-                found[name] = one
-        for name, write in spread:
-            found.update(write(getattr(noun, name)))
-        return found
+    def text(scope: dict[str, Any]) -> Iterable[str]:
+        yield "def function(noun):"
+        yield " made = {}"
+        for one in dataclasses.fields(cast("Any", value)):
+            yield from _written(one.name, table[one.name], known, one.default, scope)
+        yield " return made"
 
+    given: Given = _put_together(value.__name__, text, {})
     return given
 
 
@@ -162,81 +197,141 @@ def _decode(
     known: Mapping[str, FieldDescriptor],
     where: str,
 ) -> Decode[Any, ValueT]:
-    taken: list[str] = []
-    checks: list[tuple[int, Check, str]] = []
-    reads: list[tuple[int, Callable[[Any, str, str], Any], str]] = []
-    for place, (name, field) in enumerate(table.items()):
-        if field.read is not None:
-            reads.append((place, field.read, name))
-        elif field.check is not None and _is_one_message(known[name]):
-            reads.append((place, _unless_empty(field.check), name))
-        else:
-            taken.append(name)
-            if field.check is not None:
-                checks.append((place, field.check, name))
-    values_of = _values_of(taken)
+    def text(scope: dict[str, Any]) -> Iterable[str]:
+        yield "def function(message, path=where):"
+        yield " try: return value("
+        for name, field in table.items():
+            yield f"  {_read(name, field, known, scope)},"
+        yield " )"
+        yield " except WireError as error: raise error.within(path) from None"
 
-    def decode(message: Any, path: str = where) -> ValueT:
-        values = [*values_of(message)]
-        try:
-            for place, read, name in reads:  # from the first on, so that each gets its place
-                values.insert(place, read(message, "", name))
-            for place, check, name in checks:
-                values[place] = check(values[place], name)
-        except WireError as error:
-            raise error.within(path) from None
-        return value(*values)
-
+    scope = {"value": value, "where": where, "WireError": WireError, "each": fields.each}
+    decode: Decode[Any, ValueT] = _put_together(value.__name__, text, scope)
     return decode
 
 
-def _values_of(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """Return what reads so many attributes, as a tuple."""
-    if len(names) > 1:
-        return operator.attrgetter(*names)
-    return lambda holder: tuple(getattr(holder, name) for name in names)
+def _put_together(
+    name: str, text: Callable[[dict[str, Any]], Iterable[str]], scope: dict[str, Any]
+) -> Any:
+    """Return a function that is put together when it is called first, from lines that name what is in its scope.
+
+    Messages are much of what a controller does, and a loop over fields and their checks takes three times
+    as long as their lines one after another. Most programs use few of all codecs, so none is made in advance.
+    """
+
+    def first(*given: Any, **named: Any) -> Any:
+        source = "\n".join(text(scope))
+        exec(compile(source, f"<codec of {name}>", "exec"), scope)  # noqa: S102 -- text of our own
+        made: FunctionType = scope["function"]
+        # Whoever has the function already, such as another codec, calls the lines themselves from now on.
+        function.__defaults__, function.__code__ = made.__defaults__, made.__code__
+        return function(*given, **named)
+
+    scope["first"] = first
+    function = FunctionType(_call_first.__code__, scope)
+    return function
+
+
+def _call_first(*given: Any, **named: Any) -> Any:
+    return first(*given, **named)  # type: ignore[name-defined]  # noqa: F821 -- of the scope that it is given
+
+
+def _written(
+    name: str,
+    field: FieldCodec,
+    known: Mapping[str, FieldDescriptor],
+    default: object,
+    scope: dict[str, Any],
+) -> Iterable[str]:
+    """Return the lines that write a field."""
+    if field.names is not None:
+        if field.write is None or not field.names:
+            return
+        scope[f"write_{name}"] = field.write
+        places = "".join(f"made['{one}'], " for one in field.names)
+        yield f" {places}= write_{name}(noun.{name})"
+        return
+    scope[f"write_{name}"] = field.write
+    said = "one" if field.write is None else f"write_{name}(one)"
+    if field.each:
+        said = f"[*map(write_{name}, one)]"
+    if not known[name].has_presence:
+        yield f" if one := noun.{name}: made['{name}'] = {said}"
+        return
+    if field.write is not None and default is not None and default is not dataclasses.MISSING:
+        # A noun that is the default says always the same.
+        scope |= {f"default_{name}": default, f"unsaid_{name}": field.write(default)}
+        said = f"unsaid_{name} if one is default_{name} else {said}"
+    yield f" if (one := noun.{name}) is not None: made['{name}'] = {said}"
+
+
+def _read(
+    name: str, field: FieldCodec, known: Mapping[str, FieldDescriptor], scope: dict[str, Any]
+) -> str:
+    """Return the expression that reads a field."""
+    held = f"message.{name}"
+    scope |= {f"read_{name}": field.read, f"check_{name}": field.check}
+    if field.read is not None:
+        return f"read_{name}(message, '', '{name}')"
+    if field.names is not None:
+        return held if field.check is None else f"check_{name}(message, '')"
+    if field.maybe:
+        found = held if field.check is None else f"check_{name}({held}, '{name}')"
+        return f"{found} if message.HasField('{name}') else None"
+    if field.known is not None:
+        scope[f"known_{name}"] = field.known
+        return f"known_{name}.get({held}) or check_{name}({held}, '{name}')"
+    if field.check is None:
+        return f"tuple(one) if (one := {held}) else ()" if known[name].is_repeated else held
+    found = f"check_{name}(one, '{name}')"
+    if field.each:
+        found = f"each(one, '{name}', check_{name})"
+    unset = _unset(field, known[name], name)
+    if unset is None:
+        return found.replace("one,", f"{held},", 1)
+    scope[f"unset_{name}"] = unset[0]
+    if not _is_one_message(known[name]):
+        return f"{found} if (one := {held}) else unset_{name}"
+    there = f"message.HasField('{name}') and (one := {held}).ByteSize()"
+    return f"{found} if {there} else unset_{name}"
+
+
+def _unset(field: FieldCodec, known: FieldDescriptor, name: str) -> tuple[object] | None:
+    """Return what a field means in which nothing is, as it is read once; None if that has to be read each time."""
+    if field.each:
+        return ((),)
+    check = cast("Check", field.check)
+    nothing: Any = known.default_value
+    if known.is_repeated:
+        nothing = {} if _is_map(known) else ()
+    elif known.message_type is not None:
+        nothing = GetMessageClass(known.message_type)()
+    try:
+        found = check(nothing, name)
+    except WireError:
+        return None
+    return (found,) if _is_one_message(known) or type(found) in _UNCHANGING else None
 
 
 def _is_one_message(field: FieldDescriptor) -> bool:
     return field.message_type is not None and not field.is_repeated
 
 
-def _as_it_is(value: object) -> object:
-    return value
-
-
-def _unless_empty(check: Check) -> Callable[[Any, str, str], Any]:
-    """Return what reads a message in a field; what an empty one means is read once."""
-    empty: list[Any] = []
-
-    def read(message: Any, path: str, name: str) -> Any:
-        said = getattr(message, name)
-        if said.ByteSize():
-            return check(said, at(path, name))
-        if not empty:
-            empty.append(check(said, at(path, name)))
-        return empty[0]
-
-    return read
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
 def _of_contract(field: FieldDescriptor) -> FieldCodec:
     """Return how a field is read of which the contract says enough."""
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+    if _is_map(field):
         return FieldCodec(write=dict, check=lambda items, _path: fields.strings(items))
     if field.is_repeated:
-        return FieldCodec(check=lambda items, _path: tuple(items))
+        return FieldCodec()
     if field.message_type is not None and field.message_type.full_name.endswith(".Timestamp"):
-        return FieldCodec(
-            lambda message, path, name: fields.moment(message, name, path), fields.given_time
-        )
+        return FieldCodec(write=fields.given_time, check=fields.decode_time, maybe=True)
     if field.message_type is not None or field.enum_type is not None:
         raise TypeError(f"{field.full_name} needs a place in the table of its codec")
-    if field.has_presence:
-        return FieldCodec(
-            lambda message, _path, name: getattr(message, name) if message.HasField(name) else None
-        )
-    return FieldCodec()
+    return FieldCodec(maybe=field.has_presence)
 
 
 def given_of(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -278,27 +373,21 @@ def duration(unset: float = 0.0) -> FieldCodec:
 
 def one(pair: NounCodec[Any, Any]) -> FieldCodec:
     """Return an enumeration or another noun, which is read from its defaults where it is unset."""
-    return checked(pair[1], given_of(pair[0]))
+    encode, decode = pair
+    if isinstance(decode, Members):
+        write = None if decode.numbered else encode
+        return FieldCodec(write=write, check=decode, known=decode.known)
+    return checked(decode, given_of(encode))
 
 
 def maybe(pair: NounCodec[Any, Any]) -> FieldCodec:
     """Return another noun, or None where it is unset."""
-    write, read = given_of(pair[0]), pair[1]
-    return FieldCodec(
-        lambda message, path, name: (
-            read(getattr(message, name), at(path, name)) if message.HasField(name) else None
-        ),
-        lambda value: None if value is None else write(value),
-    )
+    return FieldCodec(write=given_of(pair[0]), check=pair[1], maybe=True)
 
 
 def each(pair: NounCodec[Any, Any]) -> FieldCodec:
     """Return a tuple of other nouns."""
-    write, read = given_of(pair[0]), pair[1]
-    return checked(
-        lambda items, path: fields.each(items, path, read),
-        lambda values: [write(value) for value in values],
-    )
+    return FieldCodec(write=given_of(pair[0]), check=pair[1], each=True)
 
 
 def alike(pair: NounCodec[ValueT, MessageT], kind: type[MessageT]) -> NounCodec[ValueT, MessageT]:
@@ -352,14 +441,17 @@ def elsewhere(unset: object, *names: str) -> FieldCodec:
     return FieldCodec(lambda _message, _path, _name: unset, None, names)
 
 
-def spread(write: Callable[[Any], Mapping[str, Any]], read: Check, *names: str) -> FieldCodec:
-    """Return a field that is several fields of the message; `read` gets the message and its path."""
-    return FieldCodec(lambda message, path, _name: read(message, path), write, names)
+def spread(write: Callable[[Any], tuple[Any, ...]], read: Check, *names: str) -> FieldCodec:
+    """Return a field that is several fields of the message.
+
+    `write` returns a value for each of them, None to leave one unset; `read` gets the message and its path.
+    """
+    return FieldCodec(None, write, names, read)
 
 
 def renamed(name: str) -> FieldCodec:
     """Return a field that has another name in the message."""
-    return spread(lambda value: {name: value}, lambda message, _path: getattr(message, name), name)
+    return spread(lambda value: (value,), lambda message, _path: getattr(message, name), name)
 
 
 def enumeration(
@@ -384,19 +476,6 @@ def enumeration(
         for member in kind
     }
     members = {number: member for member, number in numbers.items()}
-    # One without numbers by identity: the hash of such a member is a function of Python.
-    given = {id(member): number for member, number in numbers.items()}
-    known = ", ".join(map(str, members))
     if not numbered:
         members[0] = next(iter(kind))
-
-    def encode(member: EnumT) -> Any:
-        return given[id(member)]
-
-    def decode(message: int, path: str = where) -> EnumT:
-        member = members.get(message)
-        if member is None:
-            raise WireError(path, f"{message} is not a {what}; this version knows {known}")
-        return member
-
-    return NounCodec(numbers.__getitem__ if numbered else encode, decode)
+    return NounCodec(numbers.__getitem__, Members(members, numbered, what, where))

@@ -124,7 +124,8 @@ def identifier(what: str, value: str, path: str) -> str:
 
 def attempt_ref(attempt: str, namespace: str, epoch: int, path: str) -> names.AttemptRef:
     """Read which attempt; an empty namespace is `default`."""
-    count(epoch, limits.INTEGER_MAX, path)
+    if not 0 <= epoch <= limits.INTEGER_MAX:
+        count(epoch, limits.INTEGER_MAX, path)
     try:
         return names.parse_attempt(attempt, namespace or "default", epoch)
     except names.InvalidNameError as error:

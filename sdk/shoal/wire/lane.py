@@ -29,7 +29,7 @@ encode_lane, _decode = codec(
     distribute=one(DISTRIBUTE),
     peer_format=one(PORT_FORMAT),
     stretch=spread(
-        lambda value: {name: getattr(value, name) for name in _STRETCH}, _decode_stretch, *_STRETCH
+        lambda value: tuple(getattr(value, name) for name in _STRETCH), _decode_stretch, *_STRETCH
     ),
 )
 

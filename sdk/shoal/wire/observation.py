@@ -70,7 +70,7 @@ encode_progress, decode_progress = codec(
     ref=SIDE_BY_SIDE,
     streams=_of_ports(STREAM_COUNTERS),
     text=spread(
-        lambda text: {"progress": _cut(redacted(text))},
+        lambda text: (_cut(redacted(text)),),
         lambda message, _path: _cut(message.progress),
         "progress",
     ),
@@ -86,8 +86,6 @@ encode_log_piece, decode_log_piece = codec(
     LogPiece,
     pipelines_service_pb2.LogChunk,
     "log",
-    ref=spread(
-        lambda ref: {"attempt": ref.name, "epoch": ref.epoch}, _decode_log_ref, "attempt", "epoch"
-    ),
+    ref=spread(lambda ref: (ref.name, ref.epoch), _decode_log_ref, "attempt", "epoch"),
     stream=one(LOG_STREAM),
 )

@@ -353,8 +353,9 @@ def decode_controller_message(message: v1.ControllerMessage) -> messages.FromCon
 _FOLLOWING = ("cluster_id", "term", "start_id")
 
 
-def _encode_following(following: Followed | None) -> Mapping[str, object]:
-    return {name: getattr(following or Followed("", 0, ""), name) for name in _FOLLOWING}
+def _encode_following(following: Followed | None) -> tuple[str, int, str]:
+    told = following or Followed("", 0, "")
+    return told.cluster_id, told.term, told.start_id
 
 
 def _decode_following(message: v1.Welcome, _path: str) -> Followed | None:

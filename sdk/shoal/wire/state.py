@@ -10,7 +10,6 @@ from shoal import limits, model, view
 from shoal.v1 import nodes_service_pb2, pipeline_pb2, pipelines_service_pb2
 from shoal.wire import fields
 from shoal.wire.codec import (
-    FieldCodec,
     checked,
     codec,
     count,
@@ -18,6 +17,7 @@ from shoal.wire.codec import (
     enumeration,
     identifier,
     number,
+    spread,
 )
 from shoal.wire.fields import WireError
 
@@ -41,7 +41,7 @@ _NEAR: Final = MappingProxyType(
 _CODES: Final = frozenset(code.value for code in model.ReasonCode)
 
 
-def _decode_code(message: pipeline_pb2.Reason, path: str, _: str) -> model.ReasonCode:
+def _decode_code(message: pipeline_pb2.Reason, path: str) -> model.ReasonCode:
     exact = message.exact_code if message.exact_code in _CODES else ""
     try:
         return model.ReasonCode(exact or message.code)
@@ -51,9 +51,10 @@ def _decode_code(message: pipeline_pb2.Reason, path: str, _: str) -> model.Reaso
         raise WireError(fields.at(path, "code"), said) from None
 
 
-def _encode_code(code: model.ReasonCode) -> dict[str, str]:
-    near = _NEAR.get(code)
-    return {"code": code.value} if near is None else {"code": near.value, "exact_code": code.value}
+_GIVEN: Final = {
+    code: (_NEAR[code].value, code.value) if code in _NEAR else (code.value, "")
+    for code in model.ReasonCode
+}
 
 
 def _sentence(text: str, _path: str = "") -> str:
@@ -64,7 +65,7 @@ REASON = encode_reason, decode_reason = codec(
     model.Reason,
     pipeline_pb2.Reason,
     "reason",
-    code=FieldCodec(_decode_code, _encode_code, ("code", "exact_code")),
+    code=spread(_GIVEN.__getitem__, _decode_code, "code", "exact_code"),
     message=checked(_sentence, _sentence),
 )
 

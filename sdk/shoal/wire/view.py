@@ -115,7 +115,7 @@ encode_pipeline, decode_pipeline = codec(
     pipeline_pb2.Pipeline,
     "pipeline",
     id=spread(
-        lambda value: {"id": value, "name": f"pipelines/{value}"},
+        lambda value: (value, f"pipelines/{value}"),
         lambda message, path: fields.identifier("pipeline", message.id, fields.at(path, "id")),
         *("id", "name"),
     ),
