@@ -120,7 +120,7 @@ class DesiredFeeds:
             return
         if feed is None or feed.session_id != session_id:
             feed = self._feeds[name] = _Feed(session_id)
-        feed.want(self._ticketed(machine, name, feed))
+        feed.wanted = self._ticketed(machine, name, feed)
         feed.prefetch = machine.prefetch(name)
         feed.revision = machine.revision
         feed.commit = machine.commits
@@ -128,24 +128,25 @@ class DesiredFeeds:
 
     def _ticketed(
         self, machine: ControlMachine, name: str, feed: _Feed
-    ) -> Mapping[AttemptRef, tuple[Assignment, Assignment]]:
-        """What should run on a node, as it is recorded and as it is told; what is known is not made again."""
+    ) -> Mapping[AttemptRef, Assignment]:
+        """What should run on a node, as it is told; what is known is not made again."""
         wanted = machine.desired(name)
         tickets = self.tickets
         if tickets is None:
-            return {ref: (one, one) for ref, one in wanted.items()}
+            return wanted
 
         def node_of(ref: AttemptRef) -> str:
             job = machine.cluster.job(ref.job_ref)
             attempt = None if job is None else job.attempt
             return attempt.node if attempt is not None and attempt.ref == ref else ""
 
-        return {
+        feed.made = {
             ref: known
             if (known := feed.made.get(ref)) is not None and known[0] is one
             else (one, tickets.ticketed(one, name, node_of))
             for ref, one in wanted.items()
         }
+        return {ref: told for ref, (_, told) in feed.made.items()}
 
     def _tell(self, name: str, session_id: str, text: str) -> None:
         LOG.warning("an agent is told", extra=fields(node=name, text=text))
@@ -165,7 +166,7 @@ class DesiredFeeds:
 class _Feed:
     """What is to be sent in one session; `wanted` is replaced, never changed.
 
-    `made` has each assignment as it is recorded, and with its tickets.
+    `made` has each assignment as it is recorded, and with its tickets, where it has some.
     """
 
     __slots__ = (
@@ -182,8 +183,3 @@ class _Feed:
         self.notice = ""
         self.changed = asyncio.Event()
         self.over = ""
-
-    def want(self, made: Mapping[AttemptRef, tuple[Assignment, Assignment]]) -> None:
-        """Replace what is wanted."""
-        self.made = made
-        self.wanted = {ref: told for ref, (_, told) in made.items()}

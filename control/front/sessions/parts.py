@@ -8,9 +8,7 @@ from itertools import count
 from shoal.limits import BATCH_BYTES_MAX
 from shoal.session.messages import Desired
 from shoal.v1 import session_service_pb2 as v1
-from shoal.wire.assignment import encode_assignment
-from shoal.wire.lane import encode_attempt_lanes
-from shoal.wire.session import encode_desired
+from shoal.wire.session import encode_controller_message, encode_desired
 
 
 def in_parts(desired: Desired, bytes_max: int = BATCH_BYTES_MAX) -> Iterator[v1.ControllerMessage]:
@@ -19,10 +17,12 @@ def in_parts(desired: Desired, bytes_max: int = BATCH_BYTES_MAX) -> Iterator[v1.
     A part has one assignment, or the lanes of one attempt, at least, and no more bytes of them than
     `bytes_max` otherwise; what was removed goes with the first.
     """
-    rest: deque[v1.Assignment | v1.AttemptLanes] = deque(
-        encode_assignment(assignment) for assignment in desired.assignments
-    )
-    rest.extend(encode_attempt_lanes(lanes) for lanes in desired.lanes)
+    whole = encode_controller_message(desired)
+    if whole.ByteSize() <= bytes_max:
+        yield whole
+        return
+    rest: deque[v1.Assignment | v1.AttemptLanes] = deque(whole.desired.assignments)
+    rest.extend(whole.desired.lanes)
     removed = desired.removed
     for part in count():
         taken: list[v1.Assignment | v1.AttemptLanes] = []

@@ -56,6 +56,7 @@ from shoal.session.uploads import UploadGrant, UploadsGranted, UploadsWanted
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire.attempt import decode_attempt_ref
 from shoal.wire.fields import WireError
+from shoal.wire.observation import decode_observation
 from shoal.wire.session import decode_agent_message, decode_hello, encode_controller_message
 
 LOG = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ ATTEMPTS_REMEMBERED = 10_000
 GRANTS_TOGETHER = 100
 LAST_WRITE_SECONDS = 1.0
 NAME_CHARACTERS = 200
+_ENDS = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -161,6 +163,10 @@ class SessionServer:
         )
         self._clock = clock
         self._acknowledgements = Acknowledgements(settings.lease_seconds, clock())
+        self._writes = False
+        """Whether something is being written."""
+        self._ends = False
+        """Whether nothing more is to be written."""
         self._answering: asyncio.TimerHandle | None = None
         """What acknowledges observations that nothing else was said after."""
         self._snapshot_said = asyncio.Event()
@@ -198,7 +204,7 @@ class SessionServer:
                 following = tasks.create_task(self._follow(takes_lanes=hello.takes_lanes))
                 await self._snapshot_said.wait()  # nothing else comes before it
                 self._plane.facts.opened(self._node, self._id, hello.facts, self._ask_facts)
-                writing = tasks.create_task(self._write_all())
+                writing = tasks.create_task(self._write_to_its_end())
                 for one in admitted.fenced:
                     await self._say(one)
                 beside = [following, writing, tasks.create_task(self._grant_all())]
@@ -222,7 +228,7 @@ class SessionServer:
 
     async def _keep_quarantined(self, tasks: asyncio.TaskGroup) -> None:
         """Hear that the agent lives, until it leaves or a person has decided; take nothing of it."""
-        writing = tasks.create_task(self._write_all())
+        writing = tasks.create_task(self._write_to_its_end())
         deciding = tasks.create_task(self._wait_for_decision())
         while (request := await self._incoming.get()) is not None:
             self._acknowledgements.committed(request.sequence, waited_for=True, now=self._clock())
@@ -251,7 +257,10 @@ class SessionServer:
             # or the agent would count on a lease that is over; the follower ends the session.
             if self._node and not self._plane.leader.heartbeat(self._node, self._id):
                 return
-            await self._incoming.put(request)
+            try:
+                self._incoming.put_nowait(request)
+            except asyncio.QueueFull:
+                await self._incoming.put(request)
         await self._incoming.put(None)
 
     async def _hello(self) -> tuple[v1.ConnectRequest, messages.Hello]:
@@ -368,9 +377,14 @@ class SessionServer:
                 if kind == "heartbeat":
                     continue  # it was one as it was read
                 batch.waited_for = True
-                batch.patient &= kind == "observed"
                 try:
-                    self._sort(message, batch, first=request.sequence == 1 and index == 0)
+                    if kind == "observed":
+                        seen = decode_observation(message.observed)
+                        batch.observations.append(self._checked(seen))
+                    else:
+                        batch.patient = False
+                        first = request.sequence == 1 and index == 0
+                        self._sort(message, batch, first=first)
                 except WireError as error:
                     self._refused.warn("message of an agent refused", node=self._node, why=error)
                     batch.refused.append(
@@ -389,8 +403,6 @@ class SessionServer:
             problems.append(self._problem(path, error))
 
         match decode_agent_message(message, left_out):
-            case Observation() as observation:
-                batch.observations.append(self._checked(observation))
             case LogPiece() as piece:
                 if (placed := self._placed(piece)) is not None:
                     batch.pieces.append(placed)
@@ -408,8 +420,8 @@ class SessionServer:
                 batch.files.append(files)
             case CertificateWanted() as certificate:
                 batch.certificate = certificate
-            case messages.Hello() | messages.Heartbeat() | None:
-                pass  # None is what a newer agent may say
+            case Observation() | messages.Hello() | messages.Heartbeat() | None:
+                pass  # what was taken before; None is what a newer agent may say
 
     async def _certify(self, wanted: CertificateWanted) -> None:
         """Renew the certificate of the node, if that is due; what does not go well is asked for again."""
@@ -449,7 +461,8 @@ class SessionServer:
 
     async def _take(self, batch: _Batch) -> None:
         """Keep logs, then commit observations: a reader that sees an end finds the last words."""
-        await self._logs.append(batch.pieces)
+        if batch.pieces:
+            await self._logs.append(batch.pieces)
         fenced: Sequence[messages.Fenced] = ()
         if batch.observations:
             fenced = await self._plane.observe(self._node, self._id, batch.observations)
@@ -488,8 +501,7 @@ class SessionServer:
 
         One that did not succeed may have artifacts too.
         """
-        ends = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
-        if observation.state not in ends:
+        if observation.state not in _ENDS or not observation.artifacts:
             return observation
         wrong = wrong_key(observation.ref, observation.artifacts)
         if not wrong:
@@ -613,11 +625,13 @@ class SessionServer:
 
     async def _say_desired(self, desired: messages.Desired) -> None:
         self._remember(assignment.ref for assignment in desired.assignments)
-        assignments = [
-            await self._addressed(assignment) if _needs_addresses(assignment) else assignment
-            for assignment in desired.assignments
-        ]
-        for part in in_parts(replace(desired, assignments=tuple(assignments))):
+        if any(map(_needs_addresses, desired.assignments)):
+            assignments = [
+                await self._addressed(assignment) if _needs_addresses(assignment) else assignment
+                for assignment in desired.assignments
+            ]
+            desired = replace(desired, assignments=tuple(assignments))
+        for part in in_parts(desired):
             await self._outgoing.put(part)
 
     async def _addressed(self, assignment: Assignment) -> Assignment:
@@ -647,41 +661,48 @@ class SessionServer:
     async def _say(self, message: messages.FromController) -> None:
         await self._outgoing.put(encode_controller_message(message))
 
-    async def _write_all(self) -> None:
-        sequence = 0
-        while True:
-            said = [await self._outgoing.get()]
-            size = _size(said[0])
-            while len(said) < MESSAGES_TOGETHER and not self._outgoing.empty():
-                if size > limits.BATCH_BYTES_MAX:
-                    break
-                said.append(self._outgoing.get_nowait())
-                size += _size(said[-1])
-            sequence += 1
-            await self._write(
-                v1.ConnectResponse(
-                    sequence=sequence,
-                    acknowledged=self._acknowledgements.say(self._clock()),
-                    messages=[message for message in said if message is not None],
-                )
-            )
-
-    async def _write(self, response: v1.ConnectResponse) -> None:
-        """Write to its end, cancelled or not.
+    async def _write_to_its_end(self) -> None:
+        """Write until cancelled; what is being written is written to its end nevertheless.
 
         The status of a stream that is sent beside a write is lost (gRPC: TOO_MANY_OPERATIONS), and
         then the agent waits for it for ever.
         """
-        writing = asyncio.ensure_future(self._context.write(response))
+        writing = asyncio.ensure_future(self._write_all())
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
-            await asyncio.wait({writing}, timeout=LAST_WRITE_SECONDS)
+            self._ends = True
+            if self._writes:
+                await asyncio.wait({writing}, timeout=LAST_WRITE_SECONDS)
             if not writing.done():
                 writing.cancel()
             elif not writing.cancelled():
                 writing.exception()  # the reading task hears of it too
             raise
+
+    async def _write_all(self) -> None:
+        sequence = 0
+        while not self._ends:
+            one = await self._outgoing.get()
+            said = [] if one is None else [one]
+            size = 0 if one is None else one.ByteSize()
+            while size <= limits.BATCH_BYTES_MAX and len(said) < MESSAGES_TOGETHER:
+                try:
+                    one = self._outgoing.get_nowait()
+                except asyncio.QueueEmpty:
+                    break
+                if one is not None:
+                    said.append(one)
+                    size += one.ByteSize()
+            sequence += 1
+            response = v1.ConnectResponse(
+                sequence=sequence,
+                acknowledged=self._acknowledgements.say(self._clock()),
+                messages=said,
+            )
+            self._writes = True
+            await self._context.write(response)
+            self._writes = False
 
     def _remember(self, refs: Iterable[AttemptRef]) -> None:
         for ref in refs:
@@ -693,10 +714,6 @@ class SessionServer:
 def _needs_addresses(assignment: Assignment) -> bool:
     job = assignment.job
     return bool(assignment.bundle_digest or job.files or job.folders or job.secrets)
-
-
-def _size(message: v1.ControllerMessage | None) -> int:
-    return 0 if message is None else message.ByteSize()
 
 
 def _ref_of(message: v1.AgentMessage) -> AttemptRef | None:

@@ -286,7 +286,7 @@ def encode_controller_message(message: messages.FromController) -> v1.Controller
         case messages.Welcome():
             return v1.ControllerMessage(welcome=encode_welcome(message))
         case messages.Desired():
-            return v1.ControllerMessage(desired=encode_desired(message))
+            return v1.ControllerMessage(desired=_given_desired(message))
         case UploadsGranted():
             return v1.ControllerMessage(uploads_granted=uploads.encode_uploads_granted(message))
         case FilesGranted():
@@ -382,3 +382,4 @@ encode_desired, decode_desired = codec(
     removed=each(ATTEMPT_REF),
     lanes=each(ATTEMPT_LANES),
 )
+_given_desired = given_of(encode_desired)
