@@ -5,7 +5,8 @@ anywhere. References are tuples: they are the keys of most that is remembered, a
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 from shoal.limits import NUMBER_MAX
 
@@ -15,13 +16,21 @@ DEFAULT_NAMESPACE = "default"
 ID_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,62}")
 """What an id of a namespace, pipeline, job, port or node looks like."""
 
+RefT = TypeVar("RefT")
 
 _ATTEMPT = re.compile(
     rf"pipelines/({ID_PATTERN.pattern})/jobs/({ID_PATTERN.pattern})/attempts/([0-9]{{1,10}})"
 )
 
-_tuple = tuple.__new__
-"""Makes a reference of its parts; what a named tuple has for that is a function of Python."""
+
+class _Made(Protocol):
+    """Makes a reference of its parts."""
+
+    def __call__(self, kind: type[RefT], parts: Iterable[object], /) -> RefT: ...
+
+
+# What a named tuple has for that is a function of Python, which takes three times as long.
+_made = cast("_Made", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
 
 
 class InvalidNameError(ValueError):
@@ -73,7 +82,7 @@ class JobRef(NamedTuple):
     @property
     def pipeline_ref(self) -> PipelineRef:
         """The pipeline that the job belongs to."""
-        return _tuple(PipelineRef, self[:2])
+        return _made(PipelineRef, self[:2])
 
 
 class AttemptRef(NamedTuple):
@@ -93,12 +102,12 @@ class AttemptRef(NamedTuple):
     @property
     def job_ref(self) -> JobRef:
         """The job that the attempt tries."""
-        return _tuple(JobRef, self[:3])
+        return _made(JobRef, self[:3])
 
     @property
     def pipeline_ref(self) -> PipelineRef:
         """The pipeline that the job belongs to."""
-        return _tuple(PipelineRef, self[:2])
+        return _made(PipelineRef, self[:2])
 
     @property
     def prefix(self) -> str:
@@ -150,7 +159,7 @@ def parse_attempt(name: str, namespace: str, epoch: int) -> AttemptRef:
     if (found := _ATTEMPT.fullmatch(name)) and ID_PATTERN.fullmatch(namespace):
         pipeline, job, digits = found.groups()
         if (count := int(digits)) <= NUMBER_MAX:
-            return _tuple(AttemptRef, (namespace, pipeline, job, count, epoch))
+            return _made(AttemptRef, (namespace, pipeline, job, count, epoch))
     match name.split("/"):  # something is wrong with it: what, is said
         case ["pipelines", pipeline, "jobs", job, "attempts", number] if _is_number(number):
             return AttemptRef(
