@@ -223,7 +223,7 @@ def _put_together(
         source = "\n".join(text(scope))
         exec(compile(source, f"<codec of {name}>", "exec"), scope)  # noqa: S102 -- text of our own
         made: FunctionType = scope["function"]
-        # Whoever has the function already, such as another codec, calls the lines themselves from now on.
+        # A codec that has the function already calls these lines themselves from now on.
         function.__defaults__, function.__code__ = made.__defaults__, made.__code__
         return function(*given, **named)
 
