@@ -6,7 +6,7 @@ No row changes once it is made. Those of which a job makes several are not froze
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -425,6 +425,17 @@ class KeptNames:
     bundles: frozenset[str] = frozenset()
     listings: frozenset[str] = frozenset()
     awaited: frozenset[str] = frozenset()
+
+
+class ObjectsWaiting(NamedTuple):
+    """What of the outbox waits for the archive, in order: manifests, and copies that are to be made.
+
+    `through` is the sequence up to which that is all of it; behind it there may be `more`.
+    """
+
+    rows: Sequence[OutboxRow]
+    through: int
+    more: bool
 
 
 def _nothing(_: Queued) -> PipelineAdded | None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from control.core.errors import StoreFailedError
-from control.core.rows import OutboxKind, OutboxRow
+from control.core.rows import ObjectsWaiting, OutboxKind, OutboxRow
 from control.leader.result_copies import ResultCopies
 from control.store.store import Store, may_go_on
 from services.archive.key import InvalidKeyError
@@ -30,6 +30,10 @@ LOG = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 1_000
 """Most rows of a reading; it ends before when it has many bytes."""
+
+GATHER_SECONDS = 0.05
+"""From a reading that found something for the archive to the next, so that many jobs share one wait for its disk."""
+
 COUNTED_MAX = 1000
 _RETRY = Backoff(initial_seconds=0.2, maximum_seconds=10.0, jitter=0.5)
 
@@ -66,6 +70,7 @@ class Publishing:
     ) -> None:
         self._store = store
         self._archive = archive
+        self._clock = clock
         self._grown = grown
         self._chance = chance
         # Everything up to here has its manifests in the archive.
@@ -128,9 +133,13 @@ class Publishing:
         failures = 0
         while True:
             self._grown.clear()
+            began = self._clock()
+            stored = False
             try:
-                while await self._store_some():
-                    failures = 0
+                more = True
+                while more:
+                    found = await self._store_some()
+                    stored, more = stored or bool(found.rows), found.more
             except (ArchiveError, InvalidKeyError, StoreFailedError) as error:
                 failures += 1
                 LOG.warning(
@@ -138,25 +147,29 @@ class Publishing:
                 )
                 await asyncio.sleep(_RETRY.delay_seconds(failures, self._chance()))
             else:
+                failures = 0
                 # No deadline: nothing may happen for days.
                 await self._grown.wait()
+                if stored and (left := began + GATHER_SECONDS - self._clock()) > 0:
+                    await asyncio.sleep(left)
 
-    async def _store_some(self) -> bool:
-        rows = await self._store.outbox(ROWS_AT_ONCE, self._stored_through)
-        manifests = [row for row in rows if row.kind is OutboxKind.MANIFEST]
+    async def _store_some(self) -> ObjectsWaiting:
+        found = await self._store.objects_waiting(ROWS_AT_ONCE, self._stored_through)
+        manifests = [row for row in found.rows if row.kind is OutboxKind.MANIFEST]
         if manifests:
             await self._put_manifests(manifests)
         self._stored += [row.sequence for row in manifests]
-        for row in rows:
+        for row in found.rows:
             if row.kind is OutboxKind.COPIES:
                 await self._copies.add(row)
             self._stored_through = row.sequence
+        self._stored_through = found.through
         # Events may leave while it is written down that their manifests are there.
         self._cleared()
         if self._stored:
             await self._store.mark_published(self._stored)
             self._stored = []
-        return bool(rows)
+        return found
 
     def _cleared(self) -> None:
         if self._publisher is not None:

@@ -35,7 +35,16 @@ from control.core.errors import (
     StoreVersionError,
     TermOverError,
 )
-from control.core.rows import FoundRows, KeptNames, Loaded, OutboxRow, Queued, RequestKey, Row
+from control.core.rows import (
+    FoundRows,
+    KeptNames,
+    Loaded,
+    ObjectsWaiting,
+    OutboxRow,
+    Queued,
+    RequestKey,
+    Row,
+)
 from control.store import schema, statements
 from services.runtime.group_commit import GroupWriter, connect, is_cut_off, open_database, transact
 from services.runtime.log import fields
@@ -162,6 +171,12 @@ class SqliteStore:
     async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:
         """Return what has not left yet with a sequence above `after`, in order."""
         return await self._read(lambda connection: statements.outbox(connection, after, limit))
+
+    async def objects_waiting(self, limit: int, after: int) -> ObjectsWaiting:
+        """Return what waits for the archive with a sequence above `after`, in order."""
+        return await self._read(
+            lambda connection: statements.objects_waiting(connection, after, limit)
+        )
 
     async def kept_names(self) -> KeptNames:
         """Read what pipelines and manifests name in the archive."""

@@ -43,6 +43,9 @@ _TERM = "SELECT value FROM meta WHERE name = 'generation'"  # the name that the 
 
 _SPECS_SHARED = 10_000
 
+_PASSED_OVER_MAX = 100_000
+"""How much of the outbox is looked at for what waits for the archive before another reader has its turn."""
+
 
 def write(connection: sqlite3.Connection, written: Iterable[rows.Row]) -> None:
     """Write rows, whatever their kinds, in the order in which they may depend on each other."""
@@ -261,6 +264,31 @@ def outbox(
         if left <= 0:
             break
     return tuple(found)
+
+
+def objects_waiting(
+    connection: sqlite3.Connection, after: int, limit: int, bytes_max: int = OUTBOX_BYTES
+) -> rows.ObjectsWaiting:
+    """Read what waits for the archive; events between are passed over, but only so many at once."""
+    [newest] = connection.execute(
+        "SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'"
+    ).fetchone()
+    newest = newest or 0
+    through = min(newest, after + _PASSED_OVER_MAX)
+    found: list[rows.OutboxRow] = []
+    left = bytes_max
+    for values in connection.execute(
+        f"{_OUTBOX.select} WHERE published = 0 AND sequence > ? AND sequence <= ? "
+        "AND kind IN ('manifest', 'copies') ORDER BY sequence",
+        (after, through),
+    ):
+        row = _OUTBOX.row(values)
+        found.append(row)
+        left -= len(row.data)
+        if left <= 0 or len(found) >= limit:
+            through = row.sequence
+            break
+    return rows.ObjectsWaiting(found, max(after, through), through < newest)
 
 
 def events(

@@ -6,7 +6,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from control.core.rows import FoundRows, KeptNames, Loaded, OutboxRow, Queued, RequestKey, Row
+from control.core.rows import (
+    FoundRows,
+    KeptNames,
+    Loaded,
+    ObjectsWaiting,
+    OutboxRow,
+    Queued,
+    RequestKey,
+    Row,
+)
 from shoal.model import PipelineState
 from shoal.names import PipelineRef
 from shoal.view import Event
@@ -68,6 +77,10 @@ class Store(Protocol):
 
         It is fewer than `limit` where no more are there, or where these have `OUTBOX_BYTES`: `may_go_on` says that.
         """
+        ...
+
+    async def objects_waiting(self, limit: int, after: int) -> ObjectsWaiting:
+        """Return what waits for the archive with a sequence above `after`, at most `limit` rows."""
         ...
 
     async def kept_names(self) -> KeptNames:

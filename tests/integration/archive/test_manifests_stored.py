@@ -4,7 +4,7 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from control.core.rows import OutboxKind, OutboxRow
 from control.leader.publishing import ROWS_AT_ONCE, Publishing
 from control.store.sqlite import SqliteStore
 from services.archive.directory_store import DirectoryStore
+from services.archive.object_store import PutOutcome, SmallObject
 from services.archive.signature import PathSigner
 from tests.kit.until import until
 
@@ -50,6 +51,22 @@ def directory_store(folder: Path) -> DirectoryStore:
         wall=time.time,
         new_id=lambda: secrets.token_hex(8),
     )
+
+
+class Counted(DirectoryStore):
+    """An archive in a folder that counts the objects of each put."""
+
+    def __init__(self, folder: Path) -> None:
+        signer = PathSigner("http://127.0.0.1:1", b"0123456789abcdef")
+        super().__init__(folder, signer=signer, wall=time.time, new_id=lambda: secrets.token_hex(8))
+        self.puts: list[int] = []
+
+    async def put_many(
+        self, objects: Sequence[SmallObject], *, if_absent: bool = False
+    ) -> Sequence[PutOutcome]:
+        """Count them, and store them."""
+        self.puts.append(len(objects))
+        return await super().put_many(objects, if_absent=if_absent)
 
 
 @asynccontextmanager
@@ -95,6 +112,19 @@ async def test_all_manifests_are_stored_and_events_stay(tmp_path: Path) -> None:
         assert set(await waiting(store)) == {OutboxKind.EVENT}
         for one in manifests:
             assert await archive.get(one.key) == one.data.encode()
+
+
+async def test_manifests_of_a_busy_cluster_share_a_reading_and_a_put(tmp_path: Path) -> None:
+    """Jobs that end one by one, a few at a time, as the leader commits them."""
+    async with SqliteStore(tmp_path / "c.db") as store, Counted(tmp_path / "a") as archive:
+        await store.load(lambda: "id", 100)
+        async with publishing(store, archive) as grown:
+            for number in range(1, 201):
+                await store.commit([row(number, OutboxKind.MANIFEST)])
+                grown.set()
+            await until(lambda: _left(store, 0), what="no manifest waits")
+        assert len(archive.puts) <= 100
+        assert sum(archive.puts) == 200
 
 
 async def test_what_stood_in_the_archive_gives_way_to_what_the_store_knows(

@@ -28,6 +28,7 @@ from control.core.rows import (
     FoundRows,
     KeptNames,
     Loaded,
+    ObjectsWaiting,
     OutboxKind,
     OutboxRow,
     Queued,
@@ -550,6 +551,9 @@ class BreakableStore:
 
     async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:
         return await self._store.outbox(limit, after)
+
+    async def objects_waiting(self, limit: int, after: int) -> ObjectsWaiting:
+        return await self._store.objects_waiting(limit, after)
 
     async def kept_names(self) -> KeptNames:
         return await self._store.kept_names()

@@ -154,6 +154,35 @@ async def test_what_the_store_names_in_the_archive_is_read_in_one_go(tmp_path: P
         assert kept.awaited == frozenset()
 
 
+async def test_what_waits_for_the_archive_is_read_without_the_events_around_it(
+    tmp_path: Path,
+) -> None:
+    manifests = [fact(n, OutboxKind.MANIFEST) for n in (2, 5, 6)]
+    async with SqliteStore(tmp_path / "c.db") as store:
+        assert await store.objects_waiting(10, 0) == ([], 0, False)
+        await store.commit([fact(1), *manifests[:1], fact(3), fact(4, OutboxKind.COPIES)])
+        await store.commit([*manifests[1:], *(fact(n) for n in range(7, 10))])
+        copies = fact(4, OutboxKind.COPIES)
+        whole = [manifests[0], copies, *manifests[1:]]
+        assert await store.objects_waiting(10, 0) == (whole, 9, False)
+        assert await store.objects_waiting(2, 0) == (whole[:2], 4, True)
+        assert await store.objects_waiting(2, 4) == (whole[2:], 6, True)
+        assert await store.objects_waiting(2, 6) == ([], 9, False)
+        await store.mark_published([2, 5, 6])
+        assert await store.objects_waiting(10, 0) == ([copies], 9, False)
+
+
+async def test_manifests_that_wait_are_read_a_part_at_a_time_if_they_are_large(
+    tmp_path: Path,
+) -> None:
+    large = "x" * (OUTBOX_BYTES // 2)
+    rows = [replace(fact(n, OutboxKind.MANIFEST), data=large) for n in (1, 2, 3)]
+    async with SqliteStore(tmp_path / "c.db") as store:
+        await store.commit(rows)
+        assert await store.objects_waiting(10, 0) == (rows[:2], 2, True)
+        assert await store.objects_waiting(10, 2) == (rows[2:], 3, False)
+
+
 async def test_published_events_stay_for_a_while_and_manifests_do_not(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "c.db", events_kept=5) as store:
         await store.commit([fact(1, OutboxKind.MANIFEST), *(fact(n) for n in range(2, 5))])
