@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from control.core import effects, rows
 from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
 from shoal.names import AttemptRef, JobRef, PipelineRef
@@ -165,10 +163,10 @@ class ChangeSet:
             *self._secrets.values(),
         )
         if written:
-            self.start = replace(self.start, commits=self.start.commits + 1)
+            self.start = rows.StartRow(self.start.term, self.start.id, self.start.commits + 1)
             written = (*written, self.start)
         done: tuple[effects.Effect, ...] = (
-            *((effects.CommitRows(written),) if written else ()),
+            *((effects.CommitRows(written, tells=bool(self._outbox)),) if written else ()),
             *((effects.TrustChanged(),) if self._trust_changed else ()),
             *self._sessions,
             *(effects.SetDesired(name) for name in self._desired),

@@ -14,9 +14,10 @@ from shoal.session.messages import Fenced
 
 @dataclass(frozen=True, slots=True)
 class CommitRows:
-    """Write these rows in one transaction before anything that follows."""
+    """Write these rows in one transaction before anything that follows; `tells` says whether the outbox grows."""
 
     rows: tuple[Row, ...]
+    tells: bool = False
 
 
 @dataclass(frozen=True, slots=True)

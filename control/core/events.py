@@ -149,14 +149,6 @@ class StreamWorkerGone(Call):
 
 
 @dataclass(frozen=True, slots=True)
-class HeartbeatReceived:
-    """An agent is alive; has no effects."""
-
-    node: str
-    session_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class Progressed:
     """An agent reports counters."""
 
@@ -271,7 +263,6 @@ Event = (
     | Observed
     | SessionClosed
     | StreamWorkerGone
-    | HeartbeatReceived
     | Progressed
     | Conditioned
     | BundlesReported

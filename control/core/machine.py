@@ -144,6 +144,15 @@ class ControlMachine:
         )
         self._letters = LetterOffice(situation, self._submissions.revive)
         self.identities = Identities(situation)
+        self._deadlines = (
+            outcomes.deadline,
+            placement.deadline,
+            self._nodes.deadline,
+            node_news.deadline,
+            job_news.deadline,
+            self._letters.deadline,
+            self.identities.deadline,
+        )
         self.identities.load(loaded)
         secrets.load(loaded)
         Loading(situation, sources, placement, scales, outcomes, self._nodes, gossip, memory).load(
@@ -174,16 +183,23 @@ class ControlMachine:
     # --- the protocol
 
     def step(self, batch: Iterable[events.Event], now: float) -> Sequence[Effect]:
-        """Take all that happened, with a look at the time before and behind it if one is due.
+        """Take all that happened, and then look at the time if a look is due.
 
-        What several events change is recorded, shown and sent once, as it is at the end.
+        So what a node has said counts before its silence does, and what has just come is placed. What several
+        events change is recorded, shown and sent once, as it is at the end.
         """
         self._set_clocks(now)
-        self._look_if_due()  # first, or a busy inbox would starve the timers
         for event in batch:
             self._take(event)
-        self._look_if_due()  # places what has just come
+        deadline = self.deadline()
+        if deadline is not None and deadline <= now:
+            self._look()
         return self._situation.change.effects()
+
+    def heard(self, name: str, session_id: str, now: float) -> bool:
+        """Renew the lease of a node; returns whether its session lives. Nothing else changes, so it has no effects."""
+        self._set_clocks(now)
+        return self._situation.heard(name, session_id) is not None
 
     def handle(self, event: events.Event, now: float) -> Sequence[Effect]:
         """Take one event; placement waits for `tick`, which is due at once if it is wanted."""
@@ -244,8 +260,6 @@ class ControlMachine:
                 self._sessions.close(event)
             case events.StreamWorkerGone():
                 self._nodes.lose_streams(event)
-            case events.HeartbeatReceived():
-                self._situation.heard(event.node, event.session_id)
             case events.Progressed():
                 self._observations.progress(event)
             case events.Conditioned():
@@ -285,11 +299,6 @@ class ControlMachine:
         self._look()
         return self._situation.change.effects()
 
-    def _look_if_due(self) -> None:
-        deadline = self.deadline()
-        if deadline is not None and deadline <= self._situation.now:
-            self._look()
-
     def _look(self) -> None:
         now = self._swept_at = self._situation.now
         for name in self._situation.leases.advance(now):
@@ -314,22 +323,13 @@ class ControlMachine:
 
     def deadline(self) -> float | None:
         """When `tick` is next wanted."""
-        wanted = self._situation.room_grew or self._situation.fresh
-        if wanted or self._situation.cluster.prefetch_changed:
-            return self._situation.now
+        situation = self._situation
+        if situation.room_grew or situation.fresh or situation.cluster.prefetch_changed:
+            return situation.now
         times = [*self._scales.deadlines(), *self._sessions.deadlines()]
-        parts = (
-            self._outcomes,
-            self._placement,
-            self._nodes,
-            self._node_news,
-            self._job_news,
-            self._letters,
-            self.identities,
-        )
-        times += [at for part in parts if (at := part.deadline()) is not None]
-        if self._sessions.unclear or self._situation.leases.deadline() is not None:
-            times.append(self._swept_at + self._situation.config.sweep_seconds)
+        times += [at for deadline in self._deadlines if (at := deadline()) is not None]
+        if self._sessions.unclear or situation.leases.deadline() is not None:
+            times.append(self._swept_at + situation.config.sweep_seconds)
         return min(times, default=None)
 
     # --- questions

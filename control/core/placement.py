@@ -30,7 +30,8 @@ class Placer(MachinePart):
     _sources: Sources
     _news: JobNews
     _secrets: JobSecrets
-    # By when they were last asked for, as all are given the same time; ordered, since the first ones go.
+    # By when they were last asked for, as all are given the same time, which stands still while the controller does
+    # and so cannot take what an agent said; ordered, since the first ones go.
     _untouched: OrderedDict[AttemptRef, tuple[float, AttemptRecord]] = field(
         default_factory=OrderedDict[AttemptRef, tuple[float, AttemptRecord]], init=False
     )
@@ -38,7 +39,10 @@ class Placer(MachinePart):
 
     def deadline(self) -> float | None:
         """When an agent has left an assignment alone for too long, or words are to be told again."""
-        at = min(self._tell_at, next(iter(self._untouched.values()))[0] if self._untouched else inf)
+        at = self._tell_at
+        if self._untouched:
+            first, _ = next(iter(self._untouched.values()))
+            at = min(at, self._situation.leases.moment(first))
         return None if at == inf else at
 
     def nodes(self) -> tuple[NodeSnapshot, ...]:
@@ -171,7 +175,7 @@ class Placer(MachinePart):
         """End the session of an agent that leaves an assignment alone, so that both compare."""
         while self._untouched:
             at, attempt = next(iter(self._untouched.values()))
-            if at > self._situation.now:
+            if at > self._situation.leases.listened(self._situation.now):
                 return
             self.taken_up(attempt)
             if attempt.state is JobState.ASSIGNED:
@@ -186,7 +190,8 @@ class Placer(MachinePart):
 
     def chase(self, attempt: AttemptRecord) -> None:
         """Look at an assignment again after a while."""
-        at = self._situation.now + self._config.assigned_seconds
+        listened = self._situation.leases.listened(self._situation.now)
+        at = listened + self._config.assigned_seconds
         self._untouched[attempt.ref] = (at, attempt)
 
     def taken_up(self, attempt: AttemptRecord) -> None:

@@ -79,12 +79,14 @@ class Inbox:
         for _ in range(min(len(self._asked), self._batch_max)):
             yield self._asked.popleft()
 
+    def __bool__(self) -> bool:
+        """Whether something waits."""
+        told = self._progress or self._conditions or self._bundles
+        return bool(self._asked or self._verdicts or told)
+
     async def wait(self, within: float | None) -> None:
         """Wait until something is there, for at most so many seconds; None for ever."""
-        told = self._progress or self._conditions or self._bundles
-        if self._asked or self._verdicts or told:
-            return
-        if within is not None and within <= 0:
+        if self or (within is not None and within <= 0):
             return
         self._wake.clear()
         try:

@@ -29,7 +29,7 @@ from datetime import datetime
 from control.core import errors, events
 from control.core.effects import Answer, AnswerValue, CommitRows
 from control.core.machine import ControlMachine
-from control.core.rows import Loaded, OutboxRow, Queued, Row
+from control.core.rows import Loaded, Queued, Row
 from control.leader.calls import Calls
 from control.leader.inbox import Inbox
 from control.leader.plane_config import PlaneConfig
@@ -136,7 +136,8 @@ class Leader:
                 if self.machine is None:
                     await self._recover()
                 else:
-                    await self.inbox.wait(self._wait_seconds(self.machine))
+                    if not self.inbox:
+                        await self.inbox.wait(self._wait_seconds(self.machine))
                     await self._step(self.machine)
                 # One turn for all other tasks, even when the inbox is never empty.
                 await asyncio.sleep(0)
@@ -164,9 +165,7 @@ class Leader:
         """Renew a lease at once, even while a commit is under way; says whether the session lives."""
         if self.machine is None:
             return False
-        self.machine.handle(events.HeartbeatReceived(node, session_id), self._clock())
-        record = self.machine.cluster.nodes.get(node)
-        return record is not None and record.session_id == session_id
+        return self.machine.heard(node, session_id, self._clock())
 
     def check_recording(self, *, grows: bool = False) -> None:
         """Refuse what a person asks for while it could not be recorded, or has no room to grow."""
@@ -265,16 +264,17 @@ class Leader:
             Exception: Anything else, and nothing is recorded.
         """
         refs, requests = machine.prepare(batch)
-        if refs or requests or any(isinstance(event, events.Submit) for event in batch):
+        if self._read_up_to is not None and (refs or requests or _submits(batch)):
             while self._read_up_to is not None:
                 await self._read_on(machine)
             refs, requests = machine.prepare(batch)
         if refs or requests:
             machine.memory.learn(await self._store.find(refs, requests))
         effects = machine.step(batch, self._clock())
-        rows = effects[0].rows if effects and isinstance(effects[0], CommitRows) else ()
-        if rows:
-            await self._record(rows, waited_for=any(isinstance(event, _ASKED) for event in batch))
+        commit = effects[0] if effects and isinstance(effects[0], CommitRows) else None
+        if commit is not None:
+            waited_for = any(isinstance(event, _ASKED) for event in batch)
+            await self._record(commit.rows, waited_for=waited_for)
         try:
             for projection in self._projections:
                 projection.show(machine, effects)
@@ -284,7 +284,7 @@ class Leader:
         except Exception as error:
             LOG.exception("what is recorded could not be shown")
             raise _rebuilding(error) from error
-        if any(isinstance(row, OutboxRow) for row in rows):
+        if commit is not None and commit.tells:
             self.outbox_grown.set()
         self._keep_from_collector(machine.open_pipelines)
 
@@ -460,6 +460,10 @@ class Leader:
             self._let_go(
                 errors.ClosingError("the control plane is shutting down: try again in a moment")
             )
+
+
+def _submits(batch: Sequence[events.Event]) -> bool:
+    return any(isinstance(event, events.Submit) for event in batch)
 
 
 @contextmanager

@@ -147,7 +147,9 @@ class RecordsNoAttempts(ControlMachine):
 
     def step(self, batch: Iterable[events.Event], now: float) -> Sequence[Effect]:
         return [
-            CommitRows(tuple(row for row in effect.rows if not isinstance(row, AttemptRow)))
+            CommitRows(
+                tuple(row for row in effect.rows if not isinstance(row, AttemptRow)), effect.tells
+            )
             if isinstance(effect, CommitRows)
             else effect
             for effect in super().step(batch, now)

@@ -81,7 +81,7 @@ class Desk:
             self.now = min(self.now + 0.25, until)
             for node, session in self.sessions.items():
                 if node not in self.silent:
-                    self.machine.handle(events.HeartbeatReceived(node, session), self.now)
+                    self.machine.heard(node, session, self.now)
             self._tick()
 
     def _tick(self) -> None:
