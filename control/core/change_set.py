@@ -147,34 +147,32 @@ class ChangeSet:
             pipeline.revision = self.revision
         for node in self._shown_nodes.values():
             node.revision = self.revision
-        written: tuple[rows.Row, ...] = (
-            *self._added,
-            *(pipeline.row() for pipeline in self._pipelines.values()),
-            *(job.row() for job in self._jobs.values()),
-            *self._scales.values(),
-            *(attempt.row() for attempt in self._attempts.values()),
-            # Before the rows of nodes: one of the same name that comes later is a new one.
-            *(rows.NodeForgotten(name) for name in self._forgotten_nodes),
-            *(node.row() for node in self._nodes.values()),
-            *self._manifests,
-            *self._outbox,
-            *(rows.PipelineForgotten(ref) for ref in self._forgotten),
-            *self._identities.values(),
-            *self._secrets.values(),
-        )
+        written: list[rows.Row] = [*self._added]
+        written += [pipeline.row() for pipeline in self._pipelines.values()]
+        written += [job.row() for job in self._jobs.values()]
+        written += self._scales.values()
+        written += [attempt.row() for attempt in self._attempts.values()]
+        # Before the rows of nodes: one of the same name that comes later is a new one.
+        written += [rows.NodeForgotten(name) for name in self._forgotten_nodes]
+        written += [node.row() for node in self._nodes.values()]
+        written += self._manifests
+        written += self._outbox
+        written += [rows.PipelineForgotten(ref) for ref in self._forgotten]
+        written += self._identities.values()
+        written += self._secrets.values()
+        done: list[effects.Effect] = []
         if written:
             self.start = rows.StartRow(self.start.term, self.start.id, self.start.commits + 1)
-            written = (*written, self.start)
-        done: tuple[effects.Effect, ...] = (
-            *((effects.CommitRows(written, tells=bool(self._outbox)),) if written else ()),
-            *((effects.TrustChanged(),) if self._trust_changed else ()),
-            *self._sessions,
-            *(effects.SetDesired(name) for name in self._desired),
-            *(effects.ShowNode(name, gone=True) for name in self._forgotten_nodes),
-            *(effects.ShowNode(name) for name in self._shown_nodes),
-            *(effects.ShowPipeline(ref) for ref in self._shown_pipelines),
-            *(effects.ShowPipeline(ref, gone=True) for ref in self._forgotten),
-            *self._answers,
-        )
+            written.append(self.start)
+            done.append(effects.CommitRows(tuple(written), tells=bool(self._outbox)))
+        if self._trust_changed:
+            done.append(effects.TrustChanged())
+        done += self._sessions
+        done += [effects.SetDesired(name) for name in self._desired]
+        done += [effects.ShowNode(name, gone=True) for name in self._forgotten_nodes]
+        done += [effects.ShowNode(name) for name in self._shown_nodes]
+        done += [effects.ShowPipeline(ref) for ref in self._shown_pipelines]
+        done += [effects.ShowPipeline(ref, gone=True) for ref in self._forgotten]
+        done += self._answers
         self._begin()
-        return done
+        return tuple(done)

@@ -1,4 +1,7 @@
-"""What the control machine asks for, always in this order: record first, then act."""
+"""What the control machine asks for, always in this order: record first, then act.
+
+No effect changes once it is made. Those that each job makes are not frozen, since that costs them twice the time.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ class SetDesired:
     node: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ShowPipeline:
     """People see a pipeline differently from now on; `gone` when it was forgotten."""
 
@@ -52,7 +55,7 @@ class ShowNode:
     gone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Taken:
     """A submission is recorded under this name, by this call or by an earlier one.
 
@@ -112,7 +115,7 @@ AnswerValue = (
 """What a caller may be answered with."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """The caller `call` may know now."""
 

@@ -171,7 +171,7 @@ class JobNews(MachinePart):
         """Say for people which ports are still, and which of their neighbours do not run."""
         if not still:
             return NO_REASON
-        pipeline = self._situation.pipeline_of(job.ref)
+        pipeline = self._situation.pipeline_of(job)
         peers = {
             end.peer: pipeline.jobs[end.peer].state
             for end in pipeline.topology.ends[job.ref.job]

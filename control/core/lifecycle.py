@@ -137,11 +137,22 @@ def check(
         IllegalTransitionError: It may not.
     """
     if after not in table.get(before, frozenset()):
-        allowed = ", ".join(sorted(state.name for state in table.get(before, ()))) or "nothing"
-        raise IllegalTransitionError(
-            f"{what} {name} cannot go from {before.name} to {after.name}; allowed: {allowed}"
-        )
+        raise off_table(what, name, table, before, after)
     return after
+
+
+def off_table(
+    what: str,
+    name: str,
+    table: Mapping[StateT, frozenset[StateT]],
+    before: StateT,
+    after: StateT,
+) -> IllegalTransitionError:
+    """Say of an attempt, a job or a scale of that name that it cannot go from `before` to `after`."""
+    allowed = ", ".join(sorted(state.name for state in table.get(before, ()))) or "nothing"
+    return IllegalTransitionError(
+        f"{what} {name} cannot go from {before.name} to {after.name}; allowed: {allowed}"
+    )
 
 
 def grows(before: JobState, after: JobState) -> bool:

@@ -42,13 +42,12 @@ class Observations(MachinePart):
         self, node: NodeRecord, observations: Sequence[Observation]
     ) -> tuple[Fenced, ...]:
         """Take observations in their order; returns those that are stale."""
-        return tuple(
-            fenced for one in observations if (fenced := self.observe(node, one)) is not None
-        )
+        answers = [self.observe(node, one) for one in observations]
+        return tuple(fenced for fenced in answers if fenced is not None) if any(answers) else ()
 
     def observe(self, node: NodeRecord, seen: Observation) -> Fenced | None:
         """Take one observation; says why if it is stale."""
-        job = self._cluster.job(seen.ref.job_ref)
+        job = self._cluster.job(seen.ref)
         if job is None:
             return Fenced(seen.ref, f"there is no {seen.ref.job_ref.name}")
         attempt = job.attempt
@@ -82,7 +81,7 @@ class Observations(MachinePart):
         if not _artifact_problem(attempt.ref, logs):
             attempt.artifacts = logs
             self._change.attempt(attempt)
-            self._change.show_job(self._situation.pipeline_of(job.ref), job)
+            self._change.show_job(self._situation.pipeline_of(job), job)
 
     def advance(self, job: JobRecord, attempt: AttemptRecord, seen: Observation) -> None:
         """Move an attempt and its job on."""
@@ -119,8 +118,12 @@ class Observations(MachinePart):
 
     def _take_holds(self, attempt: AttemptRecord, seen: Observation) -> None:
         """Record how far the outputs of an attempt are that stand still, and act on all of them."""
-        pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
-        if job.attempt is attempt and seen.holds and attempt.holds != seen.holds:
+        pipeline = self._situation.pipeline(attempt)
+        if (
+            seen.holds
+            and attempt.holds != seen.holds
+            and self._situation.job(attempt).attempt is attempt
+        ):
             attempt.holds = seen.holds
             self._change.attempt(attempt)
             self._sources.end(pipeline)
@@ -143,7 +146,7 @@ class Observations(MachinePart):
         """Take counters and words of an attempt; stale ones are ignored."""
         node = self._situation.heard(event.node, event.session_id)
         said = event.progress
-        job = self._cluster.job(said.ref.job_ref)
+        job = self._cluster.job(said.ref)
         if node is None or node.quarantine or job is None or job.attempt is None:
             return
         if job.attempt.ref != said.ref or job.attempt.node != node.name:
@@ -153,7 +156,7 @@ class Observations(MachinePart):
             job.streams = said.streams
             self._news.progressed(job, job.attempt)
         job.progress = said.text
-        pipeline = self._situation.pipeline_of(job.ref)
+        pipeline = self._situation.pipeline_of(job)
         self._change.show_job(pipeline, job)
         self._sources.end(pipeline)
 

@@ -135,7 +135,7 @@ class Outcomes(MachinePart):
         self._change.attempt(attempt)
         self._change.show_node(node)
         self._change.set_desired(node.name)
-        self._placement.lanes_changed(attempt.ref.job_ref)
+        self._placement.lanes_changed(job)
 
     def _go_on(self, attempt: AttemptRecord, reason: Reason) -> None:
         """Queue the job of an attempt anew, or let it fail, then with what that has in the archive.
@@ -246,11 +246,12 @@ class Outcomes(MachinePart):
         pipeline.open_jobs -= 1
         if pipeline.open_jobs:
             return
-        jobs = pipeline.jobs.values()
-        failure = outbox_rows.first_failure(jobs)
+        states = {job.state for job in pipeline.jobs.values()}
+        failed = JobState.FAILED in states
+        failure = outbox_rows.first_failure(pipeline.jobs.values()) if failed else None
         if failure is not None:
             pipeline.state, pipeline.reason = PipelineState.FAILED, failure
-        elif any(job.state is JobState.CANCELLED for job in jobs):
+        elif JobState.CANCELLED in states:
             pipeline.state = PipelineState.CANCELLED
             pipeline.reason = pipeline.stop or Reason(ReasonCode.CANCELLED)
         else:
@@ -258,7 +259,6 @@ class Outcomes(MachinePart):
         if pipeline.holding is not None:
             self._scales.abandon(pipeline, pipeline.holding, "the pipeline has ended")
         pipeline.end_time = self._situation.wall_time
-        pipeline.final_event_id = outbox_rows.pipeline_event_id(pipeline)
         pipeline.prefetched = None
         self._cluster.prefetch_changed |= pipeline.ref in self._cluster.prefetching
         self._change.pipeline(pipeline)
@@ -267,7 +267,9 @@ class Outcomes(MachinePart):
         else:
             pipeline.dead_letter = DeadLetter.KEPT
             self._situation.dead[pipeline.ref] = pipeline.end_time
-        self._change.outbox(outbox_rows.pipeline_event(pipeline, pipeline.end_time))
+        event = outbox_rows.pipeline_event(pipeline, pipeline.end_time)
+        pipeline.final_event_id = event.id
+        self._change.outbox(event)
         self._situation.recent.append(pipeline.ref)
         self._situation.open -= 1
         self._situation.count_of(pipeline.creator, -1)
@@ -279,7 +281,7 @@ class Outcomes(MachinePart):
             if job.state is JobState.RETRY_WAIT and job.epoch == epoch:
                 job.retry_time = None
                 job.waiting_for = ""
-                pipeline = self._situation.pipeline_of(job.ref)
+                pipeline = self._situation.pipeline_of(job)
                 self._queue_again(pipeline, job)
                 self._change.job(pipeline, job)
 

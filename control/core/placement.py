@@ -87,7 +87,7 @@ class Placer(MachinePart):
             plan.look_at(fresh)
         self._tell_at = plan.tell_at
         for ref, node in plan.placed.items():
-            self.place(ref, node)
+            self.place(backlog[ref].job, node)
         if plan.cut_short or (plan.placed and backlog.in_lines):
             situation.room_grew = True
             if plan.cut_short:
@@ -126,10 +126,10 @@ class Placer(MachinePart):
         if not waits:
             backlog.leave(ref)
 
-    def place(self, ref: JobRef, name: str) -> None:
+    def place(self, job: JobRecord, name: str) -> None:
         """Begin an attempt of a job on a node."""
-        pipeline, node = self._situation.pipeline_of(ref), self._cluster.nodes[name]
-        job = pipeline.jobs[ref.job]
+        pipeline, node = self._situation.pipeline_of(job), self._cluster.nodes[name]
+        ref = job.ref
         self._situation.backlog.remove(ref)
         kept = self._situation.kept_rooms.release(ref)
         if kept is not None and kept.node != name:
@@ -157,13 +157,13 @@ class Placer(MachinePart):
         self._change.show_node(node)
         self._change.set_desired(name)
         self._news.placed(job)
-        self.lanes_changed(ref)
+        self.lanes_changed(job)
         self._sources.end(pipeline)
 
-    def lanes_changed(self, ref: JobRef) -> None:
+    def lanes_changed(self, job: JobRecord) -> None:
         """Tell the agents of a job's neighbours where it stands now."""
-        pipeline = self._situation.pipeline_of(ref)
-        for neighbour in pipeline.topology.neighbours[ref.job]:
+        pipeline = self._situation.pipeline_of(job)
+        for neighbour in pipeline.topology.neighbours[job.ref.job]:
             attempt = pipeline.jobs[neighbour].attempt
             if attempt is not None:
                 attempt.assignment = None

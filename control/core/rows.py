@@ -1,6 +1,7 @@
 """What is written down: rows of the store, each an upsert by its key.
 
-No row changes once it is made. Those of which a job makes several are not frozen, since that costs them twice the time.
+No row changes once the change set has it. Those that each job makes are not frozen, since that costs them twice the
+time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from shoal.session.port_hold import PortHold
 from shoal.spec import Pipeline
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PipelineAdded:
     """A submission; `position` orders submissions, and its jobs are queued without rows of theirs.
 
@@ -136,7 +137,7 @@ class AttemptRow:
     updates: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ManifestRow:
     """The one commit of a job."""
 

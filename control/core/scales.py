@@ -118,7 +118,7 @@ class Scales(MachinePart):
         for job in pipeline.grow(then):
             self._situation.backlog.add(job, pipeline.kind(job))
         for one in placed:
-            self._placement.place(one.job, one.node)
+            self._placement.place(pipeline.jobs[one.job.job], one.node)
         done = pipeline.scales[-1]
         self._change.outbox(outbox_rows.scale_event(done, self._situation.wall_time))
 

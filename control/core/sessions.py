@@ -240,7 +240,7 @@ class Sessions(MachinePart):
         for attempt in node.attempts.values():
             self._situation.wait_for(attempt, "")
             if moved:
-                self._placement.lanes_changed(attempt.ref.job_ref)
+                self._placement.lanes_changed(self._situation.job(attempt))
             self._sources.end(self._situation.pipeline(attempt))
         self._change.answer(event.call, Admitted(fenced, self._starts.welcome(), adopted=adopted))
 

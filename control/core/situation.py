@@ -109,9 +109,9 @@ class Situation:
         """The pipeline of an attempt."""
         return self.cluster.pipelines[attempt.pipeline]
 
-    def pipeline_of(self, ref: JobRef) -> PipelineRecord:
+    def pipeline_of(self, job: JobRecord) -> PipelineRecord:
         """The pipeline of a job."""
-        return self.cluster.pipelines[ref.pipeline_ref]
+        return self.cluster.pipelines[job.pipeline]
 
     def end_session(self, node: NodeRecord, why: str) -> None:
         """End the session of a node, if it has one."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from control.core import lifecycle, rows
 from control.core.presence import Presence
-from control.core.scheduler.plan import feasibility
+from control.core.scheduler.plan import asked
 from control.core.scheduler.snapshot import NodeSnapshot, Pending, Resident
 from control.core.topology import LaneEnd, Replica, Topology, topology
 from shoal import model
@@ -92,7 +92,10 @@ class AttemptRecord:
         Raises:
             IllegalTransitionError: It is not on the table.
         """
-        self.state = lifecycle.check("attempt", self.ref.name, lifecycle.ATTEMPT, self.state, state)
+        table = lifecycle.ATTEMPT
+        if state not in table[self.state]:
+            raise lifecycle.off_table("attempt", self.ref.name, table, self.state, state)
+        self.state = state
 
     def row(self) -> rows.AttemptRow:
         """What is written down."""
@@ -145,7 +148,10 @@ class JobRecord:
         Raises:
             IllegalTransitionError: It is not on the table.
         """
-        self.state = lifecycle.check("job", self.ref.name, lifecycle.JOB, self.state, state)
+        table = lifecycle.JOB
+        if state not in table[self.state]:
+            raise lifecycle.off_table("job", self.ref.name, table, self.state, state)
+        self.state = state
 
     def row(self) -> rows.JobRow:
         """What is written down."""
@@ -266,20 +272,27 @@ class PipelineRecord:
     def pending(self, job: JobRecord) -> Pending:
         """What the scheduler has to know of one of its jobs."""
         if job.pending is None:
-            job.pending = Pending(
+            name, spec = job.ref.job, job.spec
+            known = self.topology.asked.get(name)
+            pending = job.pending = Pending(
                 ref=job.ref,
-                spec_name=job.spec.name,
-                gang=self.topology.gangs[job.ref.job],
-                resources=job.spec.resources,
-                place=job.spec.place,
+                spec_name=spec.name,
+                gang=self.topology.gangs[name],
+                resources=spec.resources,
+                place=spec.place,
                 bundle_digest=self.spec.bundle_digest,
                 pinned_node=job.pinned_node,
                 avoid=frozenset(job.avoid),
-                features=needed_features(self.spec, job.spec),
-                sandbox=job.spec.sandbox,
-                secrets=job.spec.secrets,
+                features=known.features if known else needed_features(self.spec, spec),
+                sandbox=spec.sandbox,
+                secrets=spec.secrets,
             )
-            job.pending.asks = feasibility(job.pending)
+            if known is None or job.pinned_node:
+                known = asked(pending)
+                # A secret is another one in another namespace.
+                if not (job.pinned_node or spec.secrets):
+                    self.topology.asked[name] = known
+            pending.asks, pending.shape = known.feasibility, known.shape
         return job.pending
 
     def kind(self, job: JobRecord) -> Hashable:
@@ -287,19 +300,18 @@ class PipelineRecord:
         gang = self.topology.gangs[job.ref.job]
         members = self.topology.members[gang]
         if len(members) == 1:
-            return feasibility(self.pending(job))
+            return self.pending(job).asks
         if gang not in self.gang_kinds:
-            asked = Counter(feasibility(self.pending(self.jobs[other])) for other in members)
-            self.gang_kinds[gang] = frozenset(asked.items())
-        return (feasibility(self.pending(job)), self.gang_kinds[gang])
+            asks = Counter(self.pending(self.jobs[other]).asks for other in members)
+            self.gang_kinds[gang] = frozenset(asks.items())
+        return (self.pending(job).asks, self.gang_kinds[gang])
 
     def shape(self) -> str:
         """A digest that is equal for pipelines whose jobs find room in the same places."""
-        asked = [
-            (feasibility(self.pending(job)), self.topology.gangs[name])
-            for name, job in self.jobs.items()
+        asks = [
+            (self.pending(job).asks, self.topology.gangs[name]) for name, job in self.jobs.items()
         ]
-        return blake2b(repr(asked).encode(), digest_size=16).hexdigest()
+        return blake2b(repr(asks).encode(), digest_size=16).hexdigest()
 
 
 class Residents(Mapping[PipelineRef, tuple[Resident, ...]]):
@@ -443,8 +455,8 @@ class Cluster:
             known = self._topologies[id(spec)] = (spec, topology(spec))
         return known[1]
 
-    def job(self, ref: JobRef) -> JobRecord | None:
-        """The job of that name, if there is one."""
+    def job(self, ref: JobRef | AttemptRef) -> JobRecord | None:
+        """The job of that name, or that an attempt of that name tries, if there is one."""
         pipeline = self.pipelines.get(ref.pipeline_ref)
         return None if pipeline is None else pipeline.jobs.get(ref.job)
 
@@ -452,12 +464,14 @@ class Cluster:
         """What attempts on a node have claimed: those whose programs have not ended."""
         cpus, memory_bytes = 0.0, 0
         devices: list[str] = []
+        pipelines, claiming = self.pipelines, lifecycle.CLAIMING
         for attempt in node.attempts.values():
-            job = self.job(attempt.ref.job_ref)
-            if job is not None and attempt.state in lifecycle.CLAIMING:
-                cpus += job.spec.resources.cpus
-                memory_bytes += job.spec.resources.memory_bytes
-                devices.extend(job.spec.resources.devices)
+            if attempt.state in claiming:
+                resources = pipelines[attempt.pipeline].jobs[attempt.ref.job].spec.resources
+                cpus += resources.cpus
+                memory_bytes += resources.memory_bytes
+                if resources.devices:
+                    devices += resources.devices
         return model.Capacity(cpus, memory_bytes, tuple(sorted(devices)))
 
     def snapshot(self, node: NodeRecord) -> NodeSnapshot:
@@ -508,7 +522,7 @@ class Cluster:
                     job.ends or {},
                 ),
                 replacement=attempt.ref.number > 1,
-                tells_stages=Feature.STAGES in needed_features(pipeline.spec, job.spec),
+                tells_stages=Feature.STAGES in pipeline.pending(job).features,
                 listings={
                     folder.name: pipeline.listings.get(f"{job.spec.name}/{folder.name}", "")
                     for folder in job.spec.folders

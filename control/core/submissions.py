@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from control.core import events
@@ -73,6 +73,7 @@ class Submissions(MachinePart):
             )
         if note is not None and (over := self._over_quota(note)):
             return over
+        creator = "" if note is None else note.described
         added = PipelineAdded(
             ref=self._new_ref(submission.namespace, submission.spec.name),
             position=self._next_position,
@@ -81,23 +82,25 @@ class Submissions(MachinePart):
             create_time=self._situation.wall_time,
             data=data,
             digest=digest,
-            creator="" if note is None else note.described,
+            creator=creator,
             revived_from=revived_from,
             listings=submission.listings,
         )
-        self._situation.count_of(added.creator, 1)
+        self._situation.count_of(creator, 1)
         self._next_position += 1
         pipeline = PipelineRecord.begin(added, self._cluster.topology(added.spec))
         self._memory.remember(pipeline)
         if digest:
             key = (submission.namespace, submission.request_id)
             self._memory.remember_request(key, KnownRequest(added.ref, digest, added.spec))
+        backlog, fresh = self._situation.backlog, self._situation.fresh
         kinds: list[Hashable] = []
         for job in pipeline.jobs.values():
-            kinds.append(pipeline.kind(job))
-            self._situation.backlog.add(job, kinds[-1])
-            self._situation.fresh[job.ref] = job
-        added = replace(added, kind=self._shape(tuple(kinds), pipeline))
+            kind = pipeline.kind(job)
+            kinds.append(kind)
+            backlog.add(job, kind)
+            fresh[job.ref] = job
+        added.kind = self._shape(tuple(kinds), pipeline)
         self._change.added(added, pipeline)
         return Taken(added.ref, repeated=False)
 
@@ -119,14 +122,7 @@ class Submissions(MachinePart):
             ref = PipelineRef(
                 namespace, f"{name[: _ID_MAX - ID_SUFFIX - 1]}-{self._situation.ids(ID_SUFFIX)}"
             )
-            cluster = self._cluster
-            situation = self._situation
-            if not (
-                ref in cluster.pipelines
-                or ref in cluster.queued
-                or ref in situation.ended
-                or ref in situation.dead
-            ):
+            if not self._memory.remembers(ref):
                 return ref
 
     def _shape(self, kinds: tuple[Hashable, ...], pipeline: PipelineRecord) -> str:

@@ -7,11 +7,12 @@ A lane goes from one producer replica to one consumer replica. Its id is made of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from control.core.generations import Generation, apart, first_number, replica_id, sent_by, taken_by
 from control.core.portal import portal_of
+from control.core.scheduler.plan import Asked
 from shoal.portal_names import CLIENT, CLIENT_ADDRESS, client_port, input_lane, output_lane
 from shoal.session.lane import NOWHERE, Lane, LanePeer, Stretch
 from shoal.spec import Distribute, Job, Output, Pipeline, Promise, StreamInput
@@ -56,6 +57,8 @@ class Topology:
     neighbours: Mapping[str, tuple[str, ...]]
     gangs: Mapping[str, str]
     members: Mapping[str, tuple[str, ...]]
+    asked: dict[str, Asked] = field(default_factory=dict[str, Asked], compare=False, repr=False)
+    """What the replicas ask for of which it follows from the specification alone, filled as that is asked."""
 
     def consumers(self, job: str) -> tuple[str, ...]:
         """Ids of the replicas that get records from this one."""

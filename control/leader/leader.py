@@ -264,9 +264,11 @@ class Leader:
             Exception: Anything else, and nothing is recorded.
         """
         refs, requests = machine.prepare(batch)
-        if self._read_up_to is not None and (refs or requests or _submits(batch)):
-            while self._read_up_to is not None:
-                await self._read_on(machine)
+        more = False
+        if refs or requests or any(isinstance(event, events.Submit) for event in batch):
+            while await self._read_on(machine):
+                more = True
+        if more:
             refs, requests = machine.prepare(batch)
         if refs or requests:
             machine.memory.learn(await self._store.find(refs, requests))
@@ -391,16 +393,17 @@ class Leader:
         self.outbox_grown.set()  # what an earlier process left behind has to leave too
         return machine
 
-    async def _read_on(self, machine: ControlMachine) -> None:
-        """Read the next page of the queue, if there is one; what nodes say waits meanwhile."""
+    async def _read_on(self, machine: ControlMachine) -> bool:
+        """Read the next page of the queue, and say whether there was one; what nodes say waits meanwhile."""
         if self._read_up_to is None:
-            return
+            return False
         began = self._clock()
         with _without_collections():
             queued = await self._store.queued(self._read_up_to, self._config.queue_page)
             machine.line_up(queued)
         machine.forgive(self._clock() - began)
         self._note_read(queued)
+        return True
 
     def _note_read(self, queued: Sequence[Queued]) -> None:
         if len(queued) < self._config.queue_page:
@@ -460,10 +463,6 @@ class Leader:
             self._let_go(
                 errors.ClosingError("the control plane is shutting down: try again in a moment")
             )
-
-
-def _submits(batch: Sequence[events.Event]) -> bool:
-    return any(isinstance(event, events.Submit) for event in batch)
 
 
 @contextmanager

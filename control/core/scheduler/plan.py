@@ -15,6 +15,7 @@ import heapq
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from control.core.scheduler.filters import EVER, FILTERS, Filter, objection
 from control.core.scheduler.ranking import base_score, own_score
@@ -24,7 +25,11 @@ from control.core.scheduler.snapshot import Kept, Pending, Placed, Plan, Snapsho
 from shoal.names import JobRef, PipelineRef
 from shoal.sandbox import ASKS_NOTHING, Sandbox
 
-Shape = tuple[object, ...]
+_Near = dict[str, dict[str, int]]
+"""How many attempts of each job of a pipeline are on each node."""
+
+_LOOK_AGAIN: Final = -math.inf
+"""The score of a node of which all filters have to be asked."""
 
 _GIB = 1 << 30
 
@@ -40,6 +45,14 @@ class Missed:
     why: str
     never: str = ""
     kept: bool = False
+
+
+class Asked(NamedTuple):
+    """What a job asks for: what all filters look at, and what the common part of the ranking looks at, too."""
+
+    feasibility: str
+    shape: str
+    features: frozenset[str]
 
 
 class Planner:
@@ -98,23 +111,30 @@ def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
     return Plan(tuple(order), waiting, never)
 
 
-def feasibility(job: Pending) -> Shape:
-    """Return everything that the filters look at: equal jobs fit in the same places."""
-    if job.asks:
-        return job.asks
-    asked = (job.resources, tuple(sorted(job.place.require.items())), job.pinned_node)
+def feasibility(job: Pending) -> str:
+    """Return everything that the filters look at: equal jobs fit in the same places.
+
+    As text, whose hash is taken once: all jobs of a specification have the same one.
+    """
+    return job.asks or asked(job).feasibility
+
+
+def asked(job: Pending) -> Asked:
+    """Return what a job asks for, from its fields alone."""
+    asks = (job.resources, tuple(sorted(job.place.require.items())), job.pinned_node)
     # Most need none of what follows: theirs is the same in all versions.
-    return (*asked, *sorted(job.features), *_of_sandbox(job.sandbox), *_of_secrets(job))
+    text = repr((*asks, *sorted(job.features), *_of_sandbox(job.sandbox), *_of_secrets(job)))
+    return Asked(text, f"{text} {job.place.strategy.value} {job.bundle_digest}", job.features)
 
 
-def _of_sandbox(asked: Sandbox) -> Shape:
+def _of_sandbox(asked: Sandbox) -> tuple[str, ...]:
     """Words, since they are written down and those of a set come in another order in each process."""
     if asked == ASKS_NOTHING:
         return ()
     return (asked.level.value, asked.network.value, *sorted(one.value for one in asked.enforce))
 
 
-def _of_secrets(job: Pending) -> Shape:
+def _of_secrets(job: Pending) -> tuple[object, ...]:
     """A secret is its namespace's; words here, too."""
     if not job.secrets:
         return ()
@@ -122,11 +142,6 @@ def _of_secrets(job: Pending) -> Shape:
         job.ref.namespace,
         *((use.variable, use.name, use.form.value) for use in job.secrets),
     )
-
-
-def _shape(job: Pending) -> Shape:
-    """Everything that filters and the common part of the ranking look at."""
-    return (*feasibility(job), job.place.strategy, job.bundle_digest)
 
 
 class _Board:
@@ -137,7 +152,7 @@ class _Board:
     ) -> None:
         self.rooms = {node.name: NodeRoom(node, empty=empty) for node in snapshot.nodes}
         self._filters = filters
-        self._heaps: dict[Shape, list[tuple[float, str]]] = {}
+        self._heaps: dict[str, list[tuple[float, str]]] = {}
         self._near: dict[PipelineRef, dict[str, dict[str, int]]] = {}
         self._residents = snapshot.residents
         self._kept = {} if empty else {one.job: one for one in snapshot.kept}
@@ -150,7 +165,7 @@ class _Board:
             if kept.node in self.rooms:
                 self.rooms[kept.node].release(kept.job)
                 for heap in self._heaps.values():  # it may have seemed full
-                    heapq.heappush(heap, (-math.inf, kept.node))
+                    heapq.heappush(heap, (_LOOK_AGAIN, kept.node))
         return mine
 
     def keep(self, kept: Iterable[Kept]) -> None:
@@ -175,7 +190,7 @@ class _Board:
         if nodes is None:
             return missed
         for job, node in zip(order, nodes, strict=True):
-            self._put(job, node, placed)
+            self._put(job, node, placed, self._nodes_near(job))
         return None
 
     def has_room(self, gang: Sequence[Pending]) -> bool:
@@ -190,12 +205,13 @@ class _Board:
 
     def _take_back(self, job: Pending, node: str) -> None:
         self.rooms[node].give_back(job.resources)
-        self._count_near(job, node, -1)
+        _count_near(self._nodes_near(job), job, node, -1)
 
     def _place(self, gang: Sequence[Pending], placed: dict[JobRef, str]) -> Pending | None:
         done: list[tuple[Pending, str]] = []
         for job in gang:
-            node = self._best(job)
+            near = self._nodes_near(job)
+            node = self._best(job, near)
             if node is None:
                 for earlier, where in done:
                     self._take_back(earlier, where)
@@ -203,21 +219,16 @@ class _Board:
                 if done:  # nodes that seemed full have room again
                     self._heaps.clear()
                 return job
-            self._put(job, node, placed)
+            self._put(job, node, placed, near)
             done.append((job, node))
         return None
 
-    def _put(self, job: Pending, node: str, placed: dict[JobRef, str]) -> None:
+    def _put(self, job: Pending, node: str, placed: dict[JobRef, str], near: _Near) -> None:
         self.rooms[node].take(job.resources)
-        self._count_near(job, node, 1)
+        _count_near(near, job, node, 1)
         placed[job.ref] = node
 
-    def _count_near(self, job: Pending, node: str, more: int) -> None:
-        near = self._nodes_near(job).setdefault(node, {})
-        near[job.spec_name] = near.get(job.spec_name, 0) + more
-
-    def _nodes_near(self, job: Pending) -> dict[str, dict[str, int]]:
-        """How many attempts of each job of its pipeline are on each node."""
+    def _nodes_near(self, job: Pending) -> _Near:
         pipeline = job.ref.pipeline_ref
         near = self._near.get(pipeline)
         if near is None:
@@ -227,8 +238,7 @@ class _Board:
                 there[resident.spec_name] = there.get(resident.spec_name, 0) + 1
         return near
 
-    def _best(self, job: Pending) -> str | None:
-        near = self._nodes_near(job)
+    def _best(self, job: Pending, near: _Near) -> str | None:
         special = {*near, *job.avoid, *job.place.prefer}
         best: tuple[float, str] | None = None  # lower is better, then the name decides
         for name in sorted(special):
@@ -246,7 +256,7 @@ class _Board:
 
     def _best_stranger(self, job: Pending, special: set[str]) -> tuple[float, str] | None:
         """Return the best of the nodes that mean nothing particular to this job."""
-        shape = _shape(job)
+        shape = job.shape or asked(job).shape
         heap = self._heaps.get(shape)
         if heap is None:
             heap = self._heaps[shape] = [
@@ -260,7 +270,9 @@ class _Board:
         while heap:
             stored, name = heap[0]
             room = self.rooms[name]
-            if objection(job, room, self._filters):
+            # What else the filters look at is the same for the whole plan.
+            fits = room.fits(job.resources)
+            if not fits or (stored == _LOOK_AGAIN and objection(job, room, self._filters)):
                 heapq.heappop(heap)  # room only shrinks, so it stays out
                 continue
             score = -base_score(job, room)
@@ -275,6 +287,11 @@ class _Board:
         for entry in aside:
             heapq.heappush(heap, entry)
         return found
+
+
+def _count_near(near: _Near, job: Pending, node: str, more: int) -> None:
+    there = near.setdefault(node, {})
+    there[job.spec_name] = there.get(job.spec_name, 0) + more
 
 
 def _why(

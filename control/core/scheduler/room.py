@@ -39,6 +39,14 @@ class NodeRoom:
         need = Counter(wanted)
         return tuple(sorted(name for name, count in need.items() if self.devices[name] < count))
 
+    def fits(self, resources: Resources) -> bool:
+        """Whether so much is free, as the filters of `filters.py` say it in words."""
+        return (
+            resources.cpus <= self.cpus + ROUNDING
+            and (not resources.memory_bytes or resources.memory_bytes <= self.memory_bytes)
+            and not (resources.devices and self.missing_devices(resources.devices))
+        )
+
     def take(self, resources: Resources) -> None:
         """Claim resources."""
         self.cpus -= resources.cpus

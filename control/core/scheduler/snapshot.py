@@ -69,8 +69,9 @@ class Pending:
     sandbox: Sandbox = ASKS_NOTHING
     secrets: tuple[SecretUse, ...] = ()
     lacks: str = ""
-    asks: tuple[object, ...] = field(default=(), compare=False, repr=False)
-    """What `plan.feasibility` said of it; empty until it is asked."""
+    asks: str = field(default="", compare=False, repr=False)
+    shape: str = field(default="", compare=False, repr=False)
+    """What `plan.asked` said of it; empty where it was not asked."""
 
 
 def _nobody() -> Mapping[PipelineRef, tuple[Resident, ...]]:

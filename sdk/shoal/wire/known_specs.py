@@ -94,8 +94,9 @@ class _Shelf:
         written = self._written.pop(id(pipeline), None)
         if written is None:
             return None
-        if any(_items(mapping) != items for mapping, items in written.copies):
-            return None
+        for mapping, items in written.copies:
+            if (mapping or items) and _items(mapping) != items:
+                return None
         self._written[id(pipeline)] = written  # behind all others
         return written
 

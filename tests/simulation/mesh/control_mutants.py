@@ -35,7 +35,6 @@ from control.front import control_plane
 from control.leader import leader
 from control.leader.leader import Leader
 from shoal.model import NO_CAPACITY, Reason
-from shoal.names import JobRef
 from shoal.session.lane import Lane, LanePeer
 from shoal.session.observation import Observation
 from tests.simulation.mesh.mutants import Mutant
@@ -90,7 +89,7 @@ class TellsDoneBeforeTheCommit(Dashboard):
 class TellsNeighboursNothing(Placer):
     """A producer never hears that its consumer is done."""
 
-    def lanes_changed(self, ref: JobRef) -> None:
+    def lanes_changed(self, job: JobRecord) -> None:
         pass
 
 
@@ -127,10 +126,9 @@ class ForgetsTheQueue(Loading):
 class TakesTheSameEpochAgain(Placer):
     """The number of an attempt rises, its epoch does not."""
 
-    def place(self, ref: JobRef, name: str) -> None:
-        job = self._situation.pipeline_of(ref).jobs[ref.job]
+    def place(self, job: JobRecord, name: str) -> None:
         job.epoch = 0
-        super().place(ref, name)
+        super().place(job, name)
 
 
 class StopsNoPipeline(Outcomes):
@@ -166,9 +164,9 @@ class FinishesNoSource(Sources):
 class MovesTheEndsOfSources(Placer):
     """Where a source ends is forgotten with its attempt, so that its replacement ends elsewhere."""
 
-    def place(self, ref: JobRef, name: str) -> None:
-        self._situation.pipeline_of(ref).jobs[ref.job].ends = None
-        super().place(ref, name)
+    def place(self, job: JobRecord, name: str) -> None:
+        job.ends = None
+        super().place(job, name)
 
 
 class CountsItsOwnPauses(Leases):

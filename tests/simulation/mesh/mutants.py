@@ -53,7 +53,7 @@ def _no_epoch_check() -> None:
     right = Observations.observe
 
     def observe(self: Observations, node: NodeRecord, seen: Any) -> Any:
-        job = self._cluster.job(seen.ref.job_ref)
+        job = self._cluster.job(seen.ref)
         if job is not None and job.attempt is not None and not job.ended:
             self.advance(job, job.attempt, seen)
             return None
