@@ -10,9 +10,17 @@ from typing import cast
 from control.core import events
 from control.core.call_note import CallNote
 from control.core.machine_config import MachineConfig
-from control.core.rows import OutboxRow
+from control.core.rows import OutboxKind, OutboxRow
 from services.events.entry import OutboxEntry, envelope
-from shoal.model import Capacity, Followed, JobState, MemberState, StreamCounters
+from shoal.model import (
+    Capacity,
+    Followed,
+    JobState,
+    MemberState,
+    Reason,
+    ReasonCode,
+    StreamCounters,
+)
 from shoal.names import PipelineRef
 from shoal.session.progress import Progress
 from shoal.spec import Resources, Retry
@@ -86,6 +94,30 @@ def test_the_example_and_the_fields_are_those_of_a_message() -> None:
     assert set(fields) == set(last)
 
 
+def canonical(text: str) -> str:
+    """The same JSON as an encoder writes it."""
+    return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def test_foreign_words_in_an_event_stay_one_text() -> None:
+    said = 'it said "}, \\ and\n\u2028 grüß Gott\x01'
+    desk = Desk(PATIENT)
+    desk.dial_all("n1")
+    caller = replace(NOTE, caller=said, user=said, address=said)
+    ref = desk.submit(single(), note=caller)
+    desk.observe(ref, "main", JobState.RUNNING)
+    reason = Reason(ReasonCode.EXIT, 3, said)
+    desk.observe(ref, "main", JobState.FAILED, reason=reason)
+    rows = {row.type: row for row in desk.outbox() if row.type}
+    for row in rows.values():
+        assert row.data == canonical(row.data), row.type
+    called = json.loads(rows["shoal.caller.called"].data)
+    assert (called["caller"], called["user"], called["address"]) == (said, said, said)
+    failed = json.loads(rows["shoal.job.failed"].data)
+    assert failed["reason"] == {"code": "EXIT", "message": reason.message, "number": 3}
+    assert said in json.loads(rows["shoal.pipeline.failed"].data)["reason"]["message"]
+
+
 def send(desk: Desk, ref: PipelineRef, records: int) -> None:
     """Let the camera of a counter have sent so many records."""
     attempt = desk.job(ref, "camera").attempt
@@ -147,6 +179,9 @@ def test_each_type_has_the_fields_that_are_told() -> None:
     join(desk, certificate(desk, "01", token(desk)))
     revoke(desk)
     rows += desk.outbox()
+    for row in rows:
+        if row.kind is not OutboxKind.MANIFEST:
+            assert row.data == canonical(row.data), row.type
     told = documented()
     seen = {row.type: set(json.loads(row.data)) for row in rows if row.type}
     assert seen.keys() | {"shoal.pipeline.scaled"} == told.keys()

@@ -10,7 +10,7 @@ import pytest
 
 from control.core import events
 from control.core.answers import Refusal, RefusalCode
-from control.core.effects import Taken
+from control.core.effects import EndSession, Taken
 from control.core.errors import (
     HelloRefusedError,
     SessionEndedError,
@@ -571,6 +571,39 @@ def test_an_agent_that_leaves_an_assignment_alone_has_to_dial_again() -> None:
     desk.observe(ref, "main", S.PREPARING)
     desk.pass_time(20.0)
     assert len(desk.ended) == 1
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_an_agent_is_not_blamed_for_time_in_which_nothing_was_taken(*, read: bool) -> None:
+    """One step may take longer than an agent may leave its assignment alone, and its word waits meanwhile."""
+    desk = Desk(MachineConfig(assigned_seconds=5.0))
+    desk.dial_all("n1")
+    ref = desk.submit(single())
+    attempt = desk.current(ref, "main")
+    took_up = events.Observed(
+        next(desk.calls), "n1", desk.sessions["n1"], (Observation(attempt, S.PREPARING),)
+    )
+    desk.now += 60.0
+    # What it said stands in the inbox, or is not read yet.
+    effects = [*desk.machine.step([took_up] if read else [], desk.now)]
+    if not read:
+        effects += desk.machine.step([took_up], desk.now + 0.1)
+    assert not [effect for effect in effects if isinstance(effect, EndSession)]
+    assert desk.job(ref, "main").state is S.PREPARING
+
+
+def test_what_an_agent_said_counts_before_its_silence() -> None:
+    desk = Desk(MachineConfig(assigned_seconds=5.0))
+    desk.dial_all("n1")
+    ref = desk.submit(single())
+    attempt = desk.current(ref, "main")
+    desk.pass_time(4.75)
+    took_up = events.Observed(
+        next(desk.calls), "n1", desk.sessions["n1"], (Observation(attempt, S.PREPARING),)
+    )
+    effects = desk.machine.step([took_up], desk.now + 0.75)
+    assert not [effect for effect in effects if isinstance(effect, EndSession)]
+    assert desk.job(ref, "main").state is S.PREPARING
 
 
 # --- sessions
