@@ -81,7 +81,8 @@ class Starts:
             folder.path.chmod(0o711)
             for path in (folder.work, folder.home, folder.tmp):
                 os.chown(path, door.uid, door.uid)
-        plan = self.planning.plan(door, job, folder, ())
+        outline = self.planning.outline(door, job, folder.path.parent, ())
+        plan = self.planning.plan(door, outline, folder)
         request = StartRequest(
             name, [TRUE], dict[str, str](), folder.work, folder.stdout, folder.stderr, sandbox=plan
         )

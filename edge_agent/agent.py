@@ -65,6 +65,7 @@ from edge_agent.sandbox.user_leavings import UserLeavings
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.secrets.secret_folders import SecretFolders
 from edge_agent.spare_folders import SpareFolders
+from edge_agent.start_outlines import StartOutlines
 from edge_agent.state_lock import LOCK_NAME, hold_state
 from edge_agent.trash import Trash
 from edge_agent.uploads.upload_rate import UploadRate
@@ -321,8 +322,12 @@ class Agent:
         await kept.open()
         await environments.open()
         tools = WorkshopTools(
-            sdk=SdkCopy(package, state / "sdk", process.token),
-            environ=process.environ,
+            starts=StartOutlines(
+                SdkCopy(package, state / "sdk", process.token),
+                process.environ,
+                planning,
+                process.clock,
+            ),
             bundles=bundles,
             prefetch=Prefetch(bundles, process.rng.random),
             inputs=FileInputs(inputs, downloader),

@@ -34,10 +34,24 @@ def parse_keeper_id(value: str) -> AttemptRef | None:
 class AttemptFolder:
     """The folder of one attempt: `work` is the job's own, the rest is the agent's."""
 
-    __slots__ = ("path",)
+    __slots__ = ("_path", "text")
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.text = str(path)
+        """Its path; the others are made of it where they are wanted, which costs more than to read them."""
+        self._path: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        """The folder itself."""
+        if self._path is None:
+            self._path = Path(self.text)
+        return self._path
+
+    @property
+    def name(self) -> str:
+        """What no other attempt of the node is called."""
+        return self.text.rpartition("/")[2]
 
     @property
     def work(self) -> Path:

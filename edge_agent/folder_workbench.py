@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from edge_agent.address_requests import Ask
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
@@ -18,15 +17,13 @@ from edge_agent.environments.cache import AtHand
 from edge_agent.environments.used import use_environment, used_environment
 from edge_agent.file_inputs import read_fetched, write_fetched
 from edge_agent.keeper.client import StartRequest
-from edge_agent.long_work import Steps
-from edge_agent.program import ProgramPlan
+from edge_agent.long_work import Steps, done_at_once
 from edge_agent.removal import remove_plain
-from edge_agent.sandbox.job_folders import hand_over, make_places, owner_of
-from edge_agent.sandbox.plan import NO_PLAN
+from edge_agent.sandbox.job_folders import hand_over, hand_over_fresh, make_places, owner_of
 from edge_agent.sandbox.planning import AttemptDoor
 from edge_agent.secrets.masked_file import mask_file
 from edge_agent.secrets.secret_mask import SecretMask, mask_of
-from edge_agent.spare_folders import MadeFolder, made_folder
+from edge_agent.spare_folders import JOB_PLACES, MadeFolder, make_closed
 from edge_agent.tree import PlainFile
 from edge_agent.uploads.collect import Collected, collect, left_nothing, locate
 from edge_agent.workshop_tools import WorkshopTools
@@ -44,6 +41,8 @@ from shoal.spec import Job, Layout
 LOG = logging.getLogger(__name__)
 
 _STANDARD_ARCHIVE = ("results/**",)
+_FRESH = frozenset({"results"})
+"""What lies in the folder of a job that brings nothing along."""
 _WILD = frozenset("*?[\\")
 
 
@@ -67,6 +66,8 @@ class FolderWorkbench:
         self._job: Job | None = None
         # What lay in the job's folder before its program; forgotten with the agent's process.
         self._before: frozenset[str] | None = None
+        # Directories in which it left nothing.
+        self._empty: tuple[str, ...] = ()
 
     def prepare(self, assignment: Assignment) -> None:
         """Begin to make ready what is at hand: the folder, and how the program is started; `plan` waits for it.
@@ -82,27 +83,28 @@ class FolderWorkbench:
         self._prepared.add_done_callback(lambda _: tools.environments.noted(at_hand))
 
     def _prepare(self, assignment: Assignment, at_hand: AtHand) -> StartRequest | None:
-        tools, path, environment = self._tools, str(self._folder.path), str(at_hand.place)
-        level = tools.sandbox.level_of(assignment.job)
+        tools, folder, job = self._tools, self._folder, assignment.job
+        sandbox = tools.sandbox
+        if not tools.environments.use_at_hand(at_hand, tools.work.clock()):
+            return None
+        level = sandbox.ready(job)
         try:
-            plain = assignment.job.archive == _STANDARD_ARCHIVE
-            spare = plain and tools.spares.take(path, level, environment)
-            if not spare:
-                _make_folder(path)
-                _make_results(self._folder, assignment.job.archive)
+            made = tools.spares.take(folder.text, level, str(at_hand.place))
         except FileExistsError:
             return None  # of a life before of this name
-        now = tools.work.clock()
-        if not tools.environments.use_at_hand(at_hand, "" if spare else path, now):
-            return None
         self._environment = at_hand.place
-        planning = self._planned(assignment)
-        while True:
-            try:
-                next(planning)
-            except StopIteration as planned:
-                self._made = made_folder(path, level, environment)
-                return cast("StartRequest", planned.value)
+        self._door = sandbox.door_of(folder.name, level)
+        if job.archive == _STANDARD_ARCHIVE:
+            if self._door.uid >= 0:
+                hand_over_fresh(folder.text, self._door.uid)
+            self._before = _FRESH
+            request = self._request(assignment)
+        else:
+            _make_results(folder, job.archive)
+            request = done_at_once(self._planned(assignment))
+        if not assignment.has_ports:  # which leave more there
+            self._made = made
+        return request
 
     async def lay_out(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
         """Lay the bundle out in a fresh folder."""
@@ -193,33 +195,33 @@ class FolderWorkbench:
 
     def _planned(self, assignment: Assignment) -> Steps[StartRequest]:
         """Look at what lies in the folder, give it to its user, and say how the program is started."""
-        tools, job = self._tools, assignment.job
-        sandbox = tools.sandbox
-        sdk = tools.sdk.path()
-        door = self._door = sandbox.door(self._ref, job)
+        door = self._door = self._tools.sandbox.door(self._ref, assignment.job)
         if door.uid >= 0:
             yield from hand_over(self._folder, door.uid)
         elif door.level is not SandboxLevel.NONE:
             make_places(self._folder)
-        secrets = self._place_secrets(assignment, door.uid)
-        plan = ProgramPlan(
-            *(assignment, self._folder, self._environment, sdk, tools.environ),
-            user=door.uid,
-            own_places=door.level is not SandboxLevel.NONE,
-            secrets=secrets,
-        )
         self._before = frozenset(os.listdir(self._folder.work))  # noqa: PTH208 - often
-        request = plan.request()
-        reads = (self._environment, sdk, *([secrets] if secrets != Path() else []))
-        given = sandbox.plan(door, job, self._folder, reads)
-        return request if given == NO_PLAN else replace(request, sandbox=given)
+        return self._request(assignment)
+
+    def _request(self, assignment: Assignment) -> StartRequest:
+        """Say how the program is started."""
+        tools, folder, door = self._tools, self._folder, self._door
+        secrets = self._place_secrets(assignment, door.uid)
+        outline = tools.starts.of(
+            assignment.job, str(self._environment), door, folder.text.rpartition("/")[0], secrets
+        )
+        plan = tools.sandbox.plan(door, outline.sandbox, folder)
+        return outline.program.request(assignment, folder, door.uid, secrets, plan)
 
     def left_nothing(self, assignment: Assignment) -> bool:
         """Whether a look shows that the program left nothing, of one with a user also no process and no memory."""
-        uid = self._door.uid
-        if uid >= 0 and not self._tools.sandbox.close_at_once(self._folder, uid):
+        uid, folder = self._door.uid, self._folder
+        if uid >= 0 and not self._tools.sandbox.close_at_once(folder, uid):
             return False
-        return left_nothing(str(self._folder.path), self._before, assignment.job.archive)
+        nothing = left_nothing(folder.text, self._before, assignment.job.archive)
+        # Nothing can come there any more, since its user has no process.
+        self._empty = JOB_PLACES if nothing and uid >= 0 else ()
+        return nothing
 
     async def collect(
         self, assignment: Assignment, *, succeeded: bool, contents: bool = False
@@ -293,12 +295,13 @@ class FolderWorkbench:
             await self._let_go()
 
     def _remove(self) -> bool:
-        path, level, made = str(self._folder.path), self._door.level, self._made
-        if made is None or not self._tools.spares.put(path, level, made):
+        path, door, made = self._folder.text, self._door, self._made
+        level = door.level
+        if made is None or not self._tools.spares.put(path, level, made, door.uid, self._empty):
             mounts = level is SandboxLevel.NONE and os.geteuid() == 0
             if not remove_plain(path, mounts=mounts):
                 return False
-        self._tools.sandbox.let_go(keeper_id(self._ref))
+        self._tools.sandbox.let_go(self._folder.name)
         return True
 
     async def _let_go(self) -> None:
@@ -308,20 +311,23 @@ class FolderWorkbench:
         folder = self._folder
         return locate(folder.work, folder.path, artifact, owner_of(folder.path))
 
-    def _place_secrets(self, assignment: Assignment, user: int) -> Path:
-        """Lay out the secrets that the program is given as files, and return where."""
+    def _place_secrets(self, assignment: Assignment, user: int) -> Path | None:
+        """Lay out the secrets that the program is given as files, and return where; None if there are none."""
+        if not assignment.job.secrets:
+            return None
         values = assignment.secrets
         files = {
             use.variable: values[use.name]
             for use in assignment.job.secrets
             if use.form is SecretForm.FILE and use.name in values
         }
-        return self._tools.secrets.place(self._ref, files, user) if files else Path()
+        return self._tools.secrets.place(self._ref, files, user) if files else None
 
     def _make_folder(
         self, fetched: Mapping[str, str], environment: Path | None, *, spool: bool
     ) -> None:
-        _make_folder(str(self._folder.path))
+        make_closed(self._folder.text)
+        self._folder.work.mkdir()
         if environment is not None:
             use_environment(self._folder.path, environment)
         if spool:
@@ -334,26 +340,10 @@ def environment_at_hand(assignment: Assignment, tools: WorkshopTools) -> AtHand 
     job = assignment.job
     if assignment.bundle_digest or job.files or job.folders:
         return None
-    level = tools.sandbox.node.level_for(job.sandbox.level)
+    level = tools.sandbox.level_for(job)
     if level is None:
         return None
     return tools.environments.at_hand(job.environment, assignment.ref.namespace, level)
-
-
-def _make_folder(path: str) -> None:
-    """Make the folder of an attempt, and the job's own in it.
-
-    Raises:
-        FileExistsError: it is there.
-        OSError: it cannot be made.
-    """
-    try:
-        # The agent's alone until its program starts.
-        os.mkdir(path, 0o700)  # noqa: PTH102 - often
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
-        os.mkdir(path, 0o700)  # noqa: PTH102
-    os.mkdir(f"{path}/work")  # noqa: PTH102
 
 
 def _make_results(folder: AttemptFolder, archive: Iterable[str]) -> None:

@@ -28,7 +28,7 @@ class FolderWorkshop:
 
     def bench(self, ref: AttemptRef) -> FolderWorkbench:
         """A bench in the folder of an attempt."""
-        return FolderWorkbench(ref, AttemptFolder(self.attempts / keeper_id(ref)), self.tools)
+        return FolderWorkbench(ref, AttemptFolder(f"{self.attempts}/{keeper_id(ref)}"), self.tools)
 
     def at_hand(self, assignment: Assignment) -> bool:
         """Whether all that an attempt needs is here, so that nothing of its preparation may take long."""

@@ -27,6 +27,16 @@ _SLICE_SECONDS: Final = 0.1
 _GIVE_UP_SECONDS: Final = 10.0
 
 
+def done_at_once(steps: Steps[ValueT]) -> ValueT:
+    """Do all steps here and now, where they are known to be few."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            value: ValueT = done.value
+            return value
+
+
 class LongWork:
     """Does steps on threads of its own; use it with `async with`.
 

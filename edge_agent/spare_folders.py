@@ -1,4 +1,4 @@
-"""Folders of attempts that are over, for attempts to come: their directories are made once and used again.
+"""The folders of attempts that need nothing else: made at once, or of attempts that are over, to be used again.
 
 **Rule.** Only a folder that is as it was when its program began is used again: the same directories, by their inodes,
 with the same rights and without attributes of their own, and nothing in them. Every other one is removed. What a
@@ -8,6 +8,10 @@ program prints to is never used again, since another process may still have it o
 where many inodes were removed shortly before (ext4 does not use those again for some seconds, and looks at each of
 them) it costs ten times that.
 
+**What is looked at.** Where the attempt had a user of its own, that user has no process any more, or the folder is not
+used again: so nothing changes while it is looked at. The folder itself and `ports` are the agent's, so only what lies
+in the directories of the user can be another. At level `none` a job may have changed all of it.
+
 **What a job could keep.** A descriptor of a directory. It opens nothing beneath it any more where the next attempt
 belongs to another user, since that one's directories are closed to others; at level `none` all jobs are one user.
 
@@ -16,6 +20,7 @@ attempt has it renamed to its own name.
 """
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -23,17 +28,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_agent.environments.used import used_environment
+from edge_agent.sandbox.user_processes import has_processes
 from services.archive.artifact_key import LOG_PATHS
 from shoal.sandbox import SandboxLevel
 
 _MOST: Final = 64
 """How many are kept of each level at most."""
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_WORK: Final = "work"
-_RESULTS: Final = "work/results"
+_CLOSED: Final = 0o700
+_PASS: Final = 0o711
 _LINK: Final = "environment"
-_OWN_PLACES: Final = ("home", "ports", "tmp")
+JOB_PLACES: Final = ("work", "work/results")
+"""The job's folder, and that of its results."""
+_USERS: Final = (*JOB_PLACES, "home", "tmp")
+"""The directories that belong to the user of an attempt."""
+_OWN_PLACES: Final = ("home", "tmp", "ports")
+_ALL: Final = (*JOB_PLACES, *_OWN_PLACES)
+_TOP: Final = frozenset({_LINK, *LOG_PATHS})
+_NOTHING: Final[list[str]] = []
+_INSIDE: Final = {"work": ["results"]}
+"""What lies in a directory."""
+_THERE: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
+"""What rename(2) says of a name that something else has."""
 
 _Identity = tuple[int, int, int]
 """Device, inode and rights of a directory."""
@@ -48,18 +64,13 @@ class MadeFolder:
 
 
 def made_folder(path: str, level: SandboxLevel, environment: str) -> MadeFolder:
-    """Look at the folder of an attempt right before its program begins.
+    """Look at the folder of an attempt before its program begins.
 
     Raises:
         OSError: a directory of it is not there.
     """
-    names = [_WORK, _RESULTS]
-    if level is not SandboxLevel.NONE:
-        names += _OWN_PLACES
-    return MadeFolder(
-        {name: _identity(os.lstat(f"{path}/{name}")) for name in names},
-        environment,
-    )
+    names = JOB_PLACES if level is SandboxLevel.NONE else _ALL
+    return MadeFolder({name: _identity(os.lstat(f"{path}/{name}")) for name in names}, environment)
 
 
 class SpareFolders:
@@ -71,8 +82,9 @@ class SpareFolders:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._prefix = f"{folder}/{os.getpid()}-"
         self._lock = threading.Lock()
-        self._spares: dict[SandboxLevel, list[tuple[str, str]]] = {}
+        self._spares: dict[SandboxLevel, list[tuple[str, MadeFolder]]] = {}
         self._made = 0
 
     def left(self) -> Sequence[Path]:
@@ -82,8 +94,8 @@ class SpareFolders:
             return [path for path in self._folder.iterdir() if str(path) not in mine]
         return []
 
-    def take(self, path: str, level: SandboxLevel, environment: str) -> bool:
-        """Make the folder of an attempt of a spare one; say whether there was one.
+    def take(self, path: str, level: SandboxLevel, environment: str) -> MadeFolder:
+        """Make the folder of an attempt, of a spare one if there is one; all of it is the agent's, and closed.
 
         It says that it uses `environment`.
 
@@ -93,92 +105,144 @@ class SpareFolders:
         """
         with self._lock:
             spares = self._spares.get(level)
-            if not spares:
-                return False
-            spare, uses = spares.pop()
-        if os.path.lexists(path):
-            self._keep(level, spare, uses)
-            raise FileExistsError(path)
-        try:
-            if uses != environment:
-                os.unlink(f"{spare}/{_LINK}")  # noqa: PTH108 - often, as what follows
-                os.symlink(environment, f"{spare}/{_LINK}")  # noqa: PTH211
-            os.rename(spare, path)  # noqa: PTH104
-        except FileNotFoundError:
-            return False  # the spare one is gone, or there is no folder of attempts yet
-        return True
+            spare, made = spares.pop() if spares else ("", None)
+        if made is not None:
+            try:
+                if made.environment != environment:
+                    os.unlink(f"{spare}/{_LINK}")  # noqa: PTH108 - often, as what follows
+                    os.symlink(environment, f"{spare}/{_LINK}")  # noqa: PTH211
+                    made = MadeFolder(made.directories, environment)
+                # It replaces nothing but an empty folder.
+                os.rename(spare, path)  # noqa: PTH104
+            except FileNotFoundError:
+                pass  # the spare one is gone, or there is no folder of attempts yet
+            except OSError as error:
+                self._keep(level, spare, made)
+                if error.errno in _THERE:
+                    raise FileExistsError(path) from error
+                raise
+            else:
+                return made
+        return _make(path, level, environment)
 
-    def put(self, path: str, level: SandboxLevel, made: MadeFolder) -> bool:
+    def put(
+        self,
+        path: str,
+        level: SandboxLevel,
+        made: MadeFolder,
+        user: int = -1,
+        empty: Sequence[str] = (),
+    ) -> bool:
         """Take the folder of an attempt that is over; say whether it is one to be used again, or stays where it is.
 
-        No process of the attempt runs any more.
+        Args:
+            path: the folder.
+            level: at which its program ran.
+            made: what it was before.
+            user: as which it ran; -1 for the agent's own.
+            empty: directories in which nothing was, and into which nothing can have come since.
         """
         with self._lock:
             if len(self._spares.setdefault(level, [])) >= _MOST:
                 return False
             self._made += 1
-            number = self._made
-        spare = f"{self._folder}/{os.getpid()}-{number}"
+            spare = f"{self._prefix}{self._made}"
         try:
-            if not _is_pristine(path, made):
+            if not _is_pristine(path, made, user, empty):
                 return False
-            for name in LOG_PATHS:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{path}/{name}")  # noqa: PTH108 - often, as what follows
             try:
-                os.rename(path, spare)  # noqa: PTH104
+                os.rename(path, spare)  # noqa: PTH104 - often
             except FileNotFoundError:
-                self._folder.mkdir(mode=0o700, exist_ok=True)
+                self._folder.mkdir(mode=_CLOSED, exist_ok=True)
                 os.rename(path, spare)  # noqa: PTH104
         except OSError:
             return False
-        self._keep(level, spare, made.environment)
+        self._keep(level, spare, made)
         return True
 
-    def _keep(self, level: SandboxLevel, spare: str, environment: str) -> None:
+    def _keep(self, level: SandboxLevel, spare: str, made: MadeFolder) -> None:
         with self._lock:
-            self._spares.setdefault(level, []).append((spare, environment))
+            self._spares.setdefault(level, []).append((spare, made))
 
 
-def _is_pristine(path: str, made: MadeFolder) -> bool:
-    """Whether a folder is as it was; what belongs to a user of jobs is taken back from it then."""
-    folder = os.open(path, _FLAGS)
-    opened = [folder]
+def _make(path: str, level: SandboxLevel, environment: str) -> MadeFolder:
+    """Make the folder of an attempt, which is the agent's alone until its program starts.
+
+    Raises:
+        FileExistsError: it is there.
+        OSError: it cannot be made.
+    """
+    make_closed(path)
+    for name in JOB_PLACES:
+        os.mkdir(f"{path}/{name}")  # noqa: PTH102 - often, as what follows
+    if level is not SandboxLevel.NONE:
+        os.chmod(f"{path}/work", _CLOSED)  # noqa: PTH101
+        for name in _OWN_PLACES:
+            os.mkdir(f"{path}/{name}", _CLOSED)  # noqa: PTH102
+        os.chmod(f"{path}/ports", _PASS)  # noqa: PTH101
+    os.symlink(environment, f"{path}/{_LINK}")  # noqa: PTH211
+    return made_folder(path, level, environment)
+
+
+def make_closed(path: str) -> None:
+    """Make a folder that is the agent's alone, and the one above it if it is missing.
+
+    Raises:
+        FileExistsError: it is there.
+        OSError: it cannot be made.
+    """
     try:
-        expected = {name for name in made.directories if "/" not in name} | {_LINK, *LOG_PATHS}
-        if not expected.issuperset(os.listdir(folder)):  # noqa: PTH208 - a descriptor
-            return False
-        for name, identity in made.directories.items():
-            parent, _, last = name.rpartition("/")
-            # The job's folder is the first of them.
-            here = os.open(last, _FLAGS, dir_fd=opened[1] if parent else folder)
-            opened.append(here)
-            inside = ["results"] if name == _WORK else []
-            if _identity(os.fstat(here)) != identity or os.listdir(here) != inside:  # noqa: PTH208
+        os.mkdir(path, _CLOSED)  # noqa: PTH102 - often
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+        os.mkdir(path, _CLOSED)  # noqa: PTH102
+
+
+def _is_pristine(path: str, made: MadeFolder, user: int, empty: Sequence[str]) -> bool:
+    """Whether a folder is as it was; what its program printed to goes, and what is its user's is taken back then.
+
+    Raises:
+        OSError: something is not there, or cannot be looked at.
+    """
+    if user >= 0 and has_processes(user):
+        return False
+    folder = os.open(path, _FLAGS)
+    try:
+        names = _USERS if user >= 0 else tuple(made.directories)
+        if user < 0:
+            there = set(os.listdir(folder))  # noqa: PTH208 - a descriptor
+            there -= _TOP
+            if not there.issubset(names) or os.readlink(_LINK, dir_fd=folder) != made.environment:
                 return False
-            if _has_attributes(here):
+        for name in names:
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if _identity(found) != made.directories[name]:
                 return False
-        ours, group = os.geteuid(), os.getegid()
-        for here in opened[1:]:
-            if os.fstat(here).st_uid != ours:
-                os.fchown(here, ours, group)
+            place = f"{path}/{name}"
+            inside = _INSIDE.get(name, _NOTHING)
+            if name not in empty and os.listdir(place) != inside:  # noqa: PTH208 - often
+                return False
+            if _has_attributes(place):
+                return False
+        for name in LOG_PATHS:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+        if user >= 0:
+            ours, group = os.geteuid(), os.getegid()
+            for name in _USERS:
+                os.chown(name, ours, group, dir_fd=folder, follow_symlinks=False)
     finally:
-        for here in opened:
-            os.close(here)
-    return _names(path, made.environment)
+        os.close(folder)
+    return True
 
 
-def _names(path: str, environment: str) -> bool:
-    found = used_environment(Path(path))
-    return found is not None and str(found) == environment
-
-
-def _has_attributes(descriptor: int) -> bool:
+def _has_attributes(path: str) -> bool:
     """Whether a job has given a directory attributes or an access list; those of the system's policy are no job's."""
     try:
-        return any(not name.startswith("security.") for name in os.listxattr(descriptor))
+        found = os.listxattr(path, follow_symlinks=False)
     except OSError:
         return False  # a file system without attributes
+    return bool(found) and any(not name.startswith("security.") for name in found)
 
 
 def _identity(status: os.stat_result) -> _Identity:

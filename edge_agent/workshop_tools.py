@@ -1,7 +1,6 @@
 """What the benches of a node share."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from edge_agent.bundles.prefetch import Prefetch
 from edge_agent.content_cache import ContentCache
@@ -11,9 +10,9 @@ from edge_agent.folder_inputs import FolderInputs
 from edge_agent.kept_folders import KeptFolders
 from edge_agent.long_work import LongWork
 from edge_agent.sandbox.planning import SandboxPlanning
-from edge_agent.sdk_copy import SdkCopy
 from edge_agent.secrets.secret_folders import SecretFolders
 from edge_agent.spare_folders import SpareFolders
+from edge_agent.start_outlines import StartOutlines
 from edge_agent.trash import Trash
 from edge_agent.uploads.uploader import Uploader
 
@@ -23,8 +22,7 @@ class WorkshopTools:
     """The tools of a workshop; each bench uses them for its attempt.
 
     Args:
-        sdk: what job code imports.
-        environ: the agent's own variables.
+        starts: says what the starts of a job's attempts have alike.
         bundles: what is fetched by its digest and laid out.
         prefetch: brings bundles there before they are needed.
         inputs: file inputs.
@@ -39,8 +37,7 @@ class WorkshopTools:
         sandbox: makes the doors of attempts.
     """
 
-    sdk: SdkCopy
-    environ: Mapping[str, str] = field(repr=False)
+    starts: StartOutlines
     bundles: ContentCache
     prefetch: Prefetch
     inputs: FileInputs

@@ -36,7 +36,7 @@ from edge_agent.environments.seal import (
     same_times,
     seal,
 )
-from edge_agent.environments.used import silent, use_environment, use_first, used_environments
+from edge_agent.environments.used import silent, use_environment, used_environments
 from edge_agent.long_work import LongWork
 from edge_agent.trash import Trash
 from edge_agent.tree import children
@@ -212,12 +212,11 @@ class EnvironmentCache:
             self._read.add(place)
             self._unread.put_nowait((at_hand.key, place))
 
-    def use_at_hand(self, at_hand: AtHand, attempt: str, now: float) -> bool:
-        """Let an attempt use it whose folder was just made; false if it is not what it was. Call it on a thread.
+    def use_at_hand(self, at_hand: AtHand, now: float) -> bool:
+        """Let an attempt use it that says so by its folder; false if it is not what it was. Call it on a thread.
 
         Args:
             at_hand: what it uses, between `noting` and `noted`.
-            attempt: folder of the attempt; empty for one that says so already.
             now: seconds on a monotonic clock.
 
         Raises:
@@ -236,8 +235,6 @@ class EnvironmentCache:
             if not is_intact(at_hand.place, built[1]):
                 return False
             at_hand.folders, at_hand.looked_at = folders, now
-        if attempt:
-            use_first(attempt, str(at_hand.place))
         if now - at_hand.used_at >= _STAMP_SECONDS:
             os.utime(at_hand.place / MARKER)
             at_hand.used_at = now

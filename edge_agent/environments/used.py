@@ -4,7 +4,6 @@ It is written before the attempt goes on, so it says so to an agent that starts 
 the folder: nothing is counted, and no death of the agent leaves a count wrong.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -22,15 +21,6 @@ def use_environment(attempt: Path, environment: Path) -> None:
     unfinished.unlink(missing_ok=True)
     unfinished.symlink_to(environment)
     unfinished.replace(attempt / _LINK)
-
-
-def use_first(attempt: str, environment: str) -> None:
-    """Say that an attempt uses an environment whose folder was just made, and says of none yet.
-
-    Raises:
-        OSError: it says so already, or the disk does not take it.
-    """
-    os.symlink(environment, f"{attempt}/{_LINK}")  # noqa: PTH211 - often
 
 
 def used_environment(attempt: Path) -> Path | None:

@@ -55,10 +55,10 @@ class StartRequest:
     attempt: str
     argv: Sequence[str]
     env: Mapping[str, str] = field(repr=False)
-    cwd: Path
-    stdout: Path
-    stderr: Path
-    stdin: Path | None = None
+    cwd: Path | str
+    stdout: Path | str
+    stderr: Path | str
+    stdin: Path | str | None = None
     ports: Sequence[Port] = ()
     timeout_seconds: float = 0.0
     grace_seconds: float = 5.0

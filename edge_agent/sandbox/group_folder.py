@@ -20,7 +20,7 @@ import contextlib
 import functools
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -35,21 +35,29 @@ _COUNTERS: Final = {
     "pids.events": (b"max",),
 }
 """Files in which something is counted, and the words before the numbers."""
+_COUNTED: Final = tuple(_COUNTERS)
+_COUNTED_UNBOUNDED: Final = tuple(name for name in _COUNTED if b"" not in _COUNTERS[name])
 _PIDS: Final = ("pids.current",)
 _PIDS_MAX: Final = "pids.max"
 _BOUNDS: Final = (_PIDS_MAX, "memory.usage_in_bytes", "memory.current")
+_BOUNDS_UNBOUNDED: Final = (_PIDS_MAX,)
 _CHARGED_PART: Final = 16
 _READ_BYTES: Final = 4096
 _BATCH_BYTES: Final = 1 << 20
 """The kernel takes memory from a group's bound in batches, and gives the rest of one back before it kills."""
 
 
-def group_counts(folders: Sequence[str]) -> GroupCounts:
-    """Read what was counted in a group; what cannot be read was not counted."""
+def group_counts(folders: Sequence[str], *, bounded: bool = True) -> GroupCounts:
+    """Read what was counted in a group; what cannot be read was not counted.
+
+    Args:
+        folders: of the group.
+        bounded: whether it may have a bound of memory of its own.
+    """
     kills: int | None = None
     refused = met = 0
     limit = used = 0
-    for path, name in _there(folders, tuple(_COUNTERS)):
+    for path, name in _there(folders, _COUNTED if bounded else _COUNTED_UNBOUNDED):
         for word in _COUNTERS[name]:
             found = _count(path, word)
             if found is None:
@@ -84,15 +92,16 @@ def as_new(folders: Sequence[str], memory_bytes: int, processes: int) -> bool:
     """
     if not is_empty(folders):
         return False
-    counts = group_counts(folders)
+    bounded = memory_bytes > 0
+    counts = group_counts(folders, bounded=bounded)
     if counts.memory_kills or counts.refused_processes or counts.bounded_memory:
         return False
-    for path, name in _there(folders, _BOUNDS):
+    for path, name in _there(folders, _BOUNDS if bounded else _BOUNDS_UNBOUNDED):
         found = _count(path, b"")
         if name == _PIDS_MAX:
             if found != (processes or None):
                 return False
-        elif memory_bytes and (found is None or found * _CHARGED_PART > memory_bytes):
+        elif found is None or found * _CHARGED_PART > memory_bytes:
             return False
     return True
 
@@ -150,11 +159,15 @@ def _write(path: Path, text: str) -> bool:
     return True
 
 
-def _there(folders: Sequence[str], names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield those of the files with these names that are in the folders of a group, as path and name."""
+def _there(folders: Sequence[str], names: tuple[str, ...]) -> Sequence[tuple[str, str]]:
+    """Return those of the files with these names that are in the folders of a group, as path and name."""
+    found: list[tuple[str, str]] = []
     for folder in folders:
-        with contextlib.suppress(OSError):
-            yield from _names_in(folder, names)
+        try:
+            found += _names_in(folder, names)
+        except OSError:
+            continue
+    return found
 
 
 @functools.lru_cache(1024)

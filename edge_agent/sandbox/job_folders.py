@@ -22,6 +22,7 @@ from typing import Final
 from edge_agent.attempt_folder import AttemptFolder
 from edge_agent.long_work import Steps
 from edge_agent.tree import Descent, children
+from services.archive.artifact_key import LOG_PATHS
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PASS: Final = 0o711
@@ -35,6 +36,8 @@ _OPEN_PARTS: Final = (
     ("sdk", _READ),
 )
 _CLOSED_PARTS: Final = ("bundles", "inputs", "installer", "kept", "trash")
+_OF_USER: Final = (*LOG_PATHS, "home", "tmp", "work/results", "work")
+"""What belongs to the user of an attempt, the job's folder last."""
 _OF_BUILDS: Final = "namespaces"
 """The folder of packages in which each belongs to a user of builds."""
 
@@ -111,6 +114,23 @@ def hand_over(folder: AttemptFolder, uid: int) -> Steps[None]:
         os.close(here)
 
 
+def hand_over_fresh(attempt: str, uid: int) -> None:
+    """Give an attempt to its user whose folder was just made with all that belongs there, and is closed.
+
+    Raises:
+        OSError: it cannot be given away.
+    """
+    here = os.open(attempt, _FOLDER)
+    try:
+        for name in LOG_PATHS:
+            os.mknod(name, stat.S_IFREG | _FILE, dir_fd=here)
+        for name in _OF_USER:
+            os.chown(name, uid, uid, dir_fd=here, follow_symlinks=False)
+        os.fchmod(here, _PASS)
+    finally:
+        os.close(here)
+
+
 def make_places(folder: AttemptFolder) -> None:
     """Make what a confined program of the agent's own user has beside its folder.
 
@@ -121,9 +141,9 @@ def make_places(folder: AttemptFolder) -> None:
         path.mkdir(mode=_CLOSED, exist_ok=True)
 
 
-def close_attempt(attempt: Path) -> None:
+def close_attempt(attempt: str) -> None:
     """Let the agent alone into the folder of an attempt whose program has ended."""
-    attempt.chmod(_CLOSED)
+    os.chmod(attempt, _CLOSED)  # noqa: PTH101 - often
 
 
 def _make_file(name: str, folder: int, uid: int) -> None:

@@ -17,21 +17,26 @@ Sources: setrlimit(2): RLIMIT_NPROC does not hold for root, so it needs a user w
 
 import resource
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from edge_agent.sandbox.binding import binding_claims
-from edge_agent.sandbox.control_groups import ControlGroups, GroupError, GroupLimits, device_word
+from edge_agent.sandbox.control_groups import (
+    ControlGroups,
+    GroupError,
+    GroupLimits,
+    GroupPlaces,
+    device_word,
+)
 from edge_agent.sandbox.device_nodes import device_nodes
 from edge_agent.sandbox.plan import SandboxPlan
 from shoal.limits import PROCESSES_DEFAULT
-from shoal.sandbox import Claim, Sandbox, SandboxLevel
+from shoal.sandbox import Claim, SandboxLevel
 from shoal.spec import Job, Resources
 
 JOB_OOM_SCORE: Final = 500
 """The kernel kills a job before it kills the agent or the keeper."""
-_KNOWN_MAX: Final = 256
 _WRAP_PROCESSES: Final = 2
 """Those of bubblewrap, which are in the group of the job."""
 
@@ -56,10 +61,6 @@ def node_claims(groups: Mapping[Claim, str], *, own_users: bool) -> Mapping[Clai
     return claims | dict(groups)
 
 
-_Key: TypeAlias = tuple[Sandbox, Resources, SandboxLevel, bool]
-"""What the limits of a job follow from."""
-
-
 @dataclass(frozen=True, slots=True)
 class JobLimits:
     """Makes claims bind.
@@ -73,43 +74,31 @@ class JobLimits:
     groups: ControlGroups
     devices: Collection[str] = ()
     root: Path = Path("/")
-    _known: dict[_Key, tuple[SandboxPlan, GroupLimits | None]] = field(
-        default_factory=dict[_Key, tuple[SandboxPlan, GroupLimits | None]]
-    )
 
-    def plan(self, attempt: str, job: Job, level: SandboxLevel, *, own_user: bool) -> SandboxPlan:
-        """Make the control group of an attempt; return a plan of that, and of what else limits it, alone.
+    def group(self, attempt: str, limits: GroupLimits) -> GroupPlaces:
+        """Make the control group of an attempt.
 
         Args:
             attempt: what no other attempt of the node is called.
-            job: whose claims count.
-            level: the level that it runs at.
-            own_user: whether it runs as a user of its own.
+            limits: what `bound` has said.
 
         Raises:
-            ClaimError: a claim that has to bind cannot be made to.
+            ClaimError: it cannot be made.
         """
-        key = (job.sandbox, job.resources, level, own_user)
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) >= _KNOWN_MAX:
-                self._known.clear()
-            known = self._bound(job, level, own_user=own_user)
-            if not job.resources.devices:  # which come and go
-                self._known[key] = known
-        plan, group = known
-        if group is None:
-            return plan
         try:
-            places = self.groups.make(attempt, group)
+            return self.groups.make(attempt, limits)
         except GroupError as error:
             raise ClaimError(str(error)) from error
-        return SandboxPlan(places.join, plan.oom_score, plan.limits, kill=places.kill)
 
-    def _bound(
+    def bound(
         self, job: Job, level: SandboxLevel, *, own_user: bool
     ) -> tuple[SandboxPlan, GroupLimits | None]:
         """Return what limits a job beside its control group, and the limits of that group, if it has one.
+
+        Args:
+            job: whose claims count.
+            level: the level that it runs at.
+            own_user: whether it runs as a user of its own.
 
         Raises:
             ClaimError: a claim that has to bind cannot be made to.

@@ -126,7 +126,7 @@ class Narrowing:
                     no_new_privileges=True,
                     scoped=self._scoped,
                     seccomp=self._calls,
-                    wrap=self._words(plan, needs),
+                    wrap=self.words(plan.uid, needs),
                 )
 
     def _resolver(self) -> str:
@@ -178,12 +178,17 @@ class Narrowing:
         found = f"{'' if place == '/' else place}/{name}"
         return os.path.realpath(found) if os.path.islink(found) else found  # noqa: PTH114 - often
 
-    def _words(self, plan: SandboxPlan, needs: Needs) -> tuple[str, ...]:
+    def words(self, uid: int, needs: Needs) -> tuple[str, ...]:
+        """Return the words of bubblewrap before a program that runs as `uid`.
+
+        Raises:
+            NarrowingError: there is no bubblewrap, or root would be confined as itself.
+        """
         if not self._wrapper:
             raise NarrowingError(
                 "there is no bubblewrap on this node: install the package bubblewrap"
             )
-        if plan.uid <= 0 and os.geteuid() == 0:
+        if uid <= 0 and os.geteuid() == 0:
             raise NarrowingError(
                 "root cannot be confined as root, and this plan has no user of its own"
             )

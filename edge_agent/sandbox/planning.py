@@ -9,17 +9,18 @@ import itertools
 import logging
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.program import ProgramError
+from edge_agent.sandbox.control_groups import GroupLimits
 from edge_agent.sandbox.job_folders import close_attempt, close_state, open_state, owner_of
 from edge_agent.sandbox.job_limits import ClaimError, JobLimits
 from edge_agent.sandbox.job_users import JobUsers, NoUserError
 from edge_agent.sandbox.narrowing import Narrowing, NarrowingError, Needs
-from edge_agent.sandbox.plan import SandboxPlan
+from edge_agent.sandbox.plan import NO_PLAN, FilesRule, SandboxPlan
 from edge_agent.sandbox.reach import barrier
 from edge_agent.sandbox.user_processes import end_processes_of, has_processes
 from services.runtime.log import fields
@@ -32,7 +33,8 @@ LOG = logging.getLogger(__name__)
 _ROOT: Final = 0
 _TIDY_SECONDS: Final = 1.0
 _TRIM_TURNS: Final = 60
-_READS_MAX: Final = 256
+_WRITTEN: Final = ("work", "ports", "home", "tmp")
+"""What of its folder a program writes to."""
 _OTHERS_USE: Final = 0o006
 
 
@@ -53,6 +55,23 @@ class AttemptDoor:
     uid: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class SandboxOutline:
+    """What the plans of all attempts of a job have alike.
+
+    Attributes:
+        plan: all of it but what is an attempt's own: its user, its control group, and the paths in its folder.
+        group: the limits of its control group; None where it has none.
+        attempts: where the folder of all attempts leads.
+        needs: what it needs of the node beside that, where it is confined.
+    """
+
+    plan: SandboxPlan
+    group: GroupLimits | None
+    attempts: str = ""
+    needs: Needs | None = None
+
+
 @dataclass(eq=False)
 class SandboxPlanning:
     """Makes the doors of a node's attempts; `open` it. It touches files and processes, so call it on a thread.
@@ -71,9 +90,12 @@ class SandboxPlanning:
     narrowing: Narrowing
     limits: JobLimits
     _opened: bool = False
-    _reads: dict[tuple[Path, ...], tuple[str, ...]] = field(
-        default_factory=dict[tuple[Path, ...], tuple[str, ...]]
-    )
+    _levels: dict[SandboxLevel, SandboxLevel | None] = field(init=False)
+    """The level at which a job runs that asks for one."""
+
+    def __post_init__(self) -> None:
+        """Say at which level each job runs, which does not change."""
+        self._levels = {wanted: self.node.level_for(wanted) for wanted in SandboxLevel}
 
     def open(self) -> None:
         """Take over what an earlier agent left.
@@ -96,15 +118,19 @@ class SandboxPlanning:
         else:
             self._open_state()
 
+    def level_for(self, job: Job) -> SandboxLevel | None:
+        """Return the level at which a job runs here; None where the node cannot do what it asks for."""
+        return self._levels[job.sandbox.level]
+
     def level_of(self, job: Job) -> SandboxLevel:
         """Return the level at which a job runs here.
 
         Raises:
             SandboxRefusedError: the node cannot do what it asks for.
         """
-        wanted = job.sandbox.level
-        level = self.node.level_for(wanted)
+        level = self.level_for(job)
         if level is None:
+            wanted = job.sandbox.level
             why = self.node.refused.get(wanted) or "its agent was started without it (--sandbox)"
             raise SandboxRefusedError(
                 f"the job asks for the sandbox {wanted.value}, and this node cannot do that: {why}"
@@ -130,65 +156,126 @@ class SandboxPlanning:
             SandboxRefusedError: it cannot be given what it asks for.
             OSError: the state folder cannot be opened for it.
         """
-        level = self.ready(job)
+        return self.door_of(keeper_id(ref), self.ready(job))
+
+    def door_of(self, attempt: str, level: SandboxLevel) -> AttemptDoor:
+        """Return what an attempt of this name is given at a level for which all is `ready`."""
         if level is SandboxLevel.NONE or self.users is None:
             return AttemptDoor(level)
         try:
-            uid = self.users.take(keeper_id(ref))
+            uid = self.users.take(attempt)
         except NoUserError as error:
             raise SandboxRefusedError(str(error)) from error
         return AttemptDoor(level, uid)
 
-    def plan(
+    def outline(
         self,
         door: AttemptDoor,
         job: Job,
-        folder: AttemptFolder,
+        attempts: Path,
         reads: Sequence[Path],
+        own: Sequence[Path] = (),
+    ) -> SandboxOutline:
+        """Return what the plans of all attempts of a job have alike. What it says of the node holds for now.
+
+        Args:
+            door: what one of them is given; the others have other users of that kind.
+            job: what it is.
+            attempts: the folder of all attempts.
+            reads: what all of them have to read: their environment, the SDK. All are there.
+            own: what this one alone reads, wherever it lies: files of its secrets. The outline is its own then.
+
+        Raises:
+            SandboxRefusedError: it cannot be had.
+        """
+        own_user = door.uid >= 0
+        try:
+            limited, group = self.limits.bound(job, door.level, own_user=own_user)
+        except ClaimError as error:
+            raise SandboxRefusedError(str(error)) from error
+        if door.level is SandboxLevel.NONE:
+            return SandboxOutline(NO_PLAN if limited == NO_PLAN else limited, group)
+        nodes = self.limits.nodes(job.resources)
+        place = self.narrowing.place(str(attempts))
+        # Programs of several attempts may come from one starter: not of those that read what no other one does, nor
+        # where there is no room for a starter beside the program.
+        shared = door.level is SandboxLevel.USER and own_user and not own
+        alike = replace(
+            limited,
+            groups=_groups(nodes) if nodes else (),
+            no_new_privileges=True,
+            attempts=place if shared and job.resources.processes != 1 else "",
+        )
+        needs = Needs(
+            folder=place,
+            reads=_read_by((*reads, *own), door.uid),
+            devices=tuple(map(str, nodes)),
+            network=job.sandbox.network,
+        )
+        if door.level is SandboxLevel.CONFINED:
+            own_words = replace(alike, uid=door.uid, gid=door.uid)
+            narrowed = self._narrowed(own_words, door.level, needs)
+            return SandboxOutline(narrowed, group, place, needs)
+        return SandboxOutline(self._narrowed(alike, door.level, needs), group, place)
+
+    def plan(
+        self, door: AttemptDoor, outline: SandboxOutline, folder: AttemptFolder
     ) -> SandboxPlan:
         """Return what is done to a program before it begins.
 
         Args:
             door: what its attempt is given.
-            job: what it is.
+            outline: what it has alike with others.
             folder: where it lives; given to its user.
-            reads: what it has to read: its environment, the SDK, files of its secrets. All are there.
 
         Raises:
             SandboxRefusedError: it cannot be had.
         """
-        attempt, own_user = folder.path.name, door.uid >= 0
-        try:
-            limited = self.limits.plan(attempt, job, door.level, own_user=own_user)
-        except ClaimError as error:
-            raise SandboxRefusedError(str(error)) from error
+        alike, name = outline.plan, folder.name
+        join: tuple[str, ...] = ()
+        kill: tuple[str, ...] = ()
+        if outline.group is not None:
+            try:
+                places = self.limits.group(name, outline.group)
+            except ClaimError as error:
+                raise SandboxRefusedError(str(error)) from error
+            join, kill = places.join, places.kill
         if door.level is SandboxLevel.NONE:
-            return limited
-        nodes = self.limits.nodes(job.resources)
-        plan = SandboxPlan(
-            limited.join,
-            limited.oom_score,
-            limited.limits,
+            if outline.group is None:
+                return alike
+            return SandboxPlan(join, alike.oom_score, alike.limits, kill=kill)
+        here = f"{outline.attempts}/{name}"
+        own: tuple[FilesRule, ...] = ()
+        if alike.files:
+            own = tuple([FilesRule(f"{here}/{part}", True) for part in _WRITTEN])
+        wrap: tuple[str, ...] = ()
+        if outline.needs is not None:
+            writes = tuple(f"{here}/{part}" for part in _WRITTEN)
+            needs = replace(outline.needs, folder=f"{here}/work", writes=writes)
+            try:
+                wrap = self.narrowing.words(door.uid, needs)
+            except NarrowingError as error:
+                raise SandboxRefusedError(str(error)) from error
+        return SandboxPlan(
+            join,
+            alike.oom_score,
+            alike.limits,
             door.uid,
             door.uid,
-            _groups(nodes) if nodes else (),
-            no_new_privileges=True,
-            kill=limited.kill,
-            attempts=self._shared(door, job, folder, reads),
+            alike.groups,
+            True,
+            alike.files,
+            own,
+            alike.scoped,
+            alike.seccomp,
+            wrap,
+            kill,
+            alike.attempts,
         )
-        here = str(folder.path)
-        needs = Needs(
-            folder=f"{here}/{folder.work.name}",
-            reads=self._read_by(tuple(reads), door.uid),
-            writes=tuple(
-                f"{here}/{path.name}"
-                for path in (folder.work, folder.ports, folder.home, folder.tmp)
-            ),
-            devices=tuple(map(str, nodes)),
-            network=job.sandbox.network,
-        )
+
+    def _narrowed(self, plan: SandboxPlan, level: SandboxLevel, needs: Needs) -> SandboxPlan:
         try:
-            return self.narrowing.plan(plan, door.level, needs)
+            return self.narrowing.plan(plan, level, needs)
         except NarrowingError as error:
             raise SandboxRefusedError(str(error)) from error
 
@@ -206,7 +293,7 @@ class SandboxPlanning:
             ours = self.users is not None and owner in self.users.users
             if ours:
                 self._end_all_of(owner, folder.path)
-            close_attempt(folder.path)
+            close_attempt(folder.text)
         return owner
 
     def close_at_once(self, folder: AttemptFolder, uid: int) -> bool:
@@ -217,7 +304,7 @@ class SandboxPlanning:
         if self.users is None or has_processes(uid) or not self.users.leavings.no_memory_of(uid):
             return False
         try:
-            close_attempt(folder.path)
+            close_attempt(folder.text)
         except OSError:
             return False
         return True
@@ -241,7 +328,6 @@ class SandboxPlanning:
                 await self.clean()
             if turn % _TRIM_TURNS == 0:
                 await asyncio.to_thread(self.limits.groups.trim)
-                self._reads = {}
                 self.narrowing.forget()
 
     async def clean(self) -> None:
@@ -264,44 +350,6 @@ class SandboxPlanning:
             said = fields(path=path, uid=uid, left=stays)
             LOG.warning("memory of an attempt cannot be freed", extra=said)
 
-    def _read_by(self, reads: tuple[Path, ...], uid: int) -> tuple[str, ...]:
-        """What a program reads: its environment and the like, and where their interpreters live.
-
-        Environments do not change, so this is found out once for all attempts that read the same, until a user does
-        not get to an interpreter.
-        """
-        known = self._reads.get(reads)
-        if known is not None:
-            return known
-        programs = [path / "bin" / "python" for path in reads]
-        prefixes = [
-            Path(os.path.realpath(program)).parent.parent
-            for program in programs
-            if program.exists()
-        ]
-        reached = [prefix for prefix in prefixes if uid < 0 or barrier(prefix, uid) is None]
-        found = tuple(map(str, (*reads, *reached)))
-        if reached == prefixes:
-            if len(self._reads) >= _READS_MAX:
-                self._reads.clear()
-            self._reads[reads] = found
-        return found
-
-    def _shared(
-        self, door: AttemptDoor, job: Job, folder: AttemptFolder, reads: Sequence[Path]
-    ) -> str:
-        """The folder of all attempts, where programs of several may come from one starter; else empty.
-
-        Not for one that reads what no other attempt does beside its own folder (secrets), nor where there is no room
-        for a starter beside the program.
-        """
-        if door.level is not SandboxLevel.USER or door.uid < 0 or job.resources.processes == 1:
-            return ""
-        name = folder.path.name
-        if any(name in str(path) for path in reads):
-            return ""
-        return self.narrowing.place(str(folder.path.parent))
-
     def _open_state(self) -> None:
         open_state(self.state)
         self._opened = True
@@ -315,3 +363,13 @@ def _groups(nodes: Sequence[Path]) -> tuple[int, ...]:
         if status.st_gid != _ROOT and status.st_mode & _OTHERS_USE != _OTHERS_USE:
             found.add(status.st_gid)
     return tuple(sorted(found))
+
+
+def _read_by(reads: tuple[Path, ...], uid: int) -> tuple[str, ...]:
+    """What a program reads: its environment and the like, and where their interpreters live."""
+    programs = [path / "bin" / "python" for path in reads]
+    prefixes = [
+        Path(os.path.realpath(program)).parent.parent for program in programs if program.exists()
+    ]
+    reached = (prefix for prefix in prefixes if uid < 0 or barrier(prefix, uid) is None)
+    return tuple(map(str, (*reads, *reached)))

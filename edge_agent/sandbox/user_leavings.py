@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edge_agent.long_work import done_at_once
 from edge_agent.removal import remove_tree
 
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - others' files
@@ -164,12 +165,7 @@ def _remove_files(folders: Sequence[_SharedFolder], uids: Collection[int]) -> li
     left: list[str] = []
     for folder in folders:
         for path in folder.of(uids):
-            removal = remove_tree(path)
-            try:
-                while True:
-                    next(removal)
-            except StopIteration as end:
-                left += end.value.reasons
+            left += done_at_once(remove_tree(path)).reasons
     return left
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.long_work import done_at_once
 from edge_agent.secrets.secret_folders import BASES, SecretFolders
 from edge_agent.secrets.secret_mask import SecretMask
 from edge_agent.uploads.collect import collect
@@ -31,7 +32,6 @@ from tests.kit.s3_servers import Ministack
 from tests.kit.scripted_controller import ScriptedController
 from tests.kit.small_disk import small_disk
 from tests.kit.until import until
-from tests.unit.agent.at_once import done_at_once
 
 TOKEN = b"correct horse/battery+staple=="
 KEY = b"-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\n-----END KEY-----\n\0\xff"

@@ -22,7 +22,7 @@ from random import Random
 from typing import Final
 
 from edge_agent.bundles.layout import BundleRefusedError, LayoutLimits, lay_out
-from tests.unit.agent.at_once import done_at_once
+from edge_agent.long_work import done_at_once
 
 SLOWEST_SECONDS: Final = 20.0
 """No archive of this size takes so long; most take a thousandth of a second."""

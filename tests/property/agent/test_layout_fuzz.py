@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.bundles.layout import BundleRefusedError, LayoutLimits, lay_out
+from edge_agent.long_work import done_at_once
 from tests.kit.bundle_archive import tar_of
 from tests.property.agent.mutated_archives import Played, archive, play
-from tests.unit.agent.at_once import done_at_once
 
 LIMITS = LayoutLimits(bytes_max=1 << 20, entries_max=100)
 PARTS = st.sampled_from(["a", "b", "..", ".", "", "/", "link", "d", "é", "x" * 120])

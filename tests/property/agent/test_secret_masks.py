@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.logs import _Followed
+from edge_agent.long_work import done_at_once
 from edge_agent.secrets.masked_file import mask_file
 from edge_agent.secrets.secret_mask import SecretMask
 from shoal.names import AttemptRef
 from shoal.view import LogStream
-from tests.unit.agent.at_once import done_at_once
 
 REF = AttemptRef("default", "p", "a", 1, 1)
 # Few letters, so that values overlap each other, begin again within themselves, and are cut at each place.

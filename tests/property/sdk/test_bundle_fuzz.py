@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.bundles import layout
+from edge_agent.long_work import done_at_once
 from shoal import bundle
-from tests.unit.agent.at_once import done_at_once
 
 NAMES = st.sampled_from(["a", "b", "c d", "ä", ".x", "..."])
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)

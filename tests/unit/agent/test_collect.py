@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.long_work import done_at_once
 from edge_agent.removal import remove_tree
 from edge_agent.tree import PlainFile
 from edge_agent.uploads.collect import Collected, collect, locate
 from shoal.names import AttemptRef
 from tests.kit.nasty_tree import deep_folder
-from tests.unit.agent.at_once import done_at_once
 
 REF = AttemptRef("default", "p", "a", 1, 1)
 

@@ -13,6 +13,7 @@ import pytest
 
 from edge_agent.attempt_folder import AttemptFolder
 from edge_agent.disk_gauge import DiskGauge
+from edge_agent.long_work import done_at_once
 from edge_agent.removal import remove_tree
 from edge_agent.sandbox.job_folders import close_attempt, hand_over, open_state, owner_of
 from edge_agent.tree import LeadsOutError, PlainFile, resolve_beneath
@@ -21,7 +22,6 @@ from shoal.model import Artifact
 from shoal.names import AttemptRef
 from tests.kit.nasty_tree import deep_folder, nasty_tree
 from tests.kit.open_folder import open_folder
-from tests.unit.agent.at_once import done_at_once
 
 __all__ = ["open_folder"]
 
@@ -102,7 +102,7 @@ def test_a_job_has_what_is_its_own_and_sees_nothing_else(open_folder: Path) -> N
         assert status != 0, words
         assert "denied" in said, said
     assert as_user(UID, "ls", f"{state}/sdk") == (0, "")
-    close_attempt(folder.path)
+    close_attempt(folder.text)
     assert as_user(UID, "ls", str(folder.work))[0] != 0
 
 

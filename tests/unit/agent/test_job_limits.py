@@ -32,7 +32,8 @@ def no_groups(tmp_path: Path) -> ControlGroups:
 
 def test_without_groups_resource_limits_bind_what_they_can(tmp_path: Path) -> None:
     limits = JobLimits(no_groups(tmp_path))
-    plan = limits.plan("a", job(), SandboxLevel.USER, own_user=True)
+    plan, group = limits.bound(job(), SandboxLevel.USER, own_user=True)
+    assert group is None
     assert plan == SandboxPlan(
         oom_score=JOB_OOM_SCORE,
         limits=(
@@ -44,30 +45,30 @@ def test_without_groups_resource_limits_bind_what_they_can(tmp_path: Path) -> No
 
 
 def test_processes_of_a_user_that_others_have_too_are_not_limited_by_it(tmp_path: Path) -> None:
-    plan = JobLimits(no_groups(tmp_path)).plan("a", job(), SandboxLevel.CONFINED, own_user=False)
+    plan, _ = JobLimits(no_groups(tmp_path)).bound(job(), SandboxLevel.CONFINED, own_user=False)
     assert resource.RLIMIT_NPROC not in dict(plan.limits)
 
 
 def test_a_job_that_claims_nothing_has_a_bound_of_processes_alone(tmp_path: Path) -> None:
-    plan = JobLimits(no_groups(tmp_path)).plan(
-        "a", job(resources=Resources()), SandboxLevel.USER, own_user=True
+    plan, _ = JobLimits(no_groups(tmp_path)).bound(
+        job(resources=Resources()), SandboxLevel.USER, own_user=True
     )
     assert plan.limits == ((resource.RLIMIT_NPROC, PROCESSES_DEFAULT),)
 
 
 def test_at_level_none_only_what_the_job_names_binds_it(tmp_path: Path) -> None:
     limits = JobLimits(no_groups(tmp_path))
-    assert limits.plan("a", job(), SandboxLevel.NONE, own_user=False) == NO_PLAN
-    named = limits.plan("a", job(Claim.DISK), SandboxLevel.NONE, own_user=False)
+    assert limits.bound(job(), SandboxLevel.NONE, own_user=False) == (NO_PLAN, None)
+    named, _ = limits.bound(job(Claim.DISK), SandboxLevel.NONE, own_user=False)
     assert named.limits == ((resource.RLIMIT_FSIZE, MIB),)
 
 
 def test_what_has_to_bind_and_cannot_be_made_to_starts_nothing(tmp_path: Path) -> None:
     limits = JobLimits(no_groups(tmp_path))
     with pytest.raises(ClaimError, match=r"its cpus binds it.*no hierarchy"):
-        limits.plan("a", job(Claim.CPUS), SandboxLevel.USER, own_user=True)
+        limits.bound(job(Claim.CPUS), SandboxLevel.USER, own_user=True)
     with pytest.raises(ClaimError, match="processes"):
-        limits.plan("a", job(Claim.PROCESSES), SandboxLevel.NONE, own_user=False)
+        limits.bound(job(Claim.PROCESSES), SandboxLevel.NONE, own_user=False)
 
 
 def test_what_a_node_can_enforce() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from edge_agent.bundles.layout import BundleRefusedError, LayoutLimits, lay_out
+from edge_agent.long_work import done_at_once
 from edge_agent.removal import remove_tree
 from tests.kit.bundle_archive import tar_of
-from tests.unit.agent.at_once import done_at_once
 
 
 def member(

@@ -1,14 +1,15 @@
 """How a program is started: arguments, environment, descriptors."""
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
+from edge_agent.keeper.client import StartRequest
 from edge_agent.keeper.launch import Port
-from edge_agent.program import ProgramError, ProgramPlan
+from edge_agent.program import ProgramError, ProgramOutline
 from shoal.names import AttemptRef
 from shoal.secret import SecretForm, SecretUse
 from shoal.session.assignment import Assignment
@@ -26,16 +27,24 @@ from shoal.spec import (
 REF = AttemptRef("default", "p", "work-1", 2, 7)
 
 
-def plan(folder: Path, job: Job, **environ: str) -> ProgramPlan:
+def attempt_in(folder: Path) -> AttemptFolder:
     attempt = AttemptFolder(folder / "attempt")
     attempt.work.mkdir(parents=True, exist_ok=True)
-    return ProgramPlan(
-        Assignment(REF, job, replica=1, replicas=2),
-        attempt,
-        folder / "environment",
-        folder / "sdk",
+    return attempt
+
+
+def outline(folder: Path, job: Job, **environ: str) -> ProgramOutline:
+    return ProgramOutline(
+        job,
+        f"{folder}/environment",
+        f"{folder}/sdk",
         {"PATH": "/usr/bin:/bin", "HOME": "/h", "SECRET": "s", **environ},
     )
+
+
+def requested(folder: Path, job: Job, secrets: Mapping[str, bytes] | None = None) -> StartRequest:
+    assignment = Assignment(REF, job, replica=1, replicas=2, secrets=secrets or {})
+    return outline(folder, job).request(assignment, attempt_in(folder), secrets=folder / "memory")
 
 
 def test_a_job_gets_its_variables_and_none_of_the_agents_own(tmp_path: Path) -> None:
@@ -45,7 +54,7 @@ def test_a_job_gets_its_variables_and_none_of_the_agents_own(tmp_path: Path) -> 
         variables={"MODE": "fast", "PATH": "/own", "PYTHONPATH": "/lib", "SHOAL_NAME": "forged"},
         recovery=Recovery.RESUME,
     )
-    request = plan(tmp_path, job).request()
+    request = requested(tmp_path, job)
     env = dict(request.env)
     assert "SECRET" not in env
     assert env["HOME"] == "/h"
@@ -73,7 +82,7 @@ def test_ports_are_numbered_from_3_or_are_standard_input_and_output(tmp_path: Pa
             Output("said", stdio),
         ),
     )
-    request = plan(tmp_path, job).request()
+    request = requested(tmp_path, job)
     assert list(request.ports) == [
         Port("text", "in", 0),
         Port("frames", "in", 3),
@@ -101,7 +110,7 @@ def test_fifos_have_a_path_in_the_attempts_folder_and_no_number(tmp_path: Path) 
         streams=(StreamInput("numbers", "a", "out", fifo), StreamInput("frames", "b", "out")),
         outputs=(Output("found", fifo),),
     )
-    request = plan(tmp_path, job).request()
+    request = requested(tmp_path, job)
     numbers, found = (f"{tmp_path}/attempt/ports/{name}" for name in ("numbers", "found"))
     assert list(request.ports) == [
         Port("numbers", "in", path=numbers, record_bytes=4),
@@ -115,7 +124,7 @@ def test_fifos_have_a_path_in_the_attempts_folder_and_no_number(tmp_path: Path) 
 
 def test_a_job_is_told_what_stands_in_for_an_optional_input(tmp_path: Path) -> None:
     speed = StreamInput("speed", "a", "out", optional=StandIn("[0]", repeat=True, buffer=3))
-    request = plan(tmp_path, Job("work", ("/bin/true",), streams=(speed,))).request()
+    request = requested(tmp_path, Job("work", ("/bin/true",), streams=(speed,)))
     assert json.loads(request.env["SHOAL_PORTS"])["inputs"]["speed"]["optional"] == {
         "default": [0],
         "repeat": True,
@@ -126,7 +135,7 @@ def test_a_job_is_told_what_stands_in_for_an_optional_input(tmp_path: Path) -> N
 
 def test_a_program_that_is_nowhere_is_named_with_where_it_was_sought(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match=r"'no-such-program'.*PATH="):
-        plan(tmp_path, Job("work", ("no-such-program",))).request()
+        requested(tmp_path, Job("work", ("no-such-program",)))
 
 
 def test_the_environment_comes_before_the_node(tmp_path: Path) -> None:
@@ -134,27 +143,28 @@ def test_the_environment_comes_before_the_node(tmp_path: Path) -> None:
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    assert plan(tmp_path, Job("work", ("true", "-x"))).request().argv == [str(program), "-x"]
+    assert requested(tmp_path, Job("work", ("true", "-x"))).argv == [str(program), "-x"]
 
 
 def test_a_program_of_the_bundle_is_named_with_a_slash(tmp_path: Path) -> None:
-    made = plan(tmp_path, Job("work", ("./go",)))
+    job = Job("work", ("./go",))
+    go = attempt_in(tmp_path).work / "go"
     with pytest.raises(ProgramError, match="not a file of the bundle"):
-        made.request()
-    (made.folder.work / "go").write_text("#!/bin/sh\n")
+        requested(tmp_path, job)
+    go.write_text("#!/bin/sh\n")
     with pytest.raises(ProgramError, match=r"chmod \+x"):
-        made.request()
-    (made.folder.work / "go").chmod(0o755)
-    assert made.request().argv == [str(made.folder.work / "go")]
+        requested(tmp_path, job)
+    go.chmod(0o755)
+    assert requested(tmp_path, job).argv == [str(go)]
 
 
 @pytest.mark.parametrize("stdin", ["absent", "../out", "link"])
 def test_standard_input_is_a_file_of_the_bundle(tmp_path: Path, stdin: str) -> None:
-    made = plan(tmp_path, Job("work", ("/bin/true",), stdin=stdin))
-    (made.folder.path / "out").write_text("secret")
-    (made.folder.work / "link").symlink_to("../out")
+    folder = attempt_in(tmp_path)
+    (folder.path / "out").write_text("secret")
+    (folder.work / "link").symlink_to("../out")
     with pytest.raises(ProgramError, match="not a file of the bundle"):
-        made.request()
+        requested(tmp_path, Job("work", ("/bin/true",), stdin=stdin))
 
 
 def test_a_name_at_the_keeper_can_be_read_back() -> None:
@@ -163,35 +173,53 @@ def test_a_name_at_the_keeper_can_be_read_back() -> None:
         assert parse_keeper_id(other) is None
 
 
-def with_secrets(folder: Path, *uses: SecretUse, **values: bytes) -> ProgramPlan:
-    found = plan(folder, Job("work", ("/bin/true",), secrets=uses))
-    return replace(
-        found,
-        assignment=replace(found.assignment, secrets=values),
-        secrets=folder / "memory",
-    )
+def with_secrets(folder: Path, *uses: SecretUse, **values: bytes) -> StartRequest:
+    return requested(folder, Job("work", ("/bin/true",), secrets=uses), values)
 
 
 def test_a_secret_is_a_variable_or_the_path_of_a_file_and_not_in_what_is_shown(
     tmp_path: Path,
 ) -> None:
-    found = with_secrets(
+    request = with_secrets(
         tmp_path,
         SecretUse("LAB", "token"),
         SecretUse("KEY", "key", SecretForm.FILE),
         token="pässword".encode(),
         key=b"\0\xff",
     )
-    request = found.request()
     assert request.env["LAB"] == "pässword"
     assert request.env["KEY"] == f"{tmp_path}/memory/KEY"
-    assert "ssword" not in repr(request) + repr(found)
+    assert "ssword" not in repr(request)
     assert not any("ssword" in word for word in request.argv)
 
 
 def test_a_secret_that_cannot_be_handed_over_is_told_without_its_value(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match="'token' for LAB is not on this node"):
-        with_secrets(tmp_path, SecretUse("LAB", "token")).request()
+        with_secrets(tmp_path, SecretUse("LAB", "token"))
     with pytest.raises(ProgramError, match="as: file") as refused:
-        with_secrets(tmp_path, SecretUse("LAB", "token"), token=b"hid\0den").request()
+        with_secrets(tmp_path, SecretUse("LAB", "token"), token=b"hid\0den")
     assert "hid" not in str(refused.value)
+
+
+def test_attempts_with_one_outline_have_each_its_own_variables(tmp_path: Path) -> None:
+    """A variable of the job wins over those of the attempt's places, and no attempt sees those of another."""
+    made = ProgramOutline(
+        Job("work", ("/bin/true",), variables={"TMPDIR": "/own"}),
+        "/environment",
+        "/sdk",
+        {"HOME": "/h"},
+        own_places=True,
+    )
+    first, second = (
+        made.request(
+            Assignment(AttemptRef("default", pipeline, "work", 1, 1), Job("work", ("/bin/true",))),
+            AttemptFolder(tmp_path / pipeline),
+            user=user,
+        )
+        for pipeline, user in (("one", -1), ("two", 70_001))
+    )
+    assert (first.env["HOME"], first.env["TMPDIR"]) == (f"{tmp_path}/one/home", "/own")
+    assert "USER" not in first.env
+    assert (second.env["HOME"], second.env["USER"]) == (f"{tmp_path}/two/home", "job-70001")
+    assert second.env["SHOAL_RESULTS"] == f"{tmp_path}/two/work/results"
+    assert (first.env["SHOAL_PIPELINE"], second.env["SHOAL_PIPELINE"]) == ("one", "two")

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.long_work import LongWork, Steps
+from edge_agent.long_work import LongWork, Steps, done_at_once
 from edge_agent.removal import Leftover, remove_tree
 from edge_agent.trash import Trash
 from shoal.backoff import Backoff
 from tests.kit.nasty_tree import deep_folder, nasty_tree
 from tests.kit.until import until
-from tests.unit.agent.at_once import done_at_once
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount and give away")
 

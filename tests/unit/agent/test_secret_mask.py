@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 import pytest
 
+from edge_agent.long_work import done_at_once
 from edge_agent.secrets.masked_file import mask_file
 from edge_agent.secrets.secret_mask import SecretMask
 from edge_agent.tree import NoPlainFileError
 from edge_agent.uploads.collect import collect
 from shoal.names import AttemptRef
-from tests.unit.agent.at_once import done_at_once
 
 VALUE = b"p\xc3\xa4ss/w\"ord+'1\\x"
 TEXT = VALUE.decode()

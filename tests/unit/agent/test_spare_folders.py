@@ -1,12 +1,14 @@
 """Folders of attempts that are used again: only those that are as they were."""
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from edge_agent.spare_folders import MadeFolder, SpareFolders, made_folder
+from edge_agent.sandbox.job_folders import close_attempt, hand_over_fresh
+from edge_agent.spare_folders import MadeFolder, SpareFolders
 from shoal.sandbox import SandboxLevel
 
 LEVEL = SandboxLevel.NONE
@@ -15,13 +17,18 @@ LEVEL = SandboxLevel.NONE
 def made(tmp_path: Path, name: str = "one") -> tuple[Path, MadeFolder]:
     """The folder of an attempt whose program is about to begin."""
     folder = tmp_path / "attempts" / name
-    (folder / "work" / "results").mkdir(parents=True)
-    (folder / "environment").symlink_to("/environments/a")
-    return folder, made_folder(str(folder), LEVEL, "/environments/a")
+    return folder, SpareFolders(tmp_path / "none").take(str(folder), LEVEL, "/environments/a")
 
 
 def spares(tmp_path: Path) -> SpareFolders:
     return SpareFolders(tmp_path / "spare")
+
+
+def uses_again(spare: SpareFolders, path: Path, level: SandboxLevel) -> bool:
+    """Whether the folder of the next attempt is one that was there before."""
+    there = {one.stat().st_ino for one in path.parents[1].rglob("work")}
+    spare.take(str(path), level, "/environments/a")
+    return (path / "work").stat().st_ino in there
 
 
 def test_a_folder_in_which_nothing_was_made_is_used_again_without_its_outputs(
@@ -36,18 +43,20 @@ def test_a_folder_in_which_nothing_was_made_is_used_again_without_its_outputs(
     assert not folder.exists()
     assert spare.left() == []
     another = folder.with_name("two")
-    assert spare.take(str(another), LEVEL, "/environments/b")
+    again = spare.take(str(another), LEVEL, "/environments/b")
     assert (another / "work").stat().st_ino == number
     assert sorted(one.name for one in another.iterdir()) == ["environment", "work"]
     assert (another / "environment").readlink() == Path("/environments/b")
-    assert not spare.take(str(folder), LEVEL, "/environments/b"), "there was one"
+    spare.take(str(folder), LEVEL, "/environments/b")
+    assert (folder / "work").stat().st_ino != number, "there was one"
+    assert spare.put(str(another), LEVEL, again)
 
 
 def test_a_folder_of_another_level_is_not_taken(tmp_path: Path) -> None:
     folder, was = made(tmp_path)
     spare = spares(tmp_path)
     assert spare.put(str(folder), LEVEL, was)
-    assert not spare.take(str(folder), SandboxLevel.USER, "/environments/a")
+    assert not uses_again(spare, folder, SandboxLevel.USER)
 
 
 def test_a_name_that_is_there_is_left_alone_and_the_spare_folder_kept(tmp_path: Path) -> None:
@@ -57,7 +66,7 @@ def test_a_name_that_is_there_is_left_alone_and_the_spare_folder_kept(tmp_path: 
     assert spare.put(str(folder), LEVEL, was)
     with pytest.raises(FileExistsError):
         spare.take(str(other), LEVEL, "/environments/a")
-    assert spare.take(str(folder), LEVEL, "/environments/a")
+    assert uses_again(spare, folder, LEVEL)
 
 
 def _replace_results(folder: Path) -> None:
@@ -106,7 +115,7 @@ def test_a_folder_that_is_not_as_it_was_is_not_used_again(
     spare = spares(tmp_path)
     assert not spare.put(str(folder), LEVEL, was)
     assert folder.exists(), "it is for the trash"
-    assert not spare.take(str(tmp_path / "attempts" / "next"), LEVEL, "/environments/a")
+    assert not uses_again(spare, tmp_path / "attempts" / "next", LEVEL)
 
 
 def test_a_folder_with_attributes_of_a_job_is_not_used_again(tmp_path: Path) -> None:
@@ -128,34 +137,93 @@ def test_only_so_many_are_kept_and_what_an_earlier_agent_left_is_used_for_nothin
         kept += spare.put(str(folder), LEVEL, was)
     assert kept == 64
     assert len(spares(tmp_path).left()) == 64
-    assert not spares(tmp_path).take(str(tmp_path / "attempts/next"), LEVEL, "/environments/a")
+    assert not uses_again(spares(tmp_path), tmp_path / "attempts/next", LEVEL)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders to users")
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders to users")
+FIRST, SECOND = 61_001, 61_002
+
+
+def given(tmp_path: Path, user: int, spare: SpareFolders, name: str) -> tuple[Path, MadeFolder]:
+    """The folder of an attempt that its user has, and that is closed since its program has ended."""
+    folder = tmp_path / "attempts" / name
+    was = spare.take(str(folder), SandboxLevel.USER, "/environments/a")
+    hand_over_fresh(str(folder), user)
+    close_attempt(str(folder))
+    return folder, was
+
+
+@ROOT
+def test_a_folder_of_a_user_is_taken_back_and_given_to_the_next_one(tmp_path: Path) -> None:
+    spare = spares(tmp_path)
+    folder, was = given(tmp_path, FIRST, spare, "one")
+    number = (folder / "work").stat().st_ino
+    owners = {path.name: path.lstat().st_uid for path in folder.rglob("*")}
+    assert owners == {
+        "environment": 0,
+        "ports": 0,
+        **dict.fromkeys(("home", "tmp", "work", "results", "stdout", "stderr"), FIRST),
+    }
+    assert spare.put(str(folder), SandboxLevel.USER, was, FIRST)
+    assert {path.lstat().st_uid for path in (tmp_path / "spare").rglob("*")} == {0}
+    another, _ = given(tmp_path, SECOND, spare, "two")
+    assert (another / "work").stat().st_ino == number
+    assert (another / "work/results").stat().st_uid == SECOND
+    modes = {name: (another / name).stat().st_mode & 0o777 for name in ("work", "home", "ports")}
+    assert modes == {"work": 0o700, "home": 0o700, "ports": 0o711}
+
+
+SPOILS_BY_USER: tuple[Callable[[Path], object], ...] = (
+    lambda folder: (folder / "home/.x").touch(),
+    lambda folder: (folder / "tmp/x").mkdir(),
+    lambda folder: (folder / "home").chmod(0o755),
+    lambda folder: os.setxattr(folder / "tmp", "trusted.note", b"for the next one"),
+    lambda folder: (folder / "work/results/x").touch(),
+    _replace_results,
+    _link_results,
+)
+
+
+@ROOT
+@pytest.mark.parametrize("spoil", SPOILS_BY_USER)
+def test_a_folder_that_a_user_has_changed_is_not_used_again(
+    tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    spare = spares(tmp_path)
+    folder, was = given(tmp_path, FIRST, spare, "one")
+    spoil(folder)
+    assert not spare.put(str(folder), SandboxLevel.USER, was, FIRST)
+    assert folder.exists()
+
+
+@ROOT
+def test_a_folder_of_a_user_with_a_process_is_not_used_again(tmp_path: Path) -> None:
+    spare = spares(tmp_path)
+    folder, was = given(tmp_path, FIRST, spare, "one")
+    with subprocess.Popen(["/bin/sleep", "600"], user=FIRST, group=FIRST, extra_groups=[]) as left:
+        assert not spare.put(str(folder), SandboxLevel.USER, was, FIRST)
+        left.kill()
+    assert spare.put(str(folder), SandboxLevel.USER, was, FIRST)
+
+
+@ROOT
 def test_who_kept_a_directory_open_gets_at_nothing_of_the_next_attempt(tmp_path: Path) -> None:
     """The process of one job stands in its folder, which is used for the job of another user."""
-    first, second = 61_001, 61_002
-    folder = tmp_path / "one"
-    for name in ("work/results", "home", "ports", "tmp"):
-        (folder / name).mkdir(parents=True)
-    (folder / "environment").symlink_to("/environments/a")
-    work = folder / "work"
-    work.chmod(0o700)
-    os.chown(work, first, first)
-    was = made_folder(str(folder), SandboxLevel.USER, "/environments/a")
-    kept_open = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
     spare = spares(tmp_path)
-    assert spare.put(str(folder), SandboxLevel.USER, was)
-    assert spare.take(str(tmp_path / "two"), SandboxLevel.USER, "/environments/a")
-    assert (tmp_path / "two/work").stat().st_uid == 0, "it was taken back"
-    os.chown(tmp_path / "two/work", second, second)
-    (tmp_path / "two/work/secret").write_text("of the second")
+    folder, was = given(tmp_path, FIRST, spare, "one")
+    kept_open = os.open(folder / "work", os.O_RDONLY | os.O_DIRECTORY)
+    assert spare.put(str(folder), SandboxLevel.USER, was, FIRST)
+    number = os.fstat(kept_open).st_ino
+    another, _ = given(tmp_path, SECOND, spare, "two")
+    another.chmod(0o711)
+    assert (another / "work").stat().st_ino == number
+    (another / "work/secret").write_text("of the second")
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             os.setgroups([])
-            os.setresuid(first, first, first)
+            os.setresuid(FIRST, FIRST, FIRST)
             status = 2
             os.open("secret", os.O_RDONLY, dir_fd=kept_open)
         except PermissionError:

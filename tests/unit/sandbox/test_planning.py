@@ -9,6 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from edge_agent.attempt_folder import AttemptFolder
+from edge_agent.long_work import done_at_once
 from edge_agent.sandbox.control_groups import ControlGroups
 from edge_agent.sandbox.job_folders import hand_over
 from edge_agent.sandbox.job_limits import JobLimits
@@ -21,7 +22,6 @@ from shoal.sandbox import NodeSandbox, Sandbox, SandboxLevel
 from shoal.spec import Job, Resources
 from tests.kit.job_users import job_users
 from tests.kit.until import until_sync
-from tests.unit.agent.at_once import done_at_once
 
 NONE, USER, CONFINED = SandboxLevel
 REF = AttemptRef("default", "p", "work", 1, 1)
@@ -96,7 +96,8 @@ def test_a_job_has_the_groups_of_its_devices_and_never_roots(tmp_path: Path) -> 
     door = ours.door(REF, job())
     done_at_once(hand_over(folder, door.uid))
     for devices, groups in (((), ()), (("cam",), (44,)), (("video",), ())):
-        plan = ours.plan(door, job(NONE, *devices), folder, ())
+        outline = ours.outline(door, job(NONE, *devices), folder.path.parent, ())
+        plan = ours.plan(door, outline, folder)
         assert (plan.uid, plan.gid, plan.groups) == (3_300_000, 3_300_000, groups)
         assert plan.no_new_privileges
 
