@@ -24,6 +24,7 @@ Example: `open("/dev/shm/x", "wb").write(bytes(1 << 30))`, and the attempt ends.
 import ctypes
 import os
 import stat
+import sys
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ SHARED: Final = (MEMORY, Path("/dev/mqueue"), Path("/tmp"), Path("/var/tmp"))  #
 _OTHERS_WRITE: Final = 0o002
 _SETTLED_SECONDS: Final = 0.1
 _IPC_RMID: Final = 0  # linux/ipc.h
+_SHM_INFO: Final = 14  # linux/shm.h; struct shm_info begins with the number of segments, an int
+_INFO_BYTES: Final = 64
 _TABLES: Final = Path("/proc/sysvipc")
 _TABLE_BYTES: Final = 1 << 16
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -69,7 +72,7 @@ class UserLeavings:
     def no_memory_of(self, uid: int) -> bool:
         """Say whether it is known that a user has left no memory; False where that takes more than a look."""
         memory = self._folders[0].known(uid) if self._folders else False
-        return memory is False and not _numbers_of(_SEGMENTS, (uid,))
+        return memory is False and (_no_segments() or not _numbers_of(_SEGMENTS, (uid,)))
 
     def remove_memory(self, uid: int) -> list[str]:
         """Remove the memory that a user has left; return what is left still, for people.
@@ -190,10 +193,16 @@ def _numbers_of(kind: str, uids: Collection[int]) -> list[int]:
     return [int(row[_NUMBER[kind]]) for row in found if wanted & {row["uid"], row["cuid"]}]
 
 
+def _no_segments() -> bool:
+    """Whether the kernel says that there is no segment of System V memory at all, as is usual."""
+    said = ctypes.create_string_buffer(_INFO_BYTES)
+    return _LIBC.shmctl(0, _SHM_INFO, said) >= 0 and int.from_bytes(said[:4], sys.byteorder) == 0
+
+
 def _table(kind: str) -> list[bytes]:
     """The lines of what the kernel says of all objects of a kind; none where it does not say."""
     try:
-        descriptor = os.open(_TABLES / kind, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"{_TABLES}/{kind}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
     said = b""
