@@ -196,7 +196,9 @@ def _numbers_of(kind: str, uids: Collection[int]) -> list[int]:
 def _no_segments() -> bool:
     """Whether the kernel says that there is no segment of System V memory at all, as is usual."""
     said = ctypes.create_string_buffer(_INFO_BYTES)
-    return _LIBC.shmctl(0, _SHM_INFO, said) >= 0 and int.from_bytes(said[:4], sys.byteorder) == 0
+    return (
+        _LIBC.shmctl(0, _SHM_INFO, said) >= 0 and int.from_bytes(said.raw[:4], sys.byteorder) == 0
+    )
 
 
 def _table(kind: str) -> list[bytes]:
