@@ -318,7 +318,10 @@ def _run(config: AgentConfig) -> int:
         job_registry=registry,
     )
     be_taken_last()
-    return run(lambda: run_with_or_without_network(config, lambda now: Agent(now, process).run()))
+    return run(
+        lambda: run_with_or_without_network(config, lambda now: Agent(now, process).run()),
+        uvloop=True,
+    )
 
 
 def go_down(config: AgentConfig, *, drain: bool, move_seconds: float | None = None) -> int:

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from shoal.redaction import redacted
 
@@ -47,12 +49,43 @@ async def run_command(
         CommandFailedError: with the tail of what it printed to standard error.
     """
     name = name or Path(argv[0]).name
+    loop = asyncio.get_running_loop()
+    process = _started(argv, environ, folder, taking=bool(order))
+    ended: asyncio.Future[int] = loop.create_future()
+    threading.Thread(target=_wait, args=(process, ended), name="command", daemon=True).start()
+    input_: asyncio.WriteTransport | None = None
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE if order else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as group:
+            output = group.create_task(_read(process.stdout, _OUTPUT_BYTES_MAX))
+            said = group.create_task(_read(process.stderr, _TAIL_BYTES))
+            if process.stdin is not None:
+                input_, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
+                input_.write(order)  # it stays open
+            status = await asyncio.shield(ended)
+    except TimeoutError:
+        raise CommandFailedError(f"{name} took longer than {timeout_seconds:g} s", "") from None
+    finally:
+        await _end(process, ended, input_)
+    if status != 0:
+        words = redacted(said.result().strip() or output.result().strip())[-_TAIL_BYTES:]
+        raise CommandFailedError(f"{name} ended with status {status}: {words}", words)
+    return output.result()
+
+
+def _started(
+    argv: Sequence[str], environ: Mapping[str, str], folder: Path | None, *, taking: bool
+) -> "subprocess.Popen[bytes]":
+    """Start a program, which is given an input if it is `taking` one.
+
+    Not by the loop: uvloop forks, with the handlers of every library that registered one. This shares memory until
+    the program begins (vfork(2)).
+    """
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE if taking else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=dict(environ),
             cwd=folder,
             start_new_session=True,
@@ -61,50 +94,44 @@ async def run_command(
         raise CommandFailedError(
             f"{argv[0]} cannot be started: {error.strerror}", str(error)
         ) from error
-    try:
-        async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as group:
-            output = group.create_task(_read(process.stdout, _OUTPUT_BYTES_MAX))
-            said = group.create_task(_read(process.stderr, _TAIL_BYTES))
-            group.create_task(_tell(process.stdin, order))
-            group.create_task(process.wait())
-    except TimeoutError:
-        raise CommandFailedError(f"{name} took longer than {timeout_seconds:g} s", "") from None
-    finally:
-        await _end(process)
-    if process.returncode != 0:
-        words = redacted(said.result().strip() or output.result().strip())[-_TAIL_BYTES:]
-        raise CommandFailedError(f"{name} ended with status {process.returncode}: {words}", words)
-    return output.result()
 
 
-async def _tell(stream: asyncio.StreamWriter | None, order: bytes) -> None:
-    """Give an order; the input stays open."""
-    if stream is not None:
-        with contextlib.suppress(ConnectionError):  # it has ended, and its status says why
-            stream.write(order)
-            await stream.drain()
+def _wait(process: "subprocess.Popen[bytes]", ended: asyncio.Future[int]) -> None:
+    """Wait for the end of a program, in a thread of its own: not every kernel has a descriptor for that."""
+    status = process.wait()
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing waits any more
+        ended.get_loop().call_soon_threadsafe(ended.set_result, status)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(
+    process: "subprocess.Popen[bytes]",
+    ended: asyncio.Future[int],
+    input_: asyncio.WriteTransport | None,
+) -> None:
     """End it, and see that it has ended."""
-    if process.stdin is not None:
-        process.stdin.close()
-        if process.returncode is None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), _END_SECONDS)
-    if process.returncode is None:
+    if input_ is not None:
+        if not input_.is_closing():  # by itself, since nothing reads it any more
+            input_.abort()
+        await asyncio.wait({ended}, timeout=_END_SECONDS)
+    if not ended.done():
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        await asyncio.wait({ended})
 
 
-async def _read(stream: asyncio.StreamReader | None, kept_bytes: int) -> str:
+async def _read(pipe: IO[bytes] | None, kept_bytes: int) -> str:
     """Read to the end and return the last `kept_bytes`, from a line's beginning."""
+    loop = asyncio.get_running_loop()
+    stream = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
     tail = b""
     cut = False
-    while stream is not None and (chunk := await stream.read(65_536)):
-        tail += chunk
-        cut = cut or len(tail) > kept_bytes
-        tail = tail[-kept_bytes:]
+    try:
+        while chunk := await stream.read(65_536):
+            tail += chunk
+            cut = cut or len(tail) > kept_bytes
+            tail = tail[-kept_bytes:]
+    finally:
+        transport.close()
     # Half an address does not look like one, and what is secret in it would be shown.
     return (tail.split(b"\n", 1)[-1] if cut else tail).decode("utf-8", "replace")

@@ -68,8 +68,8 @@ def run(main: Main, *, uvloop: bool = False) -> int:
 
     Args:
         main: makes the root coroutine; its result is the exit code, and None is 0.
-        uvloop: use uvloop, which carries data faster and costs a tenth of CPU less where much is said. Not
-            where processes are spawned: it forks, with the handlers of every library that registered one.
+        uvloop: use uvloop, which carries data faster and costs a tenth of CPU less where much is said. No process
+            is spawned by the loop then: it forks, with the handlers of every library that registered one.
     """
     # gRPC's core writes lines of its own to stderr when a connection ends; our log says it in words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
