@@ -22,7 +22,6 @@ begin such a job without its secrets, and show what it printed of them. Without 
 import asyncio
 import json
 import logging
-import operator
 import os
 import sqlite3
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -509,13 +508,12 @@ def encode_plain(assignment: Assignment) -> bytes:
 
 def encode_record(record: LocalAttempt) -> str:
     """Write as JSON how a record differs from a new one; its assignment has a column of its own."""
-    return _JSON.encode(
-        {
-            name: value
-            for name, value, new in zip(_READERS, _VALUES(record), _NEW_VALUES, strict=True)
-            if value != new
-        }
-    )
+    changed = {
+        name: value
+        for name, value, new in zip(_NAMES, record[1:], _NEW_VALUES, strict=True)
+        if value is not new and value != new
+    }
+    return _JSON.encode(changed)
 
 
 def decode_row(
@@ -576,11 +574,8 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
 A value of another type is refused by it, and costs one attempt: the machine would fail over it.
 """
 
-_VALUES: Final = operator.attrgetter(*_READERS)
-_NEW_VALUES: Final = tuple(
-    next(one.default for one in dataclass_fields(LocalAttempt) if one.name == name)
-    for name in _READERS
-)
+_NAMES: Final = LocalAttempt._fields[1:]
+_NEW_VALUES: Final = tuple(LocalAttempt._field_defaults[name] for name in _NAMES)
 
 
 def _values_in(value: Any) -> list[object]:

@@ -170,7 +170,7 @@ class AttemptsMachine:
         return sum(waiting), len(waiting)
 
     def deadline(self) -> float | None:
-        """When something is to be told that has lasted, or the archive was waited for long enough."""
+        """When it is to be looked at what has lasted and is to be told, or what the archive does not take."""
         unsaid = self._unsaid.deadline()
         salvage = self._salvage_next if self._salvage_until else None
         if unsaid is None or salvage is None:
@@ -258,7 +258,7 @@ class AttemptsMachine:
                     return []
                 if record.phase is Phase.FORGETTING:
                     return []  # its shell may have it forgotten already: it would be remembered again
-                after = self._keep(replace(record, acknowledged=True))
+                after = self._keep(record._replace(acknowledged=True))
                 if after.forget and after.phase is Phase.ENDED:
                     return self._forget(after)
                 # Most are forgotten at once, and one whose end is said again is answered again.
@@ -370,7 +370,7 @@ class AttemptsMachine:
             assignment = replace(assignment, secrets=secrets)
         if record.forget or record.phase is Phase.FORGETTING or assignment == before:
             return []
-        record = self._keep(replace(record, assignment=assignment))
+        record = self._keep(record._replace(assignment=assignment))
         effects = self._record(record)
         if assignment.lanes != before.lanes and record.phase in {
             Phase.RUNNING,
@@ -398,9 +398,9 @@ class AttemptsMachine:
             case Phase.STARTING | Phase.STOPPING:
                 if record.verdict is not None or record.forget:
                     return []
-                return self._stop_starting(replace(record, verdict=verdict))
+                return self._stop_starting(record._replace(verdict=verdict))
             case Phase.RUNNING:
-                return self._stop(replace(record, verdict=verdict))
+                return self._stop(record._replace(verdict=verdict))
             case _:
                 return [CancelWork(record.ref), *self._end(record, verdict)]
 
@@ -409,7 +409,7 @@ class AttemptsMachine:
         if record.keeping_logs:
             if record.forget:
                 return []
-            return self._record(self._keep(replace(record, forget=True)))
+            return self._record(self._keep(record._replace(forget=True)))
         match record.phase:
             case Phase.FORGETTING:
                 return []
@@ -418,9 +418,9 @@ class AttemptsMachine:
             case Phase.STARTING | Phase.STOPPING:
                 if record.forget:
                     return []
-                return self._stop_starting(replace(record, forget=True))
+                return self._stop_starting(record._replace(forget=True))
             case Phase.RUNNING:
-                return self._stop(replace(record, forget=True))
+                return self._stop(record._replace(forget=True))
             case _:
                 return [CancelWork(record.ref), *self._forget(record)]
 
@@ -437,15 +437,14 @@ class AttemptsMachine:
         wanted = record.assignment.goal is Goal.FINISH and record.phase is Phase.RUNNING
         if not wanted or record.finishing or (record.assignment.sends and not record.closed):
             return []
-        record = self._keep(replace(record, finishing=True))
+        record = self._keep(record._replace(finishing=True))
         stop = StopProgram(record.ref, record.assignment.job.grace_seconds)
         return [*self._record(record), stop]
 
     def _end(self, record: LocalAttempt, verdict: Verdict) -> list[AttemptsEffect]:
         self._salvage_until.pop(record.ref, None)
         record = self._move(
-            replace(
-                record,
+            record._replace(
                 state=verdict.state,
                 reason=verdict.reason,
                 verdict=None,
@@ -463,7 +462,7 @@ class AttemptsMachine:
 
     def _keep_logs(self, record: LocalAttempt) -> list[AttemptsEffect]:
         """Archive what an attempt printed whose end is told; another attempt may run meanwhile."""
-        record = self._move(replace(record, artifacts=(), parts=()), Phase.COLLECTING)
+        record = self._move(record._replace(artifacts=(), parts=()), Phase.COLLECTING)
         self._salvage(record.ref, LOGS_SECONDS)
         return [*self._record(record), CollectArtifacts(record.assignment, record.turn, False)]
 
@@ -472,7 +471,7 @@ class AttemptsMachine:
         self._salvage_until.pop(record.ref, None)
         stored = tuple(one for one in logs if one.key)
         acknowledged = record.acknowledged and not stored
-        record = replace(record, artifacts=stored, parts=(), acknowledged=acknowledged)
+        record = record._replace(artifacts=stored, parts=(), acknowledged=acknowledged)
         record = self._move(record, Phase.ENDED)
         if stored:
             return self._tell(record)
@@ -547,7 +546,7 @@ class AttemptsMachine:
         siblings = (self._records[ref] for ref in self._by_job[record.ref.job_ref])
         if any(sibling.phase in ALIVE for sibling in siblings if sibling.ref != record.ref):
             return []
-        record = self._move(replace(record, keeper=self._keeper), Phase.STARTING)
+        record = self._move(record._replace(keeper=self._keeper), Phase.STARTING)
         return [WriteJournal(record), StartProgram(record.assignment, record.turn, record.keeper)]
 
     def _stop_starting(self, record: LocalAttempt) -> list[AttemptsEffect]:
@@ -578,7 +577,7 @@ class AttemptsMachine:
     def _started(self, record: LocalAttempt, start_time: float) -> list[AttemptsEffect]:
         if record.phase is not Phase.STARTING:
             raise InvalidMoveError(f"{record.ref.name} started while it was {record.phase}")
-        record = replace(record, start_time=start_time)
+        record = record._replace(start_time=start_time)
         if record.verdict is not None or record.forget:
             return self._stop(record)
         before = self._records[record.ref]
@@ -598,12 +597,12 @@ class AttemptsMachine:
         if record.phase not in ALIVE:
             # The keeper says it again to a new watcher.
             return []
-        record = replace(record, end_time=program_exit.end_time)
+        record = record._replace(end_time=program_exit.end_time)
         effects: list[AttemptsEffect] = []
         if record.phase is Phase.STARTING and record.verdict is None and not record.forget:
             # It ended before the keeper's answer was read.
             effects += self._started(record, record.start_time or program_exit.end_time)
-            record = replace(self._records[record.ref], end_time=program_exit.end_time)
+            record = self._records[record.ref]._replace(end_time=program_exit.end_time)
         ended = program_exit.timed_out or program_exit.lease_ended
         succeeded = not ended and _ended_well(record, program_exit)
         if record.assignment.has_ports:
@@ -612,7 +611,7 @@ class AttemptsMachine:
             verdict = record.verdict or failure(record, program_exit)
             if program_exit.left:
                 verdict = _with(verdict, program_exit.left)
-                record = replace(record, verdict=verdict)
+                record = record._replace(verdict=verdict)
             return effects + self._failed(record, verdict)
         if record.assignment.sends:
             record = self._move(record, Phase.DRAINING)
@@ -646,7 +645,7 @@ class AttemptsMachine:
         )
         if record.forget or not wanted:
             return self._program_gone(record, verdict)
-        record = self._move(replace(record, verdict=verdict), Phase.COLLECTING)
+        record = self._move(record._replace(verdict=verdict), Phase.COLLECTING)
         self._salvage(record.ref, SALVAGE_SECONDS)
         return [*self._record(record), self._collect(record), *self._start_ready(record)]
 
@@ -665,7 +664,7 @@ class AttemptsMachine:
         return [CancelWork(ref), *self._end_unsalvaged(record, words)]
 
     def _end_unsalvaged(self, record: LocalAttempt, words: str) -> list[AttemptsEffect]:
-        record = replace(_with_problem(record, words), artifacts=())
+        record = _with_problem(record, words)._replace(artifacts=())
         return self._end(record, record.verdict or _STOPPED)
 
     # ---- streams
@@ -687,12 +686,12 @@ class AttemptsMachine:
         streaming = record.phase in ALIVE or record.phase is Phase.DRAINING
         if not holds or record.holds == holds or not streaming:
             return []
-        return self._tell(self._keep(replace(record, holds=holds)))
+        return self._tell(self._keep(record._replace(holds=holds)))
 
     def _streams_closed(self, record: LocalAttempt) -> list[AttemptsEffect]:
         if record.closed or record.phase not in ALIVE:
             return []
-        record = self._keep(replace(record, closed=True))
+        record = self._keep(record._replace(closed=True))
         return [*self._record(record), *self._finish(record)]
 
     def _streams_lost(self) -> list[AttemptsEffect]:
@@ -712,7 +711,7 @@ class AttemptsMachine:
         every start of the agent.
         """
         if record.phase is Phase.DRAINING or record.phase in ARCHIVING:
-            record = self._keep(replace(record, ended_inputs=ended_inputs))
+            record = self._keep(record._replace(ended_inputs=ended_inputs))
         return self._archive(record) if record.phase is Phase.DRAINING else []
 
     # ---- the disk
@@ -747,16 +746,16 @@ class AttemptsMachine:
             logs = tuple(one for one in found.artifacts if one.path in LOG_PATHS)
             if not logs:
                 return self._logs_kept(record, ())
-            record = replace(record, artifacts=logs, parts=found.parts)
+            record = record._replace(artifacts=logs, parts=found.parts)
             record = self._move(record, Phase.GRANTING)
             return [*self._record(record), _wanted(record, logs)]
         if record.artifacts and _results(record.artifacts) != _results(found.artifacts):
             return self._lost_with_machine(record)  # they were looked at before it went down
-        record = _with_problem(replace(record, missing=bool(found.problem)), found.problem)
+        record = _with_problem(record._replace(missing=bool(found.problem)), found.problem)
         if not found.artifacts:
             return self._end(record, record.verdict or _ARCHIVED)
         parts = _with_uploads(found.parts, {one.part_sha256: one for one in record.parts})
-        record = replace(record, artifacts=found.artifacts, parts=parts)
+        record = record._replace(artifacts=found.artifacts, parts=parts)
         record = self._move(record, Phase.GRANTING)
         return [*self._record(record), _wanted(record, found.artifacts)]
 
@@ -774,7 +773,7 @@ class AttemptsMachine:
             replace(one, upload_id=begun.get(one.path, one.upload_id)) for one in record.parts
         )
         changed = parts != record.parts
-        record = self._move(replace(record, parts=parts), Phase.UPLOADING)
+        record = self._move(record._replace(parts=parts), Phase.UPLOADING)
         upload = Upload(
             record.assignment,
             record.turn,
@@ -793,7 +792,7 @@ class AttemptsMachine:
         if record.keeping_logs:
             return self._logs_kept(record, artifacts)
         whole = not problem and not record.missing
-        record = _with_problem(replace(record, artifacts=artifacts, archived=whole), problem)
+        record = _with_problem(record._replace(artifacts=artifacts, archived=whole), problem)
         return self._end(record, record.verdict or _ARCHIVED)
 
     # ---- after a start of the agent
@@ -810,12 +809,12 @@ class AttemptsMachine:
     def _resume(self, record: LocalAttempt, event: events.Restored) -> list[AttemptsEffect]:
         program = event.programs.get(record.ref)
         if record.phase in PREPARING:
-            record = self._keep(replace(record, phase=Phase.BUNDLE, turn=record.turn + 1))
+            record = self._keep(record._replace(phase=Phase.BUNDLE, turn=record.turn + 1))
             return [PrepareBundle(record.assignment, record.turn)]
         if record.phase in ALIVE:
             return self._resume_program(record, program, event)
         if record.keeping_logs:
-            return self._keep_logs(self._keep(replace(record, phase=Phase.ENDED)))
+            return self._keep_logs(self._keep(record._replace(phase=Phase.ENDED)))
         if record.salvaging:
             if event.rebooted:
                 words = (
@@ -838,7 +837,7 @@ class AttemptsMachine:
             case Phase.COLLECTING:
                 return [self._collect(record)]
             case Phase.GRANTING | Phase.UPLOADING if event.rebooted:
-                record = self._move(replace(record, verdict=None), Phase.COLLECTING)
+                record = self._move(record._replace(verdict=None), Phase.COLLECTING)
                 return [*self._record(record), self._collect(record)]
             case Phase.UPLOADING:
                 self._move(record, Phase.GRANTING)
@@ -894,8 +893,8 @@ class AttemptsMachine:
         The program cannot run any more and has stored nothing, so it needs no leave of the controller: there
         may be no network to ask over. What was prepared may be as broken as what it wrote.
         """
-        record = replace(
-            record, artifacts=(), parts=(), verdict=None, closed=False, finishing=False
+        record = record._replace(
+            artifacts=(), parts=(), verdict=None, closed=False, finishing=False
         )
         record = self._move(record, Phase.BUNDLE)
         return [*self._record(record), PrepareBundle(record.assignment, record.turn)]
@@ -919,7 +918,7 @@ class AttemptsMachine:
             state = record.state  # what is archiving has ended well
         return self._keep(
             # The state only grows, also when a phase is gone through again.
-            replace(record, phase=phase, turn=record.turn + 1, state=max(state, record.state))
+            record._replace(phase=phase, turn=record.turn + 1, state=max(state, record.state))
         )
 
     def _keep(self, record: LocalAttempt) -> LocalAttempt:
@@ -1002,7 +1001,7 @@ def _with_problem(record: LocalAttempt, problem: str) -> LocalAttempt:
         verdict = Verdict(JobState.FAILED, Reason(ReasonCode.ARCHIVE, 0, problem))
     else:
         verdict = _with(verdict, problem)
-    return replace(record, verdict=verdict)
+    return record._replace(verdict=verdict)
 
 
 def _ended_well(record: LocalAttempt, program_exit: ProgramExit) -> bool:

@@ -10,6 +10,9 @@ from shoal.model import JobState
 class Phase(enum.StrEnum):
     """Where an attempt stands inside the agent; finer than the state that the agent reports."""
 
+    __hash__ = (
+        str.__hash__
+    )  # that of an enum is no built-in one, and each step looks up several phases
     BUNDLE = "bundle"
     FILES = "files"
     ENVIRONMENT = "environment"

@@ -31,6 +31,8 @@ class Unsaid:
     # In the order of their moments, since each of them has one delay.
     _soon: dict[AttemptRef, float] = field(default_factory=dict[AttemptRef, float])
     _later: dict[AttemptRef, float] = field(default_factory=dict[AttemptRef, float])
+    _next: float | None = None
+    """No moment of those is before this one."""
 
     def __contains__(self, ref: AttemptRef) -> bool:
         """Whether something of an attempt is neither recorded nor told."""
@@ -42,10 +44,10 @@ class Unsaid:
         self._recorded.setdefault(ref, recorded)
         self._soon.pop(ref, None)
         self._later.pop(ref, None)
-        if soon:
-            self._soon[ref] = now + SOON_SECONDS
-        else:
-            self._later[ref] = now + LATER_SECONDS
+        waiting, seconds = (self._soon, SOON_SECONDS) if soon else (self._later, LATER_SECONDS)
+        until = waiting[ref] = now + seconds
+        if self._next is None or until < self._next:
+            self._next = until
 
     def drop(self, ref: AttemptRef) -> bool:
         """Note that an attempt is recorded, or gone; say whether it was here."""
@@ -60,12 +62,8 @@ class Unsaid:
         return self._recorded.get(record.ref, record)
 
     def deadline(self) -> float | None:
-        """Return when the first of them is to be told."""
-        soon = next(iter(self._soon.values()), None)
-        later = next(iter(self._later.values()), None)
-        if soon is None or later is None:
-            return later if soon is None else soon
-        return min(soon, later)
+        """Return a time before which none of them is to be told; most are gone before theirs."""
+        return self._next if self._recorded else None
 
     def due(self, now: float) -> list[LocalAttempt]:
         """Take out those whose time has come, as they were recorded last."""
@@ -78,4 +76,6 @@ class Unsaid:
         recorded = [self._recorded[ref] for ref in found]
         for ref in found:
             self.drop(ref)
+        firsts = (next(iter(waiting.values()), None) for waiting in (self._soon, self._later))
+        self._next = min((first for first in firsts if first is not None), default=None)
         return recorded

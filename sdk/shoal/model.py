@@ -16,6 +16,9 @@ def no_strings() -> Mapping[str, str]:
 class JobState(enum.IntEnum):
     """State of a job or of one of its attempts; the numbers are those of the contract."""
 
+    __hash__ = (
+        int.__hash__
+    )  # that of an enum is no built-in one, and states are looked up all the time
     QUEUED = 1
     ASSIGNED = 2
     PREPARING = 3

@@ -1,7 +1,6 @@
 """The asyncio shell around one machine."""
 
 import asyncio
-import enum
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -22,13 +21,6 @@ class OutcomesOverflowError(RuntimeError):
 
 _SOON_SECONDS: Final = 0.001
 """The least time that every loop can wait: for less, one may not wait at all, and the driver would go round."""
-
-
-class _Wake(enum.Enum):
-    """What lies in the inbox in the place of an event."""
-
-    DUE = "due"
-    """A deadline may have passed."""
 
 
 @dataclass(eq=False)
@@ -56,11 +48,17 @@ class Driver(Generic[EventT, EffectT]):
     def __post_init__(self) -> None:
         if self.inbox_size < 1:
             raise ValueError(f"inbox_size is {self.inbox_size}; it has to be at least 1")
-        self._inbox: asyncio.Queue[EventT | _Wake] = asyncio.Queue(self.inbox_size)
+        self._inbox: deque[EventT] = deque()
         # What `act` posts while the driver waits for it: the inbox may be full, and only the
         # driver empties it, so these may not wait there.
         self._outcomes: deque[EventT] = deque()
         self._task: asyncio.Task[object] | None = None
+        self._acting = False
+        """Whether what is posted comes from `act`, while that does not wait."""
+        self._act_waits = False
+        self._room: asyncio.Future[None] | None = None
+        """Done once there is room in the inbox again."""
+        self._asleep: asyncio.Future[None] | None = None
         # Wakes the driver when it is time. One that goes off early costs less than a new one each time.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -71,13 +69,10 @@ class Driver(Generic[EventT, EffectT]):
         Raises:
             OutcomesOverflowError: when called from `act` more often than the inbox is large.
         """
-        if self._acting():
-            self._keep_outcome(event)
-        else:
-            try:
-                self._inbox.put_nowait(event)
-            except asyncio.QueueFull:
-                await self._inbox.put(event)
+        while not self.offer(event):
+            if self._room is None:
+                self._room = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._room)
 
     def offer(self, event: EventT) -> bool:
         """Hand over an event if there is room, and say whether there was.
@@ -87,13 +82,14 @@ class Driver(Generic[EventT, EffectT]):
         Raises:
             OutcomesOverflowError: when called from `act` more often than the inbox is large.
         """
-        if self._acting():
+        if self._acting or (self._act_waits and asyncio.current_task() is self._task):
             self._keep_outcome(event)
             return True
-        try:
-            self._inbox.put_nowait(event)
-        except asyncio.QueueFull:
+        if len(self._inbox) >= self.inbox_size:
             return False
+        self._inbox.append(event)
+        if self._asleep is not None:
+            self._wake()
         return True
 
     async def run(self) -> None:
@@ -106,47 +102,59 @@ class Driver(Generic[EventT, EffectT]):
             raise RuntimeError("this driver runs already; build one driver for each machine")
         self._task = asyncio.current_task()
         try:
-            taken = 0
             while True:
-                taken = 0 if await self._step() else taken + 1
-                if taken >= _STEPS_A_TURN:
-                    # One turn for the other tasks, even when the inbox is never empty.
-                    taken = 0
-                    await asyncio.sleep(0)
+                await (asyncio.sleep(0) if await self._turn() else self._sleep())
         finally:
             self._task = None
+            self._acting = self._act_waits = False
             if self._timer is not None:
                 self._timer.cancel()
 
-    async def _step(self) -> bool:
-        """Do what is due, or take an event; say whether one was waited for, so that others had a turn."""
-        now = self.clock()
-        deadline = self.machine.deadline()
-        waited = False
-        if deadline is not None and deadline <= now:
-            await self._perform(self.machine.tick(now))
-            event = self._waiting()
-        else:
-            event = self._waiting()
-            if event is None:
-                waited = True
-                if deadline is not None:
-                    self._wake_at(deadline, deadline - now)
-                event = await self._inbox.get()
-        if event is not None and not isinstance(event, _Wake):
-            await self._perform(self.machine.handle(event, self.clock()))
-        return waited
+    async def _turn(self) -> bool:
+        """Do what is due and take what waits; say whether there may be more, and the other tasks are to have a turn."""
+        machine, clock, outcomes, inbox = self.machine, self.clock, self._outcomes, self._inbox
+        for _ in range(_STEPS_A_TURN):
+            now = clock()
+            deadline = machine.deadline()
+            due = deadline is not None and deadline <= now
+            if due:
+                await self._perform(machine.tick(now))
+                now = clock()
+            if outcomes:
+                event = outcomes.popleft()
+            elif inbox:
+                event = inbox.popleft()
+                if self._room is not None:
+                    self._room.set_result(None)
+                    self._room = None
+            elif due:
+                continue
+            else:
+                return False
+            await self._perform(machine.handle(event, now))
+        return True
 
     async def _perform(self, effects: Sequence[EffectT]) -> None:
+        act = self.act
+        self._acting = True
         for effect in effects:
-            doing = self.act(effect)
+            doing = act(effect)
             if doing is not None:
+                self._acting, self._act_waits = False, True
                 await doing
+                self._acting, self._act_waits = True, False
+        self._acting = False
 
-    def _waiting(self) -> EventT | _Wake | None:
-        if self._outcomes:
-            return self._outcomes.popleft()
-        return None if self._inbox.empty() else self._inbox.get_nowait()
+    async def _sleep(self) -> None:
+        """Wait until something is posted, or is due."""
+        deadline = self.machine.deadline()
+        if deadline is not None:
+            self._wake_at(deadline, deadline - self.clock())
+        asleep = self._asleep = asyncio.get_running_loop().create_future()
+        try:
+            await asleep
+        finally:
+            self._asleep = None
 
     def _wake_at(self, at: float, seconds: float) -> None:
         """See to it that the driver wakes up at a time of its clock, which is so many seconds away."""
@@ -155,15 +163,19 @@ class Driver(Generic[EventT, EffectT]):
                 return
             self._timer.cancel()
         self._timer_at = at
-        self._timer = asyncio.get_running_loop().call_later(max(seconds, _SOON_SECONDS), self._wake)
+        self._timer = asyncio.get_running_loop().call_later(
+            max(seconds, _SOON_SECONDS), self._is_time
+        )
+
+    def _is_time(self) -> None:
+        self._timer = None
+        self._wake()
 
     def _wake(self) -> None:
-        self._timer = None
-        if self._inbox.empty():  # else it is not asleep
-            self._inbox.put_nowait(_Wake.DUE)
-
-    def _acting(self) -> bool:
-        return self._task is not None and asyncio.current_task() is self._task
+        if self._asleep is not None:
+            if not self._asleep.done():
+                self._asleep.set_result(None)
+            self._asleep = None
 
     def _keep_outcome(self, event: EventT) -> None:
         if len(self._outcomes) >= self.inbox_size:

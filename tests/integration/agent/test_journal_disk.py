@@ -34,12 +34,12 @@ async def test_r3_a_full_disk_leaves_the_journal_its_own_room(disk: SmallDisk) -
         await journal.put(RECORD)
         disk.fill()
         for turn in range(1, 10_001):
-            done = journal.put(replace(RECORD, turn=turn))
+            done = journal.put(RECORD._replace(turn=turn))
             if turn % 50 == 0:
                 await done
         assert not journal.trouble
         await journal.forget(RECORD.ref)
-        await journal.put(replace(RECORD, turn=7))
+        await journal.put(RECORD._replace(turn=7))
     # An orderly end takes the log away; the next start has no room to make one.
     disk.fill()
     (disk.path / "agent.reserve").unlink()
@@ -49,8 +49,8 @@ async def test_r3_a_full_disk_leaves_the_journal_its_own_room(disk: SmallDisk) -
         assert (
             "No space" in journal.trouble or "full" in journal.trouble or "I/O" in journal.trouble
         )
-        waiting = journal.put(replace(RECORD, turn=8))
-        later = journal.put(replace(RECORD, turn=9))
+        waiting = journal.put(RECORD._replace(turn=8))
+        later = journal.put(RECORD._replace(turn=9))
         barrier = journal.barrier()
         await asyncio.wait((waiting,), timeout=0.3)
         assert not any(one.done() for one in (waiting, later, barrier))
@@ -66,7 +66,7 @@ async def test_r3_a_start_gives_up_the_reserve(disk: SmallDisk) -> None:
     disk.fill()
     async with Journal(disk.path / "agent.db") as journal:
         assert not journal.trouble
-        await journal.put(replace(RECORD, turn=3))
+        await journal.put(RECORD._replace(turn=3))
         assert [record.turn for record in await journal.load()] == [3]
 
 
@@ -77,7 +77,7 @@ async def test_r3_a_read_only_disk_is_waited_for(disk: SmallDisk) -> None:
     async with Journal(disk.path / "agent.db") as journal:
         assert await journal.load() == (RECORD,)
         assert "cannot be written" in journal.trouble
-        waiting = journal.put(replace(RECORD, turn=2))
+        waiting = journal.put(RECORD._replace(turn=2))
         disk.remount("rw")
         await asyncio.wait_for(waiting, 20)
         await until(lambda: not journal.trouble, 10, "the end of the trouble")
@@ -92,7 +92,7 @@ async def test_r3_a_disk_that_works_before_the_first_write_is_no_trouble_any_mor
     async with Journal(disk.path / "agent.db") as journal:
         assert "cannot be written" in journal.trouble
         disk.remount("rw")
-        await asyncio.wait_for(journal.put(replace(RECORD, turn=2)), 20)
+        await asyncio.wait_for(journal.put(RECORD._replace(turn=2)), 20)
         assert not journal.trouble
 
 
@@ -101,7 +101,7 @@ async def test_an_end_does_not_wait_for_a_full_disk(disk: SmallDisk) -> None:
         await journal.put(RECORD)
     disk.remount("ro")
     async with Journal(disk.path / "agent.db") as journal:
-        waiting = journal.put(replace(RECORD, turn=2))
+        waiting = journal.put(RECORD._replace(turn=2))
     assert not waiting.done()
 
 

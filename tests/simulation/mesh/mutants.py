@@ -185,7 +185,7 @@ def _manifest_before_artifacts() -> None:
             stored = tuple(
                 replace(one, key=artifact_key(record.ref, one.path)) for one in found.artifacts
             )
-            effects = self._end(replace(record, artifacts=stored), _ARCHIVED)
+            effects = self._end(record._replace(artifacts=stored), _ARCHIVED)
         return effects
 
     _set(machine, "_collected", collected)

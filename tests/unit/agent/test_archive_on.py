@@ -182,7 +182,7 @@ def test_u8_the_next_agent_goes_on_unless_the_machine_went_down(
     phase: Phase, *, rebooted: bool
 ) -> None:
     before = ended(BADLY, always()).record
-    found: LocalAttempt = replace(before, phase=phase, artifacts=(ARTIFACT,))
+    found: LocalAttempt = before._replace(phase=phase, artifacts=(ARTIFACT,))
     play = Play()
     play.tell(Restored((found,), KEEPER, {}, rebooted, streams_survived=True))
     if rebooted:

@@ -740,7 +740,7 @@ def test_a_running_program_is_adopted_and_never_started_again() -> None:
 
 
 def starting(keeper: str) -> LocalAttempt:
-    return replace(at(Phase.STARTING), keeper=keeper)
+    return at(Phase.STARTING)._replace(keeper=keeper)
 
 
 def test_who_is_to_start_a_program_is_recorded_before_it_is_told() -> None:
@@ -774,7 +774,7 @@ def test_a_program_that_a_keeper_may_have_begun_is_begun_by_no_other(
     assert (play.record.state, play.record.reason.code) == (JobState.LOST, ReasonCode.LOST)
     assert "may have begun" in play.record.reason.message
     stopped = Verdict(JobState.CANCELLED, Reason(ReasonCode.CANCELLED))
-    play, _ = restore(replace(starting(told), verdict=stopped), keeper=answers)
+    play, _ = restore(starting(told)._replace(verdict=stopped), keeper=answers)
     assert play.state() is JobState.CANCELLED, "it was to be ended, and it has ended"
 
 
@@ -807,7 +807,7 @@ def test_after_a_reboot_what_was_to_start_is_prepared_again() -> None:
 
 def test_after_a_reboot_a_program_that_was_to_finish_is_told_so_again() -> None:
     finished = replace(PLAIN, goal=Goal.FINISH)
-    play, _ = restore(replace(at(Phase.RUNNING, finished), finishing=True), rebooted=True)
+    play, _ = restore(at(Phase.RUNNING, finished)._replace(finishing=True), rebooted=True)
     assert StopProgram in kinds(play.start(finished))
 
 
@@ -821,7 +821,7 @@ def test_after_a_reboot_results_that_were_not_looked_at_are_made_again_or_lost()
 
 @pytest.mark.parametrize("phase", [Phase.GRANTING, Phase.UPLOADING])
 def test_after_a_reboot_results_are_stored_if_they_are_what_they_were(phase: Phase) -> None:
-    before = replace(at(phase), artifacts=(ARTIFACT, Artifact("stderr", 4, "5" * 64)))
+    before = at(phase)._replace(artifacts=(ARTIFACT, Artifact("stderr", 4, "5" * 64)))
     play, effects = restore(before, rebooted=True)
     assert kinds(effects) == [WriteJournal, CollectArtifacts]
     found = (ARTIFACT, Artifact("stderr", 3, "6" * 64))
@@ -886,7 +886,7 @@ def test_other_phases_go_on_where_they_stood(phase: Phase, expected: list[type])
 
 
 def test_what_was_to_be_forgotten_is_forgotten() -> None:
-    record = replace(at(Phase.STOPPING), forget=True)
+    record = at(Phase.STOPPING)._replace(forget=True)
     _, effects = restore(record)
     assert Forget in kinds(effects)
 

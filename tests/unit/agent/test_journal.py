@@ -66,7 +66,7 @@ RECORD = LocalAttempt(
 
 async def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     async with Journal(tmp_path / "agent.db") as journal:
-        await journal.put(replace(RECORD, phase=Phase.BUNDLE))
+        await journal.put(RECORD._replace(phase=Phase.BUNDLE))
         await journal.put(RECORD)
         await journal.note("boot_id", "x")
     async with Journal(tmp_path / "agent.db") as journal:
@@ -118,8 +118,7 @@ async def test_the_journal_of_a_newer_agent_is_refused(tmp_path: Path) -> None:
 
 
 TOKEN = b"correct horse battery staple"
-WITH_SECRET = replace(
-    RECORD,
+WITH_SECRET = RECORD._replace(
     assignment=replace(
         RECORD.assignment,
         job=replace(RECORD.assignment.job, secrets=(SecretUse("TOKEN", "lab-token"),)),
@@ -131,7 +130,7 @@ WITH_SECRET = replace(
 async def test_a_secret_comes_back_and_is_nowhere_in_the_state_folder(tmp_path: Path) -> None:
     async with Journal(tmp_path / "agent.db") as journal:
         await journal.put(WITH_SECRET)
-        await journal.put(replace(WITH_SECRET, phase=Phase.BUNDLE))
+        await journal.put(WITH_SECRET._replace(phase=Phase.BUNDLE))
         await journal.put(WITH_SECRET)
     assert sorted(path.name for path in tmp_path.iterdir())
     for path in tmp_path.iterdir():
@@ -152,8 +151,8 @@ async def test_without_its_key_an_attempt_lacks_its_secrets_and_nothing_else(
     (tmp_path / "secrets.key").unlink()
     async with Journal(tmp_path / "agent.db") as journal:
         (found,) = await journal.load()
-        assert found == replace(
-            WITH_SECRET, assignment=replace(WITH_SECRET.assignment, secrets=no_secrets())
+        assert found == WITH_SECRET._replace(
+            assignment=replace(WITH_SECRET.assignment, secrets=no_secrets())
         )
         assert "secrets cannot be opened" in caplog.text
         await journal.put(WITH_SECRET)
@@ -183,12 +182,11 @@ def version(path: Path) -> int:
 async def test_a_journal_is_of_a_later_version_only_while_it_holds_secrets(tmp_path: Path) -> None:
     """An agent of before would begin the job without them, and show what it printed of them."""
     path = tmp_path / "agent.db"
-    other = replace(
-        WITH_SECRET,
+    other = WITH_SECRET._replace(
         assignment=replace(WITH_SECRET.assignment, ref=AttemptRef("default", "p", "other", 1, 1)),
     )
     async with Journal(path) as journal:
-        await journal.put(replace(RECORD, assignment=replace(RECORD.assignment, ref=other.ref)))
+        await journal.put(RECORD._replace(assignment=replace(RECORD.assignment, ref=other.ref)))
         assert version(path) == len(STEPS)
         await journal.put(WITH_SECRET)
         await journal.put(other)
@@ -199,7 +197,7 @@ async def test_a_journal_is_of_a_later_version_only_while_it_holds_secrets(tmp_p
         assert await journal.load() == (other,)
         # What has lost its secrets keeps them sealed, for a key that is put back.
         await journal.put(
-            replace(other, assignment=replace(other.assignment, secrets=no_secrets()))
+            other._replace(assignment=replace(other.assignment, secrets=no_secrets()))
         )
         assert await journal.load() == (other,)
         await journal.forget(other.ref)
@@ -214,7 +212,7 @@ async def test_a_journal_is_of_a_later_version_only_while_it_holds_secrets(tmp_p
 
 def attempt(number: int, **changes: Any) -> LocalAttempt:
     ref = AttemptRef("default", f"p{number}", "work", 1, number)
-    return replace(LocalAttempt(replace(RECORD.assignment, ref=ref)), **changes)
+    return LocalAttempt(replace(RECORD.assignment, ref=ref))._replace(**changes)
 
 
 async def test_many_attempts_are_written_and_forgotten_together(tmp_path: Path) -> None:
@@ -225,11 +223,11 @@ async def test_many_attempts_are_written_and_forgotten_together(tmp_path: Path) 
         assert {record.turn for record in await journal.load()} == set(range(203))
         for record in records[:-3]:
             journal.forget(record.ref)
-        put = [journal.put(replace(record, forget=True)) for record in records[-3:]]
+        put = [journal.put(record._replace(forget=True)) for record in records[-3:]]
         await journal.note("boot_id", "x")
         assert all(one.done() for one in put)
         left = await journal.load()
-        assert left == tuple(replace(record, forget=True) for record in records[-3:])
+        assert left == tuple(record._replace(forget=True) for record in records[-3:])
 
 
 async def test_a_record_that_cannot_be_written_out_fails_alone(
