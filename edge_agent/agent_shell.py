@@ -24,7 +24,7 @@ from edge_agent.attempts import effects, events
 from edge_agent.attempts.local_attempt import LocalAttempt, ProgramExit, ProgramStatus
 from edge_agent.attempts.machine import AttemptsMachine
 from edge_agent.attempts.phase import ARCHIVING, FAILS_FOR_ITS_DISK, PREPARING, Phase
-from edge_agent.attempts.shell import AttemptShell, Durable
+from edge_agent.attempts.shell import AttemptShell
 from edge_agent.attempts.waits import Waits
 from edge_agent.config import AgentConfig
 from edge_agent.disk_claim import ClaimedFolder, beyond_claim, next_look
@@ -315,7 +315,7 @@ class AgentShell:
             case effects.WriteJournal(record):
                 # Asked for here and now, so that entries become durable in this order.
                 done = self._journal.put(record)
-                return self._shell(record.ref).put(Durable(done))
+                return self._shell(record.ref).put(done)
             case effects.NoteStreamWorker(identity):
                 # After what was lost with the one before, so that an agent that dies here knows it.
                 self._spawn(_durable(self._journal.note(STREAM_WORKER, identity)))
@@ -389,10 +389,11 @@ class AgentShell:
         self, ref: AttemptRef, process: ProcessRecord, disk_full: str, mask: SecretMask
     ) -> ProgramExit:
         """How a program ended, with its last words from its folder."""
-        folder = self._services.folder(ref).path
-        said = "" if process.exit_code == 0 else self._logs.last_words(folder, mask)
-        # Words of bubblewrap stand in the program's own output, too.
-        process = replace(process, not_begun=mask.text(process.not_begun))
+        said = ""
+        if process.exit_code != 0:
+            said = self._logs.last_words(self._services.folder(ref).path, mask)
+        if process.not_begun:  # words of bubblewrap, which stand in the program's own output, too
+            process = replace(process, not_begun=mask.text(process.not_begun))
         return program_exit(process, said, disk_full)
 
     def _programs(

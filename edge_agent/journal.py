@@ -173,9 +173,9 @@ class Journal:
         """Remember an attempt; the future is done once it is durable."""
         return self._ask(record.ref, _Write(record))
 
-    def forget(self, ref: AttemptRef) -> asyncio.Future[None]:
-        """Remember an attempt no more."""
-        return self._ask(ref, _Write(forgotten=ref))
+    def forget(self, ref: AttemptRef) -> None:
+        """Remember an attempt no more; nothing waits for that."""
+        self._writer.put(ref, _Write(forgotten=ref))
 
     def note(self, name: str, value: str) -> asyncio.Future[None]:
         """Remember a fact about the node, such as its boot id."""
@@ -363,7 +363,7 @@ class Journal:
         self, waiting: Sequence[asyncio.Future[None]], error: JournalError | None = None
     ) -> None:
         with suppress(RuntimeError):  # the loop is closed, and nothing waits any more
-            if self._loop is not None:
+            if self._loop is not None and waiting:
                 self._loop.call_soon_threadsafe(_resolve, waiting, error)
 
     def _rows_of(self, group: Iterable[_Write]) -> _Rows:

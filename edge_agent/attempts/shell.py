@@ -16,9 +16,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final, TypeAlias, assert_never
 
-from edge_agent.attempt_folder import keeper_id
+from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.attempt_services import AttemptServices
 from edge_agent.attempts import effects, events
 from edge_agent.attempts.waits import WorkWait
@@ -38,7 +39,7 @@ from edge_agent.uploads.uploader import GrantRefusedError
 from services.runtime.log import fields
 from shoal.backoff import Backoff
 from shoal.cause import causes
-from shoal.model import Artifact, Reason, ReasonCode
+from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.redaction import redacted
 from shoal.session.assignment import Assignment
@@ -62,13 +63,6 @@ _UPLOADS_AT_ONCE: Final = 8
 _WORDS_MAX: Final = 8_000
 _NO_ROOM: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 """What the system, and every program that passes its words on, says where there is no room."""
-
-
-@dataclass(frozen=True, slots=True)
-class Durable:
-    """A journal entry on its way; what comes after it waits for it."""
-
-    done: asyncio.Future[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +95,8 @@ class AttemptShell:
         self._ref = ref
         self._services = services
         self._forgotten = forgotten
-        self._folder = services.folder(ref)
         self._bench = services.workshop.bench(ref)
-        self._line: deque[effects.AttemptEffect | Durable] = deque()
+        self._line: deque[effects.AttemptEffect | asyncio.Future[None]] = deque()
         self._held: asyncio.Future[None] | None = None
         """What the next effect waits for."""
         self._room: asyncio.Event | None = None
@@ -111,7 +104,6 @@ class AttemptShell:
         self._wait: WorkWait | None = None
         self._stopped = asyncio.Event()
         """Set once the program is not wanted any more."""
-        self._orders = StreamOrders(ref, services.streams)
         self._ordering: asyncio.Future[None] | None = None
         self._stored: dict[str, Artifact] = {}
         self._lost: dict[str, str] = {}
@@ -120,8 +112,24 @@ class AttemptShell:
         self._away = 0
         """How often in a row the controller could not reach the archive."""
 
-    def put(self, effect: effects.AttemptEffect | Durable) -> Coroutine[Any, Any, None] | None:
-        """Perform an effect after those before it; what is returned waits for room in the line."""
+    @cached_property
+    def _folder(self) -> AttemptFolder:
+        return self._services.folder(self._ref)
+
+    @cached_property
+    def _orders(self) -> StreamOrders:
+        return StreamOrders(self._ref, self._services.streams)
+
+    def put(
+        self, effect: effects.AttemptEffect | asyncio.Future[None]
+    ) -> Coroutine[Any, Any, None] | None:
+        """Perform an effect after those before it; what is returned waits for room in the line.
+
+        A future is an effect that is on its way, such as an entry of the journal.
+        """
+        if self._held is None and not self._line:
+            self._hold(self._perform(effect))
+            return None
         self._line.append(effect)
         if self._held is None:
             self._go_on()
@@ -136,13 +144,16 @@ class AttemptShell:
     def _go_on(self) -> None:
         """Perform what is in the line, up to the first that something has to wait for."""
         while self._line and self._held is None:
-            held = self._perform(self._line.popleft())
-            if held is not None and not held.done():
-                self._held = held
-                held.add_done_callback(self._held_no_more)
+            self._hold(self._perform(self._line.popleft()))
         if self._room is not None and len(self._line) < _LINE_MAX:
             self._room.set()
             self._room = None
+
+    def _hold(self, held: asyncio.Future[None] | None) -> None:
+        """Let the next effect wait for this."""
+        if held is not None and not held.done():
+            self._held = held
+            held.add_done_callback(self._held_no_more)
 
     def _held_no_more(self, held: asyncio.Future[None]) -> None:
         self._held = None
@@ -153,11 +164,13 @@ class AttemptShell:
         except Exception as error:  # noqa: BLE001 - a callback's error would be logged and no more
             self._services.spawn(_raise(error))
 
-    def _perform(self, effect: effects.AttemptEffect | Durable) -> asyncio.Future[None] | None:
+    def _perform(
+        self, effect: effects.AttemptEffect | asyncio.Future[None]
+    ) -> asyncio.Future[None] | None:
         """Begin an effect, and return what the next one waits for."""
         match effect:
-            case Durable(done):
-                return done
+            case asyncio.Future():
+                return effect
             case effects.Prepare(assignment):
                 self._bench.prepare(assignment)
             case effects.PrepareBundle():
@@ -470,12 +483,16 @@ class AttemptShell:
         await self._services.say(observation)
 
     def _note(self, observation: Observation) -> None:
-        level = logging.INFO if observation.state.terminal else logging.DEBUG
+        # Most attempts succeed, and the controller says so: what did not is worth a line here.
+        state = observation.state
+        level = (
+            logging.INFO if state.terminal and state is not JobState.SUCCEEDED else logging.DEBUG
+        )
         if LOG.isEnabledFor(level):
             said = fields(
                 name=self._ref.name,
                 epoch=self._ref.epoch,
-                state=observation.state.name,
+                state=state.name,
                 reason=observation.reason.short,
                 message=observation.reason.message,
             )

@@ -18,8 +18,8 @@ class AttemptJournal(Protocol):
         """Remember an attempt."""
         ...
 
-    def forget(self, ref: AttemptRef) -> asyncio.Future[None]:
-        """Remember an attempt no more."""
+    def forget(self, ref: AttemptRef) -> None:
+        """Remember an attempt no more; nothing waits for that."""
         ...
 
     def note(self, name: str, value: str) -> asyncio.Future[None]:

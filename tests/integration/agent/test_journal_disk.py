@@ -38,7 +38,8 @@ async def test_r3_a_full_disk_leaves_the_journal_its_own_room(disk: SmallDisk) -
             if turn % 50 == 0:
                 await done
         assert not journal.trouble
-        await journal.forget(RECORD.ref)
+        journal.forget(RECORD.ref)
+        await journal.barrier()
         await journal.put(RECORD._replace(turn=7))
     # An orderly end takes the log away; the next start has no room to make one.
     disk.fill()

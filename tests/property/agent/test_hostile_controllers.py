@@ -363,7 +363,8 @@ class Node:
             case Forget(ref):
                 self.running.pop(ref, None)
                 self.recorded.pop(ref, None)
-                await self.journal.forget(ref)
+                self.journal.forget(ref)
+                await self.journal.barrier()
                 self.attempts(Forgotten(ref))
             case _:
                 pass

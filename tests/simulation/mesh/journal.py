@@ -50,9 +50,9 @@ class MemoryJournal:
         ref = record.ref
         return self._ask(ref, lambda: self._disk.records.__setitem__(ref, record))
 
-    def forget(self, ref: AttemptRef) -> asyncio.Future[None]:
+    def forget(self, ref: AttemptRef) -> None:
         """See `AttemptJournal`."""
-        return self._ask(ref, lambda: self._disk.records.pop(ref, None))
+        self._ask(ref, lambda: self._disk.records.pop(ref, None))
 
     def note(self, name: str, value: str) -> asyncio.Future[None]:
         """See `AttemptJournal`."""
