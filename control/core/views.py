@@ -14,24 +14,25 @@ from shoal.view import AttemptView, JobView, Manifest, NodeView, PipelineView, S
 
 def pipeline_view(pipeline: PipelineRecord) -> PipelineView:
     """A pipeline with its jobs; the picture of a job is kept until `job.view` is cleared."""
+    # By position, which takes half as long as by name; the order is that of the fields, and mypy knows their types.
     return PipelineView(
-        id=pipeline.ref.pipeline,
-        namespace=pipeline.ref.namespace,
-        state=pipeline.state,
-        spec=pipeline.spec,
-        reason=pipeline.reason,
-        create_time=pipeline.create_time,
-        end_time=pipeline.end_time,
-        jobs=tuple(job.view or _job_view(pipeline, job) for job in pipeline.jobs.values()),
-        revision=pipeline.revision,
-        final_event_id=pipeline.final_event_id,
-        scales=tuple(map(_scale_view, pipeline.scales)),
-        finish_time=pipeline.finish_time,
-        creator=pipeline.creator,
-        dead_letter=pipeline.dead_letter,
-        revived_from=pipeline.revived_from,
-        revived_by=pipeline.revived_by,
-        prefetch=pipeline.prefetched,
+        pipeline.ref.pipeline,
+        pipeline.ref.namespace,
+        pipeline.state,
+        pipeline.spec,
+        pipeline.reason,
+        pipeline.create_time,
+        pipeline.end_time,
+        tuple([job.view or _job_view(pipeline, job) for job in pipeline.jobs.values()]),
+        pipeline.revision,
+        pipeline.final_event_id,
+        tuple([_scale_view(scale) for scale in pipeline.scales]) if pipeline.scales else (),
+        pipeline.finish_time,
+        pipeline.creator,
+        pipeline.dead_letter,
+        pipeline.revived_from,
+        pipeline.revived_by,
+        pipeline.prefetched,
     )
 
 
@@ -69,14 +70,12 @@ def waits_for(pipeline: PipelineRecord, job: JobRecord) -> str:
     if wait is None:
         return ""
     said = "" if job.state is JobState.RUNNING else job.progress
-    return (
-        job.waiting_for
-        or said
-        or wait.sentence.format(
-            node=job.attempt.node if job.attempt else "",
-            neighbours=", ".join(_unfinished(pipeline, job)) or "its consumers",
-            time=job.retry_time.strftime("%Y-%m-%d %H:%M:%S UTC") if job.retry_time else "once",
-        )
+    if job.waiting_for or said or not wait.sentence:
+        return job.waiting_for or said
+    return wait.sentence.format(
+        node=job.attempt.node if job.attempt else "",
+        neighbours=", ".join(_unfinished(pipeline, job)) or "its consumers",
+        time=job.retry_time.strftime("%Y-%m-%d %H:%M:%S UTC") if job.retry_time else "once",
     )
 
 
@@ -93,31 +92,33 @@ def _unfinished(pipeline: PipelineRecord, job: JobRecord) -> list[str]:
 
 def _job_view(pipeline: PipelineRecord, job: JobRecord) -> JobView:
     manifest = job.manifest
-    job.view = JobView(
-        name=job.ref.name,
-        spec_name=job.spec.name,
-        state=job.state,
-        replica=job.replica,
-        reason=job.reason,
-        # Of a job that has ended, people want to know where it was.
-        node=job.attempts[-1].node if job.attempts and (job.attempt or job.ended) else "",
-        epoch=job.epoch,
-        attempts=tuple(map(_attempt_view, job.attempts)),
-        streams=job.streams,
-        manifest=None
+    # Of a job that has ended, people want to know where it was.
+    node = job.attempts[-1].node if job.attempts and (job.attempt or job.ended) else ""
+    view = JobView(
+        job.ref.name,
+        job.spec.name,
+        job.state,
+        job.replica,
+        job.reason,
+        node,
+        job.epoch,
+        tuple([_attempt_view(attempt) for attempt in job.attempts]),
+        job.streams,
+        None
         if manifest is None
         else Manifest(
-            key=manifest.key,
-            attempt=manifest.attempt.name,
-            epoch=manifest.attempt.epoch,
-            artifacts=manifest.artifacts,
-            commit_time=manifest.commit_time,
+            manifest.key,
+            manifest.attempt.name,
+            manifest.attempt.epoch,
+            manifest.artifacts,
+            manifest.commit_time,
         ),
-        progress=job.progress,
-        waiting_for=waits_for(pipeline, job),
-        generation=job.generation,
+        job.progress,
+        waits_for(pipeline, job),
+        job.generation,
     )
-    return job.view
+    job.view = view
+    return view
 
 
 _SCALE = attrgetter(*(field.name for field in fields(ScaleView)))
@@ -128,19 +129,19 @@ def _scale_view(scale: ScaleRow) -> ScaleView:
 
 
 def _attempt_view(attempt: AttemptRecord) -> AttemptView:
+    ref = attempt.ref
+    name = ref.name
     return AttemptView(
-        name=attempt.ref.name,
-        number=attempt.ref.number,
-        epoch=attempt.ref.epoch,
-        state=attempt.state,
-        node=attempt.node,
-        reason=attempt.reason,
-        create_time=attempt.create_time,
-        start_time=attempt.start_time,
-        end_time=attempt.end_time,
-        manifest=Manifest(
-            "", attempt.ref.name, attempt.ref.epoch, attempt.artifacts, attempt.end_time
-        )
+        name,
+        ref.number,
+        ref.epoch,
+        attempt.state,
+        attempt.node,
+        attempt.reason,
+        attempt.create_time,
+        attempt.start_time,
+        attempt.end_time,
+        Manifest("", name, ref.epoch, attempt.artifacts, attempt.end_time)
         if attempt.artifacts
         else None,
     )

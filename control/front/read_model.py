@@ -68,16 +68,8 @@ class ReadModel:
 
     def show(self, machine: ControlMachine, effects: Sequence[Effect]) -> None:
         """Show each pipeline and node that a commit changed, once."""
-        nodes: dict[str, bool] = {}
-        pipelines: dict[PipelineRef, bool] = {}
-        for effect in effects:
-            match effect:
-                case ShowNode(name, gone):
-                    nodes[name] = gone
-                case ShowPipeline(ref, gone):
-                    pipelines[ref] = gone
-                case _:
-                    pass
+        nodes = {one.name: one.gone for one in effects if type(one) is ShowNode}
+        pipelines = {one.ref: one.gone for one in effects if type(one) is ShowPipeline}
         cluster = machine.cluster
         for name, gone in nodes.items():
             if gone:

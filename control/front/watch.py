@@ -66,11 +66,10 @@ class Watched(Generic[KeyT, ViewT]):
         for watcher in self._interested(key):
             watcher.offer(key, view)
 
-    def _interested(self, key: KeyT) -> Iterator[_Watcher[KeyT, ViewT]]:
-        for watcher in self._watchers:
-            if watcher.match(key):
-                yield watcher
-        yield from self._of_one.get(key, ())
+    def _interested(self, key: KeyT) -> Iterable[_Watcher[KeyT, ViewT]]:
+        found = [watcher for watcher in self._watchers if watcher.match(key)]
+        of_one = self._of_one.get(key)
+        return found if of_one is None else [*found, *of_one]
 
     def stir(self, key: KeyT, view: ViewT) -> None:
         """Show something again of which nothing was recorded, to watchers that asked for that; it has no revision."""

@@ -7,13 +7,15 @@ A job of which something is left out is the same object the next time, so that i
 (`shoal.wire.known_jobs`).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from shoal import limits
 from shoal.model import Reason
 from shoal.v1 import pipeline_pb2
 from shoal.view import AttemptView, JobView, Manifest, PipelineView
+from shoal.wire.codec import given_of
 from shoal.wire.known_jobs import LastPictures
 from shoal.wire.view import encode_pipeline
 
@@ -24,11 +26,18 @@ _CUT: Final[LastPictures[_Cut, tuple[JobView, JobView]]] = LastPictures()
 """Jobs of which something is left out, each with how it is shown."""
 
 
+_GIVEN: Final = given_of(encode_pipeline)
+
+
 def picture(view: PipelineView) -> pipeline_pb2.Pipeline:
     """Write a pipeline with its first artifacts and the newest attempts of each job."""
-    room = _Room()
-    if all(room.has(job) for job in view.jobs):  # as it nearly always has
-        return encode_pipeline(view)
+    return pipeline_pb2.Pipeline(**picture_given(view))
+
+
+def picture_given(view: PipelineView) -> Any:
+    """Return what a message is given that carries the picture of a pipeline, so that it is not copied into it."""
+    if _fits(view.jobs):  # as it nearly always does
+        return _GIVEN(view)
     room = _Room()
     known = _CUT.of(view.name)
     cut: dict[_Cut, tuple[JobView, JobView]] = {}
@@ -42,7 +51,25 @@ def picture(view: PipelineView) -> pipeline_pb2.Pipeline:
         cut[key] = known.get(key) or (job, _cut(job, artifacts, attempts, short=short))
         jobs.append(cut[key][1])
     _CUT.keep(view.name, cut)
-    return encode_pipeline(replace(view, jobs=tuple(jobs)))
+    return _GIVEN(replace(view, jobs=tuple(jobs)))
+
+
+def _fits(jobs: Iterable[JobView]) -> bool:
+    """Whether nothing has to be left out of any of the jobs."""
+    artifacts = attempts = characters = 0
+    for job in jobs:
+        count = len(job.attempts)
+        of_job, sentences = _size(job, count)
+        artifacts += of_job
+        attempts += count
+        characters += sentences
+        if count > limits.SHOWN_ATTEMPTS_MAX:
+            return False
+    return (
+        artifacts <= limits.SHOWN_ARTIFACTS_MAX
+        and attempts <= limits.SHOWN_ATTEMPTS_ALL_MAX
+        and characters <= limits.SHOWN_CHARACTERS_MAX
+    )
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from control.front.access.checked_call import bound_to, note_of
 from control.front.api import submissions
 from control.front.api.bundle_upload import check_digest, take_bundle
 from control.front.api.log_reading import LogQuery, LogReading
-from control.front.api.picture import picture
+from control.front.api.picture import picture, picture_given
 from control.front.api.request import (
     job_of,
     namespace_of,
@@ -109,7 +109,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         )
         if isinstance(outcome, RpcError):
             raise outcome
-        return outcome
+        return v1.SubmitPipelineResponse(**outcome)
 
     # gRPC takes a coroutine that writes as well as a generator; the stubs know the generator only.
     async def SubmitPipelines(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -146,7 +146,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             )
         except ControlError as error:
             outcomes = submissions.refused_all(error, len(flat))
-        encoded = iter([submissions.encode(outcome) for outcome in outcomes])
+        encoded = iter([submissions.outcome_given(outcome) for outcome in outcomes])
         return [
             v1.SubmitPipelinesResponse(outcomes=[next(encoded) for _ in request.requests])
             for request in requests
@@ -415,26 +415,28 @@ async def _shown(
     """Write what a watcher is shown; several pictures in a message only if they may come `together`."""
     clock = asyncio.get_running_loop().time
     pace = WatchPace(clock())
-    pictures: list[pipeline_pb2.Pipeline] = []
+    response = v1.WatchPipelinesResponse()
     room, jobs = limits.BATCH_BYTES_MAX, 0
     async for change in changes:
         if isinstance(change, SnapshotEnd):
             yield v1.WatchPipelinesResponse(snapshot_end=v1.SnapshotEnd(), revision=change.revision)
             continue
         jobs += len(change.jobs)
-        pictures.append(picture(change))
         if together:
-            room -= pictures[-1].ByteSize()
+            room -= response.pipelines.add(**picture_given(change)).ByteSize()
             if room > 0 and changes.more:
                 continue
-            yield v1.WatchPipelinesResponse(pipelines=pictures, revision=changes.resume)
+            response.revision = changes.resume
+            yield response
         else:
-            yield v1.WatchPipelinesResponse(pipeline=pictures[0], revision=changes.resume)
-        more = not together or room <= 0 or len(pictures) >= _PICTURES_TOGETHER
-        rest = pace.rest_seconds(clock(), len(pictures), jobs, more=more)
+            yield v1.WatchPipelinesResponse(pipeline=picture_given(change), revision=changes.resume)
+        pictures = len(response.pipelines) or 1
+        more = not together or room <= 0 or pictures >= _PICTURES_TOGETHER
+        rest = pace.rest_seconds(clock(), pictures, jobs, more=more)
         if rest and changes.resume:  # a snapshot is shown once, as fast as it goes
             await asyncio.sleep(rest)
-        pictures, room, jobs = [], limits.BATCH_BYTES_MAX, 0
+        response = v1.WatchPipelinesResponse()
+        room, jobs = limits.BATCH_BYTES_MAX, 0
 
 
 async def _read_all(

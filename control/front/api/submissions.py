@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import grpc
 
@@ -10,7 +11,7 @@ from control.core import admission
 from control.core.answers import Refusal, RefusalCode, Submission, SubmitResult
 from control.core.call_note import CallNote
 from control.core.errors import ControlError
-from control.front.api.picture import picture
+from control.front.api.picture import picture_given
 from control.front.control_plane import ControlPlane
 from control.front.folder_listings import FolderInputError, FolderListings
 from control.front.rpc_status import invalid, refusal
@@ -22,8 +23,8 @@ from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.wire.fields import WireError
 from shoal.wire.known_specs import decode_spec_bytes
 
-Outcome = v1.SubmitPipelineResponse | RpcError
-"""What becomes of one submission."""
+Outcome = dict[str, Any] | RpcError
+"""What becomes of one submission: what a `SubmitPipelineResponse` is given, or the error."""
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -103,18 +104,18 @@ async def _pinned(submission: Submission, listings: FolderListings) -> Submissio
     return replace(submission, listings=found)
 
 
-def encode(outcome: Outcome) -> v1.SubmitOutcome:
-    """Write an outcome as one of a batch."""
+def outcome_given(outcome: Outcome) -> Any:
+    """Return what a `SubmitOutcome` of a batch is given."""
     if isinstance(outcome, RpcError):
-        return v1.SubmitOutcome(
-            refusal=v1.Refusal(
-                code=outcome.code.value[0],
-                reason=outcome.reason,
-                message=outcome.message,
-                metadata=outcome.metadata,
-            )
-        )
-    return v1.SubmitOutcome(response=outcome)
+        return {
+            "refusal": {
+                "code": outcome.code.value[0],
+                "reason": outcome.reason,
+                "message": outcome.message,
+                "metadata": outcome.metadata,
+            }
+        }
+    return {"response": outcome}
 
 
 def refused_all(error: ControlError, count: int) -> Sequence[Outcome]:
@@ -140,7 +141,7 @@ def _read(request: v1.SubmitPipelineRequest, rule: SourceRule) -> Submission | R
 def _answer(answer: SubmitResult | Refusal) -> Outcome:
     match answer:
         case SubmitResult(view, repeated):
-            return v1.SubmitPipelineResponse(pipeline=picture(view), repeated_request=repeated)
+            return {"pipeline": picture_given(view), "repeated_request": repeated}
         case Refusal():
             return refused(answer)
 
