@@ -30,8 +30,8 @@ import os
 import resource
 from typing import Final
 
-from edge_agent.keeper import strays
-from edge_agent.keeper.execution import DEFAULT_SIGNALS, Execution, SpawnError, open_plain, said
+from edge_agent.keeper import child, strays
+from edge_agent.keeper.execution import Execution, SpawnError, open_plain, said
 from edge_agent.sandbox.plan import SandboxPlan
 
 _SCORE: Final = "/proc/self/oom_score_adj"
@@ -66,7 +66,7 @@ def start(execution: Execution) -> int:
     Raises:
         SpawnError: the folder or the program cannot be had, or no process.
     """
-    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [_NO_INPUT]
+    actions: list[child.FileAction] = [_NO_INPUT]
     opened = score = -1
     own = b""
     try:
@@ -80,15 +80,7 @@ def start(execution: Execution) -> int:
             own = _raise_score(score, execution.plan.oom_score)
         os.chdir(execution.cwd)
         with strays.worn(execution.mark):
-            return os.posix_spawn(
-                execution.argv[0],
-                list(execution.argv),
-                execution.env,
-                file_actions=actions,
-                setsid=True,
-                setsigmask=(),
-                setsigdef=DEFAULT_SIGNALS,
-            )
+            return child.begin(execution.argv, execution.env, actions)
     except (OSError, ValueError) as error:
         raise SpawnError(
             f"cannot start {execution.argv[0]!r} in {execution.cwd!r}: {said(error)}"

@@ -37,6 +37,7 @@ from edge_agent.keeper.kernel_file import read_kernel_file
 
 _KILLED: Final = re.compile(rb"[Kk]illed process ([0-9]{1,10})\b")
 _COUNTED: Final = re.compile(rb"^oom_kill ([0-9]{1,20})$", re.MULTILINE)
+_COUNTER_BYTES: Final = 65_536
 _RECORD_BYTES: Final = 8192
 _RECORDS_MAX: Final = 100_000
 _NEWEST_KEPT: Final = 1000
@@ -70,6 +71,10 @@ class MemoryKills:
             ),
             None,
         )
+        # Kept open: it is read about as often as programs start.
+        self._counting = -1
+        if self._counter is not None:
+            self._counting = os.open(self._counter, os.O_RDONLY | os.O_CLOEXEC)
         self._log = -1
         if self._counter is None or self._counter.name == "vmstat":
             with contextlib.suppress(OSError):
@@ -104,7 +109,13 @@ class MemoryKills:
         return True
 
     def _now(self) -> int:
-        return 0 if self._counter is None else _count(self._counter) or 0
+        if self._counting < 0:
+            return 0
+        try:
+            found = _COUNTED.search(os.pread(self._counting, _COUNTER_BYTES, 0))
+        except OSError:
+            return 0
+        return int(found[1]) if found else 0
 
     def _read_log(self) -> None:
         for _ in range(_RECORDS_MAX):

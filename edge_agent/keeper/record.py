@@ -18,7 +18,7 @@ class ProcessRecord:
     processes of it could not be ended, and why. `made` are the words with which it was started, by
     which its starter knows what it is. `out_of_memory` says that the kernel ended it for want of memory,
     `not_begun` why it was never executed, though the process that was to do so ran. `memory_kills`,
-    `refused_processes` and `bounded_memory` are those of `GroupCounts`, once it has ended.
+    `refused_processes` and `bounded_memory` are those of `GroupCounts`, once it has ended otherwise than with status 0.
     """
 
     attempt: str

@@ -36,7 +36,7 @@ class Remains:
     Attributes:
         uid: its user, -1 where it has none of its own.
         folders: those of its control groups.
-        bound: whether all that it started has this user, since it could gain no rights.
+        bound: whether all that it started has a user of its own, since it could gain no rights.
     """
 
     uid: int = -1
@@ -46,11 +46,11 @@ class Remains:
     @classmethod
     def of(cls, plan: SandboxPlan) -> "Remains":
         """What a program that was started with a plan may leave."""
-        return cls(plan.uid, plan.kill, plan.no_new_privileges)
+        return cls(plan.uid, plan.kill, plan.no_new_privileges and plan.uid > 0)
 
     def end(self) -> list[int]:
         """Kill all of it; return what is still there, and may be gone in a moment."""
-        if self.bound and self.uid > 0 and not has_processes(self.uid):
+        if self.bound and not has_processes(self.uid):
             return []
         left = dict.fromkeys(kill_group(self.folders) if self.folders else ())
         if self.uid > 0:

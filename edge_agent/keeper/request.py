@@ -171,10 +171,10 @@ def _read(fields: Mapping[str, object], request_id: int) -> Request:
 
 
 def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) -> Start:
-    argv = tuple(_as(str, word) for word in _list(fields["argv"]))
+    argv = tuple([_as(str, word) for word in _list(fields["argv"])])
     if not argv or not argv[0].startswith("/"):
         raise ValueError(f"argv {list(argv)!r} does not begin with an absolute path")
-    if any("\0" in word for word in argv):
+    if "\0" in "".join(argv):
         raise ValueError("argv holds a NUL")
     ports = tuple(_port(port) for port in _list(fields["ports"])) if "ports" in fields else ()
     if len(ports) > 1:
@@ -219,15 +219,18 @@ def _plan(value: object) -> SandboxPlan:
 
 def _environment(value: object) -> dict[str, str]:
     env = cast("dict[str, str]", _object(value))
-    for name, text in env.items():
-        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - what came is not known
-            raise TypeError(f"{text!r} is not a str")
-        if not name:
-            raise ValueError("a variable without a name cannot be set")
-    names = "".join(env)
-    if "=" in names or "\0" in names or "\0" in "".join(env.values()):
-        bad = (one for one in env if "=" in one or "\0" in one or "\0" in env[one])
-        raise ValueError(f"the variable {next(bad)!r} cannot be set")
+    names = "\0".join(env)
+    try:
+        texts = "\0".join(env.values())
+    except TypeError:
+        for text in env.values():
+            _as(str, text)
+        raise
+    if "" in env:
+        raise ValueError("a variable without a name cannot be set")
+    if env and ("=" in names or names.count("\0") + texts.count("\0") > 2 * len(env) - 2):
+        wrong = (one for one in env if "=" in one or "\0" in one or "\0" in env[one])
+        raise ValueError(f"the variable {next(wrong)!r} cannot be set")
     return env
 
 

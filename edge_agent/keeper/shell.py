@@ -20,9 +20,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, cast
 
-from edge_agent.keeper import effects, events, machine, strays, wrapping
+from edge_agent.keeper import child, effects, events, machine, strays, wrapping
 from edge_agent.keeper import request as requests
 from edge_agent.keeper.agent_connection import AgentConnection, LongPacketError
+from edge_agent.keeper.child import ChildEnd
 from edge_agent.keeper.guard import Guard, Outcome
 from edge_agent.keeper.launch import LaunchError, Port, launch
 from edge_agent.keeper.memory_kills import MemoryKills
@@ -100,6 +101,8 @@ class KeeperShell:
         self._word = strays.keeper_word(str(self.socket_path))
         self._mark_of: dict[str, int] = {}
         self._helpers: set[str] = set()
+        # Whether what only its mark tells may be left of a program: whatever no user of its own binds.
+        self._loose = False
         self._plans: dict[str, SandboxPlan] = {}
         self._users: dict[int, str] = {}
         # What bubblewrap writes its status to, and the path of its standard error.
@@ -305,7 +308,7 @@ class KeeperShell:
             raise LaunchError("the keeper is shutting down")
         env = {**request.program.env, strays.KEEPER_VARIABLE: self._word}
         plan = request.program.sandbox
-        if plan == NO_PLAN and not request.helper:
+        if not plan.oom_score and plan == NO_PLAN and not request.helper:
             plan = _JOB_PLAN
         self._refuse_shared_user(attempt, plan.uid)
         mark = self._marks.new()
@@ -330,6 +333,7 @@ class KeeperShell:
         self._by_pid[launched.pid if guard is None else guard.pid] = attempt
         self._mark_of[attempt] = mark
         self._plans[attempt] = plan
+        self._loose = self._loose or not Remains.of(plan).bound
         if plan.uid >= 0:
             self._users[plan.uid] = attempt
         if launched.status >= 0:
@@ -373,43 +377,36 @@ class KeeperShell:
         """Take the ends of programs that starters have told, and which they reap."""
         told = False
         for end in self._starters.ended():
-            told = True
             attempt = self._by_pid.pop(end.pid, None)
-            if attempt is not None:
-                self._leader_ended(attempt, end.pid, end.exited, end.status)
-        if told:
+            if attempt is None:
+                continue
+            told = True
+            self._leader_ended(attempt, end)
+            # All that such a program has started has its user, so none has to be looked for among the children.
+            if not Remains.of(self._plans[attempt]).end():
+                self._over(attempt, self._ending[attempt], "")
+        if told and (self._ending or (self._loose and self._idle())):
             self._sweep()
 
     def _reap(self) -> None:
         self._starters.look()
-        while True:
-            try:
-                # Looked at before it is reaped: while the leader is a zombie its group's number cannot be
-                # taken by another process, so killing the rest of the group hits no other.
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                break
-            if found is None:
-                break
-            pid = found.si_pid
-            attempt = self._by_pid.pop(pid, None)
+        while (end := child.next_end()) is not None:
+            attempt = self._by_pid.pop(end.pid, None)
             if attempt is not None and attempt not in self._guards:
-                with contextlib.suppress(OSError):
-                    os.killpg(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            self._starters.reaped(pid)
-            exited = found.si_code == os.CLD_EXITED
+                child.signal_group(end.pid, signal.SIGKILL)
+            child.reap(end.pid)
+            self._starters.reaped(end.pid)
             if attempt is not None:
-                self._leader_ended(attempt, pid, exited, found.si_status)
-            elif pid in self._relays:
-                self._relay_ended(pid, found.si_status if exited else None)
+                self._leader_ended(attempt, end)
+            elif end.pid in self._relays:
+                self._relay_ended(end.pid, end.status if end.exited else None)
         self._sweep()
 
-    def _leader_ended(self, attempt: str, pid: int, exited: bool, status: int) -> None:  # noqa: FBT001 - the kernel's own pair
+    def _leader_ended(self, attempt: str, end: ChildEnd) -> None:
         give_up_at = self.clock() + _STRAYS_SECONDS
         guard = self._guards.pop(attempt, None)
         if guard is None:
-            outcome = Outcome(status, None) if exited else Outcome(None, status)
+            outcome = Outcome(end.status, None) if end.exited else Outcome(None, end.status)
         elif (said := guard.outcome()) is not None:
             outcome = said
         else:
@@ -427,10 +424,11 @@ class KeeperShell:
         record = self._machine.record(attempt)
         killed = signal.SIGKILL in {outcome.signal, (outcome.exit_code or 0) - _SHELL_SIGNAL}
         # Read before anything of the group is killed: what is refused a process from then on says nothing.
-        counts = group_counts(plan.kill) if plan.kill else NO_COUNTS
+        # Of a program that went well nothing needs explaining.
+        counts = group_counts(plan.kill) if plan.kill and outcome.exit_code != 0 else NO_COUNTS
         counted = counts.memory_kills is not None
         out_of_memory = self.memory_kills.ended(
-            attempt, pid if record is None else record.pid, killed=killed and not counted
+            attempt, end.pid if record is None else record.pid, killed=killed and not counted
         )
         self._ending[attempt] = _Ending(outcome, give_up_at, out_of_memory, not_begun, counts)
 
@@ -456,6 +454,11 @@ class KeeperShell:
                 self._over(attempt, ending, ending.outcome.left)
             elif set(pids) <= set(refused) or self.clock() >= ending.give_up_at:
                 self._over(attempt, ending, strays.left(pids, refused))
+        self._loose = self._loose and not self._idle()
+
+    def _idle(self) -> bool:
+        """Whether no job runs, so that no stray can be one's."""
+        return len(self._by_pid) <= len(self._helpers)
 
     def _end_strays(
         self, others: Sequence[int], rest: dict[int, list[int]], refused: dict[int, str]

@@ -38,7 +38,6 @@ zygote is one of these without rule 1.
 """
 
 import _thread
-import array
 import contextlib
 import ctypes
 import errno
@@ -48,18 +47,19 @@ import platform
 import select
 import signal
 import socket
+import struct
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from edge_agent.keeper import child, strays
 from edge_agent.keeper import starter_words as words
-from edge_agent.keeper import strays
 from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.execution import DEFAULT_SIGNALS, open_plain, said
 from edge_agent.keeper.own_process import call_this_process, close_all_but
-from edge_agent.keeper.starter_words import Home, Order
+from edge_agent.keeper.starter_words import Order
 from edge_agent.sandbox import entry, landlock
 from edge_agent.sandbox.plan import SandboxPlan
 
@@ -72,10 +72,16 @@ _LOOK_SECONDS: Final = 0.01
 _DUMPABLE: Final = 4  # PR_SET_DUMPABLE
 _SHORT: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EBADF})
 """Of these the starter may be short, and not the program: a fork of the keeper says whether it is."""
+_GONE: Final = frozenset({errno.ENODEV})
+"""Of a group's file that was opened, and whose group has been removed since: there may be another one of its name."""
+_NO_GROUP: Final = -1
 
 _LIBC: Final = ctypes.PyDLL(None, use_errno=True)
 _SYSCALL: Final = _LIBC.syscall
 _SYSCALL.restype = ctypes.c_long
+_SYSCALL.argtypes = [ctypes.c_long] * 4
+_INT_BYTES: Final = struct.calcsize("i")
+_FILES_ROOM: Final = socket.CMSG_LEN(_DESCRIPTORS * _INT_BYTES)
 
 
 def known_machine() -> bool:
@@ -83,12 +89,12 @@ def known_machine() -> bool:
     return platform.machine() in _CALLS
 
 
-def be_starter(plan: SandboxPlan, homes: Sequence[Home], control: socket.socket, name: str) -> None:
+def be_starter(plan: SandboxPlan, homes: Sequence[str], control: socket.socket, name: str) -> None:
     """Be a starter, in a fork of the keeper; does not return.
 
     Args:
         plan: what all its programs have; its user, groups to join and folders to kill are each program's own.
-        homes: the control groups of this process in the hierarchies of which programs join groups.
+        homes: files by which it comes back into its own control groups, in the order in which programs join theirs.
         control: where orders come from.
         name: what the list of processes calls it.
     """
@@ -106,13 +112,13 @@ class _Outcome:
 
     pid: int = 0
     error: BaseException | None = None
-    joined: str = ""
+    group: int = _NO_GROUP
     whole: bool = False
 
 
 class _Starter:
     def __init__(
-        self, plan: SandboxPlan, homes: Sequence[Home], control: socket.socket, name: str
+        self, plan: SandboxPlan, homes: Sequence[str], control: socket.socket, name: str
     ) -> None:
         os.setsid()
         signal.set_wakeup_fd(-1)
@@ -133,17 +139,18 @@ class _Starter:
         self._control = control
         self._programs: dict[int, int] = {}
         self._done = _thread.allocate_lock()
-        self._homes: dict[str, int] = {}
+        self._homes: list[int] = []
         self._scopes = -1
-        self._setresuid, self._setresgid = map(ctypes.c_long, _CALLS[platform.machine()])
+        self._setresuid, self._setresgid = _CALLS[platform.machine()]
+        self._order = bytearray(words.PACKET_BYTES)
         self._seal(plan, homes)
 
-    def _seal(self, plan: SandboxPlan, homes: Sequence[Home]) -> None:
+    def _seal(self, plan: SandboxPlan, homes: Sequence[str]) -> None:
         """Do once what all programs have, in the order of `entry.execute`."""
         try:
             for home in homes:
-                self._homes[home.hierarchy] = os.open(home.path, os.O_WRONLY | os.O_CLOEXEC)
-                os.write(self._homes[home.hierarchy], b"0")
+                self._homes.append(os.open(home, os.O_WRONLY | os.O_CLOEXEC))
+                os.write(self._homes[-1], b"0")
             entry.raise_score(plan.oom_score)
             entry.raise_limits(plan.limits)
             os.setgroups(plan.groups)
@@ -184,8 +191,7 @@ class _Starter:
                 case words.SIGNAL:
                     pid, number = words.read_signal(packet)
                     if pid in self._programs:
-                        with contextlib.suppress(OSError):
-                            os.killpg(pid, number)
+                        child.signal_group(pid, number)
                 case words.START:
                     self._start(words.read_order(packet), descriptors)
                 case other:
@@ -197,22 +203,27 @@ class _Starter:
 
     def _hear(self) -> tuple[bytes, Sequence[int]]:
         """What the keeper says, and the descriptors that it sends; `socket.recv_fds` passes no flags on."""
-        descriptors = array.array("i")
-        room = socket.CMSG_LEN(_DESCRIPTORS * descriptors.itemsize)
-        packet, parts, _, _ = self._control.recvmsg(
-            words.PACKET_BYTES, room, socket.MSG_CMSG_CLOEXEC
-        )
-        for _, _, data in parts:
-            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-        return packet, descriptors
+        try:
+            size, parts, _, _ = self._control.recvmsg_into(
+                (self._order,), _FILES_ROOM, socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionError:
+            return b"", ()  # a keeper that was killed before it took all that was told
+        packet = bytes(memoryview(self._order)[:size])
+        if not parts:
+            return packet, ()
+        data = parts[0][2]
+        return packet, struct.unpack(f"{len(data) // _INT_BYTES}i", data)
 
     def _start(self, order: Order, descriptors: Sequence[int]) -> None:
         outcome = _Outcome()
+        strays.wear(
+            order.mark
+        )  # for good: it is one of this keeper's, as that of the starter has to be
         self._done.acquire()
         try:
-            with strays.worn(order.mark):
-                _thread.start_new_thread(self._run_in_thread, (order, descriptors, outcome))
-                self._done.acquire()
+            _thread.start_new_thread(self._run_in_thread, (order, descriptors, outcome))
+            self._done.acquire()
         except RuntimeError as none:  # as which Python tells that there is no thread
             self._say(words.refused(str(none)))
             return
@@ -221,32 +232,34 @@ class _Starter:
         if not outcome.whole:
             os._exit(0)  # rule 3; the keeper looks what there is of the program
         os.chdir("/")
-        error = outcome.error
+        error, group = outcome.error, outcome.group
         if outcome.pid:
             self._programs[outcome.pid] = order.uid
             self._say(words.started(outcome.pid))
-        elif isinstance(error, OSError) and error.errno in _SHORT and not outcome.joined:
+        elif isinstance(error, OSError) and error.errno in (
+            _SHORT if group == _NO_GROUP else _GONE
+        ):
             self._say(words.refused(said(error)))
         elif error is not None:
-            self._say(words.failed(f"{outcome.joined}{said(error)}"))
+            self._say(words.failed(said(error), group))
 
     def _run_in_thread(self, order: Order, descriptors: Sequence[int], outcome: _Outcome) -> None:
         try:
             try:
                 self._become(order, descriptors, outcome)
-                outcome.pid = self._spawn(order, descriptors[len(order.join) :])
+                outcome.pid = self._spawn(order, descriptors[order.join :])
             except BaseException as error:  # noqa: BLE001 - said by the other thread
                 outcome.error = error
-            self._back(order)
+            self._back()
             outcome.whole = True
         finally:
             self._done.release()
 
     def _become(self, order: Order, descriptors: Sequence[int], outcome: _Outcome) -> None:
-        for path, descriptor in zip(order.join, descriptors, strict=False):
-            outcome.joined = f"cannot join the control group {path}: "
-            os.write(descriptor, b"0")
-        outcome.joined = ""
+        for group in range(order.join):
+            outcome.group = group
+            os.write(descriptors[group], b"0")
+        outcome.group = _NO_GROUP
         if self._scopes >= 0:
             landlock.enter(self._scopes)
         self._call(self._setresgid, order.gid, 0)
@@ -256,58 +269,41 @@ class _Starter:
         os.chdir(order.cwd)
         read = open_plain(order.stdin, os.O_RDONLY) if order.stdin else self._nothing
         pairs = [(read, 0), *zip(descriptors, order.numbers, strict=True)]
-        actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in pairs]
+        files = [(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in pairs]
         try:
-            return os.posix_spawn(
-                order.argv[0],
-                list(order.argv),
-                order.env,
-                file_actions=actions,
-                setsid=True,
-                setsigmask=(),
-                setsigdef=DEFAULT_SIGNALS,
-            )
+            return child.begin(order.argv, order.env, files)
         finally:
             if order.stdin:
                 os.close(read)
 
-    def _back(self, order: Order) -> None:
+    def _back(self) -> None:
         """Be root again and leave the groups; a thread that ends as the user would count as one of its processes."""
         self._call(self._setresuid, 0, 0)
         self._call(self._setresgid, 0, 0)
-        for hierarchy in order.hierarchies:
-            os.write(self._homes[hierarchy], b"0")
+        for home in self._homes:
+            os.write(home, b"0")
 
     @staticmethod
-    def _call(number: ctypes.c_long, real: int, saved: int) -> None:
+    def _call(number: int, real: int, saved: int) -> None:
         """Give this thread a real and an effective user, or group, and a saved one to come back by."""
-        if _SYSCALL(number, ctypes.c_long(real), ctypes.c_long(real), ctypes.c_long(saved)) != 0:
+        if _SYSCALL(number, real, real, saved) != 0:
             why = ctypes.get_errno()
             raise OSError(why, f"cannot become {real}: {os.strerror(why)}")
 
     def _reap(self) -> None:
-        while True:
-            try:
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if found is None:
-                return
-            pid = found.si_pid
-            with contextlib.suppress(OSError):
-                os.killpg(pid, signal.SIGKILL)
+        while (end := child.next_end()) is not None:
+            child.signal_group(end.pid, signal.SIGKILL)
             # Rule 5.
-            self._say(words.ended(pid, found.si_status, exited=found.si_code == os.CLD_EXITED))
-            os.waitid(os.P_PID, pid, os.WEXITED)
-            self._programs.pop(pid, None)
+            self._say(words.ended(end.pid, end.status, exited=end.exited))
+            child.reap(end.pid)
+            self._programs.pop(end.pid, None)
 
     def _end_all(self) -> None:
         """End all that is there of the programs, for a while."""
         give_up_at = boottime() + _LEFT_SECONDS
         while self._programs and boottime() < give_up_at:
             for pid, uid in self._programs.items():
-                with contextlib.suppress(OSError):
-                    os.killpg(pid, signal.SIGKILL)
+                child.signal_group(pid, signal.SIGKILL)
                 self._done.acquire()
                 _thread.start_new_thread(self._end_user_in_thread, (uid,))
                 self._done.acquire()

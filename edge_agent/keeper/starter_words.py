@@ -1,16 +1,18 @@
 """What a keeper and its starters say to each other: packets on a socket of sequenced packets, trusted at both ends.
 
-An order brings descriptors: first those of the groups' files that it joins, then those that the program gets.
+An order brings descriptors: first those of the groups' files that it joins, then those that the program gets. The
+groups stand in the order of the hierarchies of the starter's template.
 """
 
 import os
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 PACKET_BYTES: Final = 160 * 1024
-"""Longest packet: below the least that a kernel lets a socket send (net.core.wmem_default)."""
+"""Longest order: below the least that a kernel lets a socket send (net.core.wmem_default)."""
+ANSWER_BYTES: Final = 8 * 1024
+"""What no answer reaches."""
 
 START: Final = b"S"
 SIGNAL: Final = b"K"
@@ -27,27 +29,20 @@ ENDED: Final = b"e"
 _SIGNAL: Final = struct.Struct("=cii")
 _STARTED: Final = struct.Struct("=ci")
 _ENDED: Final = struct.Struct("=ci?i")
-_ORDER: Final = struct.Struct("=cIIQHHHHH")
+_ORDER: Final = struct.Struct("=cIIQHHHH")
+_FAILED: Final = struct.Struct("=ch")
 _END: Final = b"\0"
+_WHY_BYTES: Final = 4096
+_NO_GROUP: Final = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
-    """The file by which a starter comes back into its own control group of a hierarchy."""
-
-    hierarchy: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """One program, as a starter needs to know it.
 
     Attributes:
         uid: its user, and `gid` its group.
         mark: what its processes are known by.
-        join: files of the control groups that it joins, for people; their descriptors come along.
-        hierarchies: those of the groups.
+        join: how many control groups it joins.
         numbers: what the program calls the descriptors that come along.
         cwd: its folder.
         stdin: what is opened as its standard input, with its rights; empty for none.
@@ -58,8 +53,7 @@ class Order:
     uid: int
     gid: int
     mark: int
-    join: Sequence[str]
-    hierarchies: Sequence[str]
+    join: int
     numbers: Sequence[int]
     cwd: str
     stdin: str
@@ -73,33 +67,23 @@ def order_bytes(order: Order) -> bytes:
     Raises:
         ValueError: a word holds a NUL, or is no text of a path.
     """
-    texts = [
-        *(order.cwd, order.stdin),
-        *order.join,
-        *order.hierarchies,
-        *order.argv,
-        *(f"{name}={text}" for name, text in order.env.items()),
-    ]
+    uid, gid, mark, join, numbers, cwd, stdin, argv, env = order
+    texts = [cwd, stdin, *argv, *env, *env.values()]
     words = os.fsencode("\0".join(texts))
     if words.count(_END) != len(texts) - 1:
         raise ValueError("a word holds a NUL")
-    counts = len(order.join), len(order.hierarchies), len(order.argv), len(order.env)
-    head = _ORDER.pack(START, order.uid, order.gid, order.mark, *counts, len(order.numbers))
-    return head + struct.pack(f"={len(order.numbers)}H", *order.numbers) + words
+    head = _ORDER.pack(START, uid, gid, mark, join, len(argv), len(env), len(numbers))
+    return head + struct.pack(f"={len(numbers)}H", *numbers) + words
 
 
 def read_order(packet: bytes) -> Order:
     """Read what `order_bytes` wrote."""
-    _, uid, gid, mark, join, hierarchies, argv, _, numbers = _ORDER.unpack_from(packet)
-    places = struct.unpack_from(f"={numbers}H", packet, _ORDER.size)
-    cwd, stdin, *texts = os.fsdecode(packet[_ORDER.size + 2 * numbers :]).split("\0")
-    first, second, third = join, join + hierarchies, join + hierarchies + argv
-    env: dict[str, str] = {}
-    for text in texts[third:]:
-        name, _, value = text.partition("=")
-        env[name] = value
-    joined, left, words = texts[:first], texts[first:second], texts[second:third]
-    return Order(uid, gid, mark, joined, left, places, cwd, stdin, words, env)
+    _, uid, gid, mark, join, argv, env, count = _ORDER.unpack_from(packet)
+    numbers = struct.unpack_from(f"={count}H", packet, _ORDER.size)
+    cwd, stdin, *texts = os.fsdecode(packet[_ORDER.size + 2 * count :]).split("\0")
+    values = argv + env
+    variables = dict(zip(texts[argv:values], texts[values:], strict=True))
+    return Order(uid, gid, mark, join, numbers, cwd, stdin, texts[:argv], variables)
 
 
 def signal_bytes(pid: int, number: int) -> bytes:
@@ -120,7 +104,7 @@ def ready() -> bytes:
 
 def cannot(why: str) -> bytes:
     """It could not seal itself, and ends."""
-    return CANNOT + why.encode(errors="replace")[:4096]
+    return CANNOT + _cut(why)
 
 
 def started(pid: int) -> bytes:
@@ -128,14 +112,14 @@ def started(pid: int) -> bytes:
     return _STARTED.pack(STARTED, pid)
 
 
-def failed(why: str) -> bytes:
-    """The program cannot be started."""
-    return FAILED + why.encode(errors="replace")[:4096]
+def failed(why: str, group: int = _NO_GROUP) -> bytes:
+    """The program cannot be started; `group` is the place of the one that it could not join, if that is why."""
+    return _FAILED.pack(FAILED, group) + _cut(why)
 
 
 def refused(why: str) -> bytes:
     """The starter could not start it, and a fork of the keeper may."""
-    return REFUSED + why.encode(errors="replace")[:4096]
+    return REFUSED + _cut(why)
 
 
 def ended(pid: int, status: int, *, exited: bool) -> bytes:
@@ -154,6 +138,17 @@ def read_ended(packet: bytes) -> tuple[int, bool, int]:
     return pid, exited, status
 
 
+def read_failed(packet: bytes) -> tuple[str, int | None]:
+    """Read what `failed` wrote: the reason, and the place of a group that could not be joined."""
+    group = int(_FAILED.unpack_from(packet)[1])
+    why = packet[_FAILED.size :].decode(errors="replace")
+    return why, None if group == _NO_GROUP else group
+
+
 def read_why(packet: bytes) -> str:
-    """Read the reason of `cannot`, `failed` or `refused`."""
+    """Read the reason of `cannot` or `refused`."""
     return packet[1:].decode(errors="replace")
+
+
+def _cut(why: str) -> bytes:
+    return why.encode(errors="replace")[:_WHY_BYTES]

@@ -25,23 +25,26 @@ to its group goes by its starter then, and by the keeper itself, which is its pa
 
 import contextlib
 import math
+import operator
 import os
 import resource
-import select
 import selectors
 import signal
 import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Final
 
 from edge_agent.cgroup_limits import OwnGroup, own_groups
 from edge_agent.keeper import starter, strays
 from edge_agent.keeper import starter_words as words
+from edge_agent.keeper.child import ChildEnd
 from edge_agent.keeper.execution import Execution, SpawnError
+from edge_agent.keeper.group_files import GroupFiles
 from edge_agent.keeper.remains import Remains
 from edge_agent.sandbox.plan import FilesRule, SandboxPlan
 
@@ -50,7 +53,8 @@ IDLE_SECONDS: Final = 10.0
 
 _START_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
-_WAIT_MILLISECONDS: Final = 50
+_WAIT: Final = struct.pack("ll", 0, 50_000)  # struct timeval
+"""How long what waits for an answer sleeps at once."""
 _END_SECONDS: Final = 2.0
 _END_LOOK_SECONDS: Final = 0.01
 _AGAIN_SECONDS: Final = 60.0
@@ -66,15 +70,11 @@ _HOLDABLE: Final = {
     int(resource.RLIMIT_CORE): 0,
 }
 """Limits that a starter bears itself, and the least of each with which it can still work."""
-
-
-@dataclass(frozen=True, slots=True)
-class ToldEnd:
-    """The end of a program that a starter has told, and reaps."""
-
-    pid: int
-    exited: bool
-    status: int
+_OWN: Final = frozenset({"join", "kill", "uid", "gid", "own"})
+"""In what alone the plans of one recipe differ."""
+_alike: Final = operator.attrgetter(
+    *(one.name for one in fields(SandboxPlan) if one.name not in _OWN)
+)
 
 
 @dataclass(eq=False, slots=True)
@@ -83,16 +83,15 @@ class _Held:
 
     pid: int
     control: socket.socket
+    template: SandboxPlan
     places: tuple[tuple[int, int], ...]
     looked_at: float
     used_at: float
     programs: set[int] = field(default_factory=set[int])
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
-    plan: SandboxPlan
-    hierarchies: tuple[str, ...]
+_Template = tuple[object, ...]
+"""The hierarchies of which programs join groups, and what their plans have in common (`in_common`)."""
 
 
 class Starters:
@@ -120,9 +119,10 @@ class Starters:
         # Those that start nothing any more, and have programs still.
         self._leaving: list[_Held] = []
         self._owner: dict[int, _Held] = {}
-        self._told: deque[ToldEnd] = deque()
+        self._told: deque[ChildEnd] = deque()
         self._pids: set[int] = set()
         self._hierarchies: dict[str, str] = {}
+        self._groups = GroupFiles()
         # Only root's threads lose all rights by becoming another user.
         self._not_before = 0.0 if os.geteuid() == 0 and starter.known_machine() else math.inf
 
@@ -139,14 +139,15 @@ class Starters:
         """
         if not suits(execution) or self.clock() < self._not_before:
             return None
-        template = self._template(execution.plan)
-        if template is None:
+        plan = execution.plan
+        hierarchies = tuple(map(self._hierarchy, plan.join))
+        if "" in hierarchies:
             return None
-        held = self._get(template, execution)
+        held = self._get((hierarchies, *in_common(plan)), execution)
         if held is None:
             return None
         try:
-            return self._ask(template, held, execution)
+            return self._ask(held, execution)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise _problem(execution, why or repr(error)) from error
@@ -171,7 +172,7 @@ class Starters:
                     self._lose(held)
                 return
 
-    def ended(self) -> Iterator[ToldEnd]:
+    def ended(self) -> Iterator[ChildEnd]:
         """Yield the ends that were told and not yielded yet."""
         while self._told:
             yield self._told.popleft()
@@ -209,18 +210,10 @@ class Starters:
         """Let go of all of them."""
         for held in self._all():
             self._retire(held)
+        self._groups.close()
 
     def _all(self) -> list[_Held]:
         return [*self._held.values(), *self._leaving]
-
-    def _template(self, plan: SandboxPlan) -> _Template | None:
-        hierarchies: list[str] = []
-        for path in plan.join:
-            hierarchy = self._hierarchy(path)
-            if not hierarchy:
-                return None
-            hierarchies.append(hierarchy)
-        return _Template(template_of(plan), tuple(hierarchies))
 
     def _hierarchy(self, path: str) -> str:
         """The mount point of the hierarchy of a group's file; empty where that is not known."""
@@ -236,7 +229,7 @@ class Starters:
         held = self._held.get(template)
         if held is not None and now - held.looked_at >= _LOOK_SECONDS:
             held.looked_at = now
-            if held.places != _places(template.plan):
+            if held.places != _places(held.template):
                 self._leaving.append(self._held.pop(template))
                 held = None
         if held is None:
@@ -245,37 +238,39 @@ class Starters:
                 if not free:
                     return None
                 self._retire(min(free, key=lambda one: one.used_at))
-            held = self._make(template, execution, now)
+            held = self._make(execution, now)
             if held is None:
                 return None
             self._held[template] = held
         held.used_at = now
         return held
 
-    def _make(self, template: _Template, execution: Execution, now: float) -> _Held | None:
-        homes: list[words.Home] = []
+    def _make(self, execution: Execution, now: float) -> _Held | None:
+        homes: list[str] = []
         for path in execution.plan.join:
             own = _own_group(path)
             if own is None:
                 return None
-            homes.append(words.Home(str(own.mount), str(own.folder / Path(path).name)))
-        places = _places(template.plan)
+            homes.append(str(own.folder / Path(path).name))
+        template = template_of(execution.plan)
+        places = _places(template)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * words.PACKET_BYTES)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _WAIT)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             # It bears a mark, so that a keeper that follows finds it.
             with theirs, strays.worn(execution.mark):
                 pid = os.fork()
                 if pid == 0:
-                    starter.be_starter(template.plan, homes, theirs, self._name)
+                    starter.be_starter(template, homes, theirs, self._name)
         except OSError:
             ours.close()
             return None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        held = _Held(pid, ours, places, now, now)
+        held = _Held(pid, ours, template, places, now, now)
         self._pids.add(pid)
         packet = self._wait(held)
         if packet != words.ready():
@@ -290,40 +285,32 @@ class Starters:
         self._selector.register(ours, selectors.EVENT_READ, self)
         return held
 
-    def _ask(self, template: _Template, held: _Held, execution: Execution) -> int | None:
+    def _ask(self, held: _Held, execution: Execution) -> int | None:
         plan = execution.plan
-        with contextlib.ExitStack() as after:
-            descriptors: list[int] = []
-            for path in plan.join:
-                try:
-                    descriptors.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
-                except OSError as error:
-                    why = f"cannot join the control group {path}: {error.strerror}"
-                    raise OSError(error.errno, why) from error
-                after.callback(os.close, descriptors[-1])
-            descriptors += [ours for ours, _ in execution.descriptors]
-            packet = words.order_bytes(
-                words.Order(
-                    plan.uid,
-                    plan.gid if plan.gid >= 0 else os.getgid(),
-                    execution.mark,
-                    plan.join,
-                    template.hierarchies,
-                    [theirs for _, theirs in execution.descriptors],
-                    execution.cwd,
-                    execution.stdin,
-                    execution.argv,
-                    execution.env,
-                )
+        packet = words.order_bytes(
+            words.Order(
+                plan.uid,
+                plan.gid if plan.gid >= 0 else os.getgid(),
+                execution.mark,
+                len(plan.join),
+                [theirs for _, theirs in execution.descriptors],
+                execution.cwd,
+                execution.stdin,
+                execution.argv,
+                execution.env,
             )
-            if len(packet) > words.PACKET_BYTES:
-                return None
-            try:
-                socket.send_fds(held.control, [packet], descriptors)
-            except OSError:
-                self._lose(held)
-                return None  # it never heard of the program
-        said = self._wait(held)
+        )
+        if len(packet) > words.PACKET_BYTES:
+            return None
+        descriptors = [ours for ours, _ in execution.descriptors]
+        known = self._groups.have(plan.join)
+        said = self._order(held, packet, [*self._groups.get(plan.join), *descriptors])
+        if said is not None and said[:1] == words.REFUSED and known:
+            # Its groups may have been removed since they were opened; others may have their names.
+            self._groups.drop(plan.join)
+            said = self._order(held, packet, [*self._groups.get(plan.join), *descriptors])
+        if said is None:
+            return None
         match said[:1]:
             case words.STARTED:
                 pid = words.read_started(said)
@@ -333,47 +320,57 @@ class Starters:
             case words.REFUSED:
                 return None
             case words.FAILED:
-                raise _problem(execution, words.read_why(said))
+                why, group = words.read_failed(said)
+                if group is not None:
+                    why = f"cannot join the control group {plan.join[group]}: {why}"
+                raise _problem(execution, why)
             case _:
                 self._log(f"starter {held.pid} ended as it started {execution.attempt}")
                 self._lose(held)
                 _end(plan)
                 raise _problem(execution, "its starter was ended as the program began")
 
+    def _order(self, held: _Held, packet: bytes, descriptors: list[int]) -> bytes | None:
+        """What a starter answers to an order; nothing if it does not, and None from one that never heard of it."""
+        try:
+            socket.send_fds(held.control, [packet], descriptors)
+        except OSError:
+            self._lose(held)
+            return None
+        return self._wait(held)
+
     def _wait(self, held: _Held) -> bytes:
         """What it answers; nothing where it does not."""
-        poller = select.poll()
-        poller.register(held.control, select.POLLIN)
         give_up_at = time.monotonic() + _START_SECONDS
-        while time.monotonic() < give_up_at:
-            if poller.poll(_WAIT_MILLISECONDS):
+        while True:
+            try:
                 packet = _receive(held.control)
-                if packet[:1] != words.ENDED:
-                    return packet
-                self._take(held, packet)
-            elif _stopped(held.pid):
-                break
-        return b""
+            except BlockingIOError:  # for as long as `_WAIT` says
+                if _stopped(held.pid) or time.monotonic() >= give_up_at:
+                    return b""
+                continue
+            if packet[:1] != words.ENDED:
+                return packet
+            self._take(held, packet)
 
     def _drain(self, held: _Held) -> bool:
         """Take all that it has said; returns whether it may say more."""
-        held.control.setblocking(False)
         try:
-            while packet := _receive(held.control):
+            while packet := _receive(held.control, socket.MSG_DONTWAIT):
                 if packet[:1] == words.ENDED:
                     self._take(held, packet)
+                    if not held.programs:
+                        return True
         except BlockingIOError:
             return True
-        finally:
-            held.control.setblocking(True)
         return False
 
     def _take(self, held: _Held, packet: bytes) -> None:
-        pid, exited, status = words.read_ended(packet)
-        held.programs.discard(pid)
+        end = ChildEnd(*words.read_ended(packet))
+        held.programs.discard(end.pid)
         held.used_at = self.clock()
-        if self._owner.pop(pid, None) is not None:
-            self._told.append(ToldEnd(pid, exited, status))
+        if self._owner.pop(end.pid, None) is not None:
+            self._told.append(end)
 
     def _retire(self, held: _Held) -> None:
         with contextlib.suppress(OSError):
@@ -396,12 +393,13 @@ class Starters:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(held.control)
         gone = False
-        held.control.settimeout(_END_SECONDS)
-        with contextlib.suppress(OSError):
-            while packet := _receive(held.control):
+        give_up_at = time.monotonic() + _END_SECONDS
+        while not gone and time.monotonic() < give_up_at:
+            with contextlib.suppress(BlockingIOError):
+                packet = _receive(held.control)
+                gone = not packet
                 if packet[:1] == words.ENDED:
                     self._take(held, packet)
-            gone = True
         held.control.close()
         for pid in held.programs:
             self._owner.pop(pid, None)
@@ -414,8 +412,9 @@ def suits(execution: Execution) -> bool:
     if not (plan.attempts and plan.uid > 0 and plan.no_new_privileges) or plan.wrap:
         return False
     below = plan.attempts + "/"
-    if not all(rule.path.startswith(below) for rule in plan.own):
-        return False
+    for rule in plan.own:
+        if not rule.path.startswith(below):
+            return False
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     for which, amount in plan.limits:
         least = _HOLDABLE.get(which)
@@ -433,9 +432,14 @@ def suits(execution: Execution) -> bool:
 
 
 def template_of(plan: SandboxPlan) -> SandboxPlan:
-    """What a plan has alike with all others of its recipe; equal ones share what they do not differ in."""
+    """What a starter of such plans is sealed by."""
     own = (FilesRule(plan.attempts, write=True),) if plan.own else ()
     return replace(plan, join=(), kill=(), uid=-1, gid=-1, own=own)
+
+
+def in_common(plan: SandboxPlan) -> tuple[object, ...]:
+    """What a plan has alike with all others of its recipe: equal ones have one template, and a tuple costs less."""
+    return (bool(plan.own), *_alike(plan))
 
 
 def _own_group(path: str) -> OwnGroup | None:
@@ -457,15 +461,14 @@ def _places(plan: SandboxPlan) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _receive(control: socket.socket) -> bytes:
+def _receive(control: socket.socket, flags: int = 0) -> bytes:
     """One packet; nothing where the other end is gone.
 
     Raises:
         BlockingIOError: there is none yet.
-        TimeoutError: there is none for long.
     """
     try:
-        return control.recv(words.PACKET_BYTES)
+        return control.recv(words.ANSWER_BYTES, flags)
     except ConnectionError:
         return b""
 

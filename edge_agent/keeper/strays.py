@@ -72,6 +72,13 @@ def keeper_word(keeper_socket: str) -> str:
     return hashlib.sha256(os.fsencode(keeper_socket)).hexdigest()[:16]
 
 
+def wear(mark: int) -> None:
+    """Bear a mark from now on, as what is started then; a lower hard limit leaves both without."""
+    hard = resource.getrlimit(_RLIMIT_LOCKS)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(_RLIMIT_LOCKS, (mark, hard))
+
+
 @contextlib.contextmanager
 def worn(mark: int) -> Iterator[None]:
     """Bear a mark, so that processes that are started meanwhile inherit it; a lower hard limit leaves them without."""

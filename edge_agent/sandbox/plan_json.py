@@ -16,6 +16,8 @@ _NUMBER_MAX: Final = 1 << 63
 """What no number of a plan reaches: the kernel's are of 64 bits."""
 
 _RULES_KEPT: Final = 64
+_LISTS: Final = (list, tuple)
+_PLAIN: Final = (str, int, float)
 
 T = TypeVar("T")
 
@@ -37,14 +39,29 @@ def plan_from_json(value: object) -> SandboxPlan:
         ValueError: a field is unknown, or its value is not of its kind.
     """
     given = _object(value, "plan")
-    unknown = given.keys() - _READERS.keys()
-    if unknown:
-        raise ValueError(
-            f"a plan of a sandbox has no field {min(unknown)!r}: it is of another version"
-        )
-    return SandboxPlan(
-        **{name: _READERS[name](found, f"plan's {name}") for name, found in given.items()}  # type: ignore[arg-type]
+    own = {name: read(given[name], f"plan's {name}") for name, read in _OWN if name in given}
+    return SandboxPlan(**_alike_of(given), **own)  # type: ignore[arg-type]
+
+
+def _alike_of(given: Mapping[str, object]) -> Mapping[str, object]:
+    """Read what the plans of a recipe have alike; once for all that say it in the same words."""
+    said = tuple(
+        (name, type(found), found if isinstance(found, _PLAIN) else repr(found))
+        for name, found in given.items()
+        if name not in _OWN_NAMES
     )
+    known = _alike.get(said)
+    if known is None:
+        unknown = given.keys() - _READERS.keys()
+        if unknown:
+            raise ValueError(
+                f"a plan of a sandbox has no field {min(unknown)!r}: it is of another version"
+            )
+        known = {name: _READERS[name](given[name], f"plan's {name}") for name, _, _ in said}
+        if len(_alike) >= _RULES_KEPT:
+            del _alike[next(iter(_alike))]
+        _alike[said] = known
+    return known
 
 
 def _text(value: object, what: str) -> str:
@@ -96,6 +113,17 @@ def _rules(value: object, what: str) -> tuple[FilesRule, ...]:
     return _rules_of(_text(value, what), what)
 
 
+def _texts(value: object, what: str) -> tuple[str, ...]:
+    texts = tuple(_list(value, what))
+    try:
+        whole = "\0".join(cast("tuple[str, ...]", texts))
+    except TypeError:
+        whole = None
+    if whole is None or (texts and whole.count("\0") >= len(texts)):
+        return tuple(_text(one, what) for one in texts)  # which says what is wrong
+    return cast("tuple[str, ...]", texts)
+
+
 def _limit(value: object, what: str) -> tuple[int, int]:
     pair = _list(value, what)
     if len(pair) != len(("which", "amount")):
@@ -108,9 +136,9 @@ def _all(read: Callable[[object, str], T]) -> Callable[[object, str], tuple[T, .
 
 
 def _list(value: object, what: str) -> list[object]:
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, _LISTS):
         raise ValueError(f"the {what} is {value!r} and not a list")  # noqa: TRY004 - as all that is wrong
-    return list(cast("list[object]", value))
+    return cast("list[object]", value)
 
 
 def _object(value: object, what: str) -> dict[str, object]:
@@ -121,7 +149,7 @@ def _object(value: object, what: str) -> dict[str, object]:
 
 _DEFAULTS: Final = tuple((one.name, one.default) for one in fields(SandboxPlan))
 _READERS: Final[dict[str, Callable[[object, str], object]]] = {
-    "join": _all(_text),
+    "join": _texts,
     "oom_score": _score,
     "limits": _all(_limit),
     "uid": _number,
@@ -132,7 +160,12 @@ _READERS: Final[dict[str, Callable[[object, str], object]]] = {
     "own": _all(_rule),
     "scoped": _flag,
     "seccomp": _text,
-    "wrap": _all(_text),
-    "kill": _all(_text),
+    "wrap": _texts,
+    "kill": _texts,
     "attempts": _text,
 }
+_OWN_NAMES: Final = ("join", "uid", "gid", "own", "kill")
+"""In what the plans of one recipe differ."""
+_OWN: Final = tuple((name, _READERS[name]) for name in _OWN_NAMES)
+_alike: Final[dict[object, Mapping[str, object]]] = {}
+"""What was read of the last recipes."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edge_agent.keeper import starter_words as words
 from edge_agent.keeper.execution import Execution
 from edge_agent.keeper.starter_words import Order
-from edge_agent.keeper.starters import suits, template_of
+from edge_agent.keeper.starters import in_common, suits, template_of
 from edge_agent.sandbox.plan import FilesRule, SandboxPlan
 
 _TEXT = st.text(
@@ -30,8 +30,7 @@ _USER = st.integers(0, (1 << 32) - 1)
         uid=_USER,
         gid=_USER,
         mark=st.integers(0, (1 << 62) - 1),
-        join=st.lists(_TEXT, max_size=4),
-        hierarchies=st.lists(_TEXT, max_size=4),
+        join=st.integers(0, 12),
         numbers=st.lists(st.integers(0, 500), max_size=5).map(tuple),
         cwd=_TEXT,
         stdin=_TEXT,
@@ -44,7 +43,7 @@ def test_an_order_is_read_as_it_was_written(order: Order) -> None:
 
 
 def test_a_word_with_a_nul_is_no_order() -> None:
-    order = Order(1, 1, 1, [], [], (), "/", "", ["/bin/true", "a\0b"], {})
+    order = Order(1, 1, 1, 0, (), "/", "", ["/bin/true", "a\0b"], {})
     with pytest.raises(ValueError, match="NUL"):
         words.order_bytes(order)
 
@@ -54,7 +53,9 @@ def test_an_end_and_a_start_are_read_as_they_were_written(*, exited: bool) -> No
     assert words.read_ended(words.ended(4711, 9, exited=exited)) == (4711, exited, 9)
     assert words.read_started(words.started(4711)) == 4711
     assert words.read_signal(words.signal_bytes(4711, 15)) == (4711, 15)
-    assert words.read_why(words.failed("no such file")) == "no such file"
+    assert words.read_why(words.refused("no such file")) == "no such file"
+    assert words.read_failed(words.failed("no such file")) == ("no such file", None)
+    assert words.read_failed(words.failed("no such group", 0)) == ("no such group", 0)
 
 
 PLAN = SandboxPlan(
@@ -79,6 +80,7 @@ def test_attempts_of_one_recipe_have_one_template() -> None:
         kill=("/groups/b",),
     )
     assert template_of(other) == template_of(PLAN)
+    assert in_common(other) == in_common(PLAN)
     assert template_of(PLAN).own == (FilesRule("/state/attempts", write=True),)
 
 
@@ -97,7 +99,9 @@ def test_attempts_of_one_recipe_have_one_template() -> None:
     ],
 )
 def test_what_else_differs_is_another_template(change: dict[str, object]) -> None:
-    assert template_of(replace(PLAN, **change)) != template_of(PLAN)  # type: ignore[arg-type]
+    other = replace(PLAN, **change)  # type: ignore[arg-type]
+    assert template_of(other) != template_of(PLAN)
+    assert in_common(other) != in_common(PLAN)
 
 
 @pytest.mark.parametrize(
