@@ -23,6 +23,7 @@ from control.front.api.request import (
     pipeline_of,
     states_of,
 )
+from control.front.api.shared_pictures import SharedPictures
 from control.front.api.watch_pace import WatchPace
 from control.front.bundles.piece_uploads import PieceUploads
 from control.front.control_plane import ControlPlane
@@ -99,6 +100,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self._listings = listings
         self._garbage = garbage
         self._url_expires_seconds = url_expires_seconds
+        self._pictures = SharedPictures()
 
     async def SubmitPipeline(
         self, request: v1.SubmitPipelineRequest, context: Context
@@ -268,7 +270,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         with self._plane.watch_pipelines(
             namespace, pipeline, request.since_revision, at_once=at_once
         ) as changes:
-            async for response in _shown(changes, together=request.together):
+            async for response in _shown(changes, self._pictures, together=request.together):
                 yield response
 
     async def ReadLogs(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -410,7 +412,7 @@ def _log_query(request: v1.ReadLogsRequest) -> LogQuery:
 
 
 async def _shown(
-    changes: Changes[PipelineView], *, together: bool
+    changes: Changes[PipelineView], pictures: SharedPictures, *, together: bool
 ) -> AsyncIterator[v1.WatchPipelinesResponse]:
     """Write what a watcher is shown; several pictures in a message only if they may come `together`."""
     clock = asyncio.get_running_loop().time
@@ -423,16 +425,16 @@ async def _shown(
             continue
         jobs += len(change.jobs)
         if together:
-            room -= response.pipelines.add(**picture_given(change)).ByteSize()
+            room -= pictures.add(response, change)
             if room > 0 and changes.more:
                 continue
             response.revision = changes.resume
             yield response
         else:
             yield v1.WatchPipelinesResponse(pipeline=picture_given(change), revision=changes.resume)
-        pictures = len(response.pipelines) or 1
-        more = not together or room <= 0 or pictures >= _PICTURES_TOGETHER
-        rest = pace.rest_seconds(clock(), pictures, jobs, more=more)
+        count = len(response.pipelines) or 1
+        more = not together or room <= 0 or count >= _PICTURES_TOGETHER
+        rest = pace.rest_seconds(clock(), count, jobs, more=more)
         if rest and changes.resume:  # a snapshot is shown once, as fast as it goes
             await asyncio.sleep(rest)
         response = v1.WatchPipelinesResponse()
