@@ -16,7 +16,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Final, TypeAlias, assert_never
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
@@ -104,6 +103,7 @@ class AttemptShell:
         self._wait: WorkWait | None = None
         self._stopped = asyncio.Event()
         """Set once the program is not wanted any more."""
+        self._orders = StreamOrders(ref, services.streams)
         self._ordering: asyncio.Future[None] | None = None
         self._stored: dict[str, Artifact] = {}
         self._lost: dict[str, str] = {}
@@ -112,13 +112,9 @@ class AttemptShell:
         self._away = 0
         """How often in a row the controller could not reach the archive."""
 
-    @cached_property
+    @property
     def _folder(self) -> AttemptFolder:
         return self._services.folder(self._ref)
-
-    @cached_property
-    def _orders(self) -> StreamOrders:
-        return StreamOrders(self._ref, self._services.streams)
 
     def put(
         self, effect: effects.AttemptEffect | asyncio.Future[None]
@@ -128,7 +124,9 @@ class AttemptShell:
         A future is an effect that is on its way, such as an entry of the journal.
         """
         if self._held is None and not self._line:
-            self._hold(self._perform(effect))
+            held = self._perform(effect)
+            if held is not None:
+                self._hold(held)
             return None
         self._line.append(effect)
         if self._held is None:
@@ -144,14 +142,16 @@ class AttemptShell:
     def _go_on(self) -> None:
         """Perform what is in the line, up to the first that something has to wait for."""
         while self._line and self._held is None:
-            self._hold(self._perform(self._line.popleft()))
+            held = self._perform(self._line.popleft())
+            if held is not None:
+                self._hold(held)
         if self._room is not None and len(self._line) < _LINE_MAX:
             self._room.set()
             self._room = None
 
-    def _hold(self, held: asyncio.Future[None] | None) -> None:
+    def _hold(self, held: asyncio.Future[None]) -> None:
         """Let the next effect wait for this."""
-        if held is not None and not held.done():
+        if not held.done():
             self._held = held
             held.add_done_callback(self._held_no_more)
 

@@ -16,9 +16,9 @@ from edge_agent.attempts.local_attempt import LocalAttempt
 from shoal.names import AttemptRef
 
 SOON_SECONDS: Final = 0.004
-"""After this long it is told that a program runs."""
+"""After this long it is told that a program runs, and after as much longer for each other one that just began."""
 LATER_SECONDS: Final = 0.05
-"""After this long it is told of what people see less of."""
+"""After this long it is told of what people see less of; and of all else, however many there are."""
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class Unsaid:
     _recorded: dict[AttemptRef, LocalAttempt] = field(
         default_factory=dict[AttemptRef, LocalAttempt]
     )
-    # In the order of their moments, since each of them has one delay.
+    # In the order in which they came; one whose moment is before that of an older one is told with that.
     _soon: dict[AttemptRef, float] = field(default_factory=dict[AttemptRef, float])
     _later: dict[AttemptRef, float] = field(default_factory=dict[AttemptRef, float])
     _next: float | None = None
@@ -44,7 +44,10 @@ class Unsaid:
         self._recorded.setdefault(ref, recorded)
         self._soon.pop(ref, None)
         self._later.pop(ref, None)
-        waiting, seconds = (self._soon, SOON_SECONDS) if soon else (self._later, LATER_SECONDS)
+        waiting, seconds = self._later, LATER_SECONDS
+        if soon:
+            # A busy node would else tell of most that it only has no time for them.
+            waiting, seconds = self._soon, min(SOON_SECONDS * (1 + len(self._soon)), LATER_SECONDS)
         until = waiting[ref] = now + seconds
         if self._next is None or until < self._next:
             self._next = until

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Final, Generic, TypeVar
 
@@ -118,7 +118,9 @@ class Driver(Generic[EventT, EffectT]):
             deadline = machine.deadline()
             due = deadline is not None and deadline <= now
             if due:
-                await self._perform(machine.tick(now))
+                doing = self._perform(machine.tick(now))
+                if doing is not None:
+                    await doing
                 now = clock()
             if outcomes:
                 event = outcomes.popleft()
@@ -131,18 +133,29 @@ class Driver(Generic[EventT, EffectT]):
                 continue
             else:
                 return False
-            await self._perform(machine.handle(event, now))
+            doing = self._perform(machine.handle(event, now))
+            if doing is not None:
+                await doing
         return True
 
-    async def _perform(self, effects: Sequence[EffectT]) -> None:
-        act = self.act
+    def _perform(self, effects: Iterable[EffectT]) -> Awaitable[None] | None:
+        """Perform effects up to one that waits; what is returned waits for it and performs the others."""
+        left = map(self.act, effects)
         self._acting = True
-        for effect in effects:
-            doing = act(effect)
+        for doing in left:
             if doing is not None:
-                self._acting, self._act_waits = False, True
-                await doing
-                self._acting, self._act_waits = True, False
+                return self._go_on(doing, left)
+        self._acting = False
+        return None
+
+    async def _go_on(
+        self, doing: Awaitable[None] | None, left: Iterator[Awaitable[None] | None]
+    ) -> None:
+        while doing is not None:
+            self._acting, self._act_waits = False, True
+            await doing
+            self._acting, self._act_waits = True, False
+            doing = next((one for one in left if one is not None), None)
         self._acting = False
 
     async def _sleep(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final, Generic, TypeVar
 
 from services.runtime.state_folder import create_private
@@ -97,10 +98,12 @@ class GroupWriter(Generic[ItemT]):
 
     def __post_init__(self) -> None:
         self._waiting: dict[Hashable, ItemT] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._news: SimpleQueue[None] = SimpleQueue()
+        """Has something whenever something came to an empty `_waiting`, which costs less than a condition."""
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._writing = False
-        self.closing = False
 
     def start(self) -> None:
         """Begin to write."""
@@ -108,37 +111,52 @@ class GroupWriter(Generic[ItemT]):
 
     def put(self, key: Hashable, item: ItemT) -> None:
         """Have this written; one that waits with the same key keeps its place and is joined."""
-        with self._changed:
+        with self._lock:
+            first = not self._waiting
             older = self._waiting.get(key)
             self._waiting[key] = item if older is None else self.join(older, item)
-            self._changed.notify()
+        if first:
+            self._news.put(None)
 
     @property
     def idle(self) -> bool:
         """Whether everything that was put is written."""
-        with self._changed:
+        with self._lock:
             return not self._waiting and not self._writing
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing more comes than what waits."""
+        return self._closed.is_set()
 
     def pause(self, seconds: float) -> None:
         """Let the thread wait before it tries again; it ends early when the writer is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.closing, seconds)
+        self._closed.wait(seconds)
 
     def close(self) -> None:
         """Write what waits, and end the thread; blocks."""
-        with self._changed:
-            self.closing = True
-            self._changed.notify()
+        self._closed.set()
+        self._news.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while group := self._take():
-            self.write(group)
+        while True:
+            self._news.get()
+            last = (
+                self.closing
+            )  # looked at before, so that nothing is left of what came before that
+            while group := self._take():
+                self.write(group)
+            if last:
+                return
 
     def _take(self) -> list[ItemT]:
-        with self._changed:
-            self._writing = False
-            self._changed.wait_for(lambda: self._waiting or self.closing)
-            keys = list(itertools.islice(self._waiting, self.group_size))
-            self._writing = bool(keys)
-            return [self._waiting.pop(key) for key in keys]
+        with self._lock:
+            waiting = self._waiting
+            if len(waiting) <= self.group_size:
+                taken, self._waiting = list(waiting.values()), {}
+            else:
+                keys = list(itertools.islice(waiting, self.group_size))
+                taken = [waiting.pop(key) for key in keys]
+            self._writing = bool(taken)
+            return taken
