@@ -11,6 +11,7 @@ import pytest
 
 from control.main import controller
 from edge_agent.main import agent
+from services.gateway.main import gateway
 from services.intake.main import intake
 from services.runtime.process import ExitCode
 from tests.kit.tree import ROOT
@@ -48,7 +49,12 @@ def _settings(text: str) -> list[tuple[str, object, str]]:
 
 @pytest.mark.parametrize(
     ("command", "name"),
-    [(agent, "agent.toml"), (controller, "controller.toml"), (intake, "intake.toml")],
+    [
+        (agent, "agent.toml"),
+        (controller, "controller.toml"),
+        (gateway, "gateway.toml"),
+        (intake, "intake.toml"),
+    ],
 )
 def test_every_setting_stands_in_the_example_with_its_default(
     command: click.Command, name: str
@@ -71,7 +77,12 @@ def test_every_setting_stands_in_the_example_with_its_default(
 
 @pytest.mark.parametrize(
     ("command", "name"),
-    [(agent, "agent.toml"), (controller, "controller.toml"), (intake, "intake.toml")],
+    [
+        (agent, "agent.toml"),
+        (controller, "controller.toml"),
+        (gateway, "gateway.toml"),
+        (intake, "intake.toml"),
+    ],
 )
 def test_the_example_is_accepted_with_and_without_all_that_is_commented_out(
     command: click.Command, name: str, tmp_path: Path
@@ -92,7 +103,7 @@ def test_the_example_is_accepted_with_and_without_all_that_is_commented_out(
             assert context.params["label"] == ("role=camera",)
 
 
-@pytest.mark.parametrize("name", ["agent", "controller", "intake"])
+@pytest.mark.parametrize("name", ["agent", "controller", "gateway", "intake"])
 def test_a_unit_starts_its_command_with_its_example_and_state(name: str) -> None:
     unit = configparser.ConfigParser(interpolation=None)
     unit.read(FOLDER / f"shoal-{name}.service")

@@ -1,0 +1,117 @@
+"""Where a stream of answers goes on after a cut, so that its reader sees no gap and nothing twice.
+
+Rule: what was passed on is never passed on again, and what is asked for after a cut begins no later than what comes
+next. Two kinds of stream can keep it, and a method has one of them by the fields of its messages:
+
+- A **watch** has `since_revision` in its request and `revision` in its answers. After a cut it is asked for from the
+  highest revision on that was passed on. The controller then sends the changes behind it, or a new snapshot where it
+  does not know them any more: things as they are, with their mark at its end, as the contract says.
+- A **log** has chunks with the offset of their first byte. After a cut all of it is asked for, and bytes that were
+  passed on are dropped. A chunk of which a part is known is shortened.
+
+Example: a log had passed bytes 0 to 99 of `…/attempts/1`, stdout. After the cut a chunk comes with bytes 80 to 119:
+20 bytes, 100 to 119, are passed on.
+
+A sample of a stream (`TapPort`) is neither: what passes while none looks is not there, so its end is told.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from shoal.v1.pipelines_service_pb2 import ReadLogsRequest, ReadLogsResponse
+
+_LOGS_MAX: Final = 100_000
+"""Logs of one stream whose place is remembered; a pipeline has fewer attempts."""
+
+
+class Resumption(ABC):
+    """Where one stream is.
+
+    Attributes:
+        endless: whether the end of the stream is a cut, too.
+    """
+
+    endless: bool
+
+    @abstractmethod
+    def request(self) -> Message:
+        """Return what asks for what was not passed on yet."""
+
+    @abstractmethod
+    def unseen(self, response: Any) -> Message | None:
+        """Return of an answer what was not passed on yet, which counts as passed on from now; None for nothing."""
+
+
+class WatchResumption(Resumption):
+    """Goes on behind a revision.
+
+    Args:
+        request: the first request.
+    """
+
+    endless = True
+
+    def __init__(self, request: Any) -> None:
+        self._request = type(request)()
+        self._request.CopyFrom(request)
+
+    def request(self) -> Message:
+        """Return the request, from the highest revision on."""
+        asked: Message = type(self._request)()
+        asked.CopyFrom(self._request)
+        return asked
+
+    def unseen(self, response: Any) -> Message | None:
+        """Return the answer: the controller says nothing twice but a snapshot."""
+        self._request.since_revision = max(self._request.since_revision, response.revision)
+        return response  # type: ignore[no-any-return]
+
+
+class LogResumption(Resumption):
+    """Goes on behind a byte of each log.
+
+    Args:
+        request: the first request.
+    """
+
+    endless = False
+
+    def __init__(self, request: ReadLogsRequest) -> None:
+        self._first = request
+        self._known: dict[tuple[str, int, int], int] = {}
+
+    def request(self) -> Message:
+        """Return the request; once something was passed on, without the number of last lines or bytes."""
+        asked = ReadLogsRequest()
+        asked.CopyFrom(self._first)
+        if self._known:
+            asked.tail_lines = asked.tail_bytes = 0
+        return asked
+
+    def unseen(self, response: ReadLogsResponse) -> Message | None:
+        """Return the bytes of a chunk that were not passed on yet."""
+        chunk = response.chunk
+        key = (chunk.attempt, chunk.epoch, chunk.stream)
+        known = self._known.get(key, 0)
+        end = chunk.offset + len(chunk.data)
+        if end <= known:
+            return None
+        if chunk.offset < known:
+            chunk.data = chunk.data[known - chunk.offset :]
+            chunk.offset = known
+        if key not in self._known and len(self._known) >= _LOGS_MAX:
+            self._known.pop(next(iter(self._known)))
+        self._known[key] = end
+        return response
+
+
+def resumption_of(request: Message, response: type[Message]) -> Resumption | None:
+    """Return how a stream that is asked for is resumed; None if it cannot be."""
+    if isinstance(request, ReadLogsRequest):
+        return LogResumption(request)
+    asked = request.DESCRIPTOR.fields_by_name
+    if "since_revision" in asked and "revision" in response.DESCRIPTOR.fields_by_name:
+        return WatchResumption(request)
+    return None
