@@ -1,8 +1,12 @@
 """Where an attempt lives on a node, and its name at the keeper."""
 
+import re
 from pathlib import Path
 
-from shoal.names import AttemptRef, InvalidNameError, check_id
+from shoal.names import ID_PATTERN, AttemptRef
+
+_ID = ID_PATTERN.pattern
+_KEEPER_ID = re.compile(rf"({_ID})\.({_ID})\.({_ID})\.([0-9]{{1,19}})-([0-9]{{1,10}})")
 
 
 def keeper_id(ref: AttemptRef) -> str:
@@ -12,23 +16,11 @@ def keeper_id(ref: AttemptRef) -> str:
 
 def parse_keeper_id(value: str) -> AttemptRef | None:
     """Read what `keeper_id` wrote; None for what another program called so."""
-    match value.split("."):
-        case [namespace, pipeline, job, last]:
-            epoch, _, number = last.partition("-")
-        case _:
-            return None
-    if not (epoch.isdecimal() and number.isdecimal()):
+    found = _KEEPER_ID.fullmatch(value)
+    if found is None:
         return None
-    try:
-        return AttemptRef(
-            check_id("namespace", namespace),
-            check_id("pipeline", pipeline),
-            check_id("job", job),
-            int(number),
-            int(epoch),
-        )
-    except InvalidNameError:
-        return None
+    namespace, pipeline, job, epoch, number = found.groups()
+    return AttemptRef(namespace, pipeline, job, int(number), int(epoch))
 
 
 class AttemptFolder:

@@ -127,7 +127,7 @@ class KeeperLink:
         Raises:
             KeeperGoneError: that one does not answer, or is gone.
         """
-        client = await self.client()
+        client = self._client or await self.client()
         if self.instance != instance:
             raise KeeperGoneError(
                 "the keeper that was to start the program is gone, and another one is there"
@@ -153,7 +153,7 @@ class KeeperLink:
 
     async def forget(self, attempt: str) -> None:
         """Leave nothing of a program."""
-        await (await self.client()).forget(attempt)
+        await (self._client or await self.client()).forget(attempt)
 
 
 def other_build(part: str) -> str:

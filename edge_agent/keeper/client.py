@@ -35,6 +35,7 @@ _EXITS_KEPT: Final = 4096
 _IDLE_SECONDS: Final = 0.02
 """How long what is in no hurry waits for another request that it can go along with."""
 _encoded: Final = json.JSONEncoder(separators=(",", ":")).encode
+_decoded: Final = json.JSONDecoder().decode
 
 
 class KeeperError(Exception):
@@ -70,11 +71,8 @@ class StartRequest:
     sandbox: SandboxPlan = NO_PLAN
 
 
-@dataclass(slots=True)
-class _Pending:
-    answer: asyncio.Future[Mapping[str, object]]
-    give_up_at: float
-    pages: list[object] = field(default_factory=list[object])
+_Answer = asyncio.Future[Mapping[str, object]]
+_NOBODY: Final[tuple[_Answer | None, float]] = None, 0.0
 
 
 class KeeperClient:
@@ -90,12 +88,15 @@ class KeeperClient:
         """What the keeper speaks, once it is watched; None from a build that does not say."""
         self._path = socket_path
         self._socket: socket.socket | None = None
-        self._pending: dict[int, _Pending] = {}
+        # What is not answered yet, each with when it is given up, oldest first.
+        self._pending: dict[int, tuple[_Answer, float]] = {}
+        # What a list has that goes on in another packet, by the request.
+        self._pages: dict[int, list[object]] = {}
         self._next_id = 1
         self._exits: asyncio.Queue[ProcessRecord | None] = asyncio.Queue(_EXITS_KEPT)
         # What is to be sent, each with the file that holds it, -1 for none.
         self._unsent: deque[tuple[bytes, int]] = deque()
-        self._packs = False
+        self._packs = self._knows_sandboxes = False
         # Whether `_flush` is going to be called.
         self._sending = False
         self._full = False
@@ -128,11 +129,17 @@ class KeeperClient:
 
     async def start(self, request: StartRequest) -> int:
         """Start a job's program and return its process id; the same attempt is never started twice."""
-        return await self._launch("start", request)
+        if not self._knows_sandboxes:
+            await self._need_sandboxes(request.sandbox)
+        answer = await self._ask(self._said("start", request))
+        return cast("int", answer["pid"])
 
     async def spawn(self, request: StartRequest) -> int:
         """Start a helper process that outlives the agent, and return its process id."""
-        return await self._launch("spawn", request)
+        if not self._knows_sandboxes:
+            await self._need_sandboxes(request.sandbox)
+        answer = await self._ask(self._said("spawn", request))
+        return cast("int", answer["pid"])
 
     async def stop(self, attempt: str, grace_seconds: float | None = None) -> None:
         """Ask for the end of a process group: SIGTERM, then SIGKILL after the grace; returns at once."""
@@ -169,7 +176,8 @@ class KeeperClient:
         answer = await self._ask({"op": "watch", "protocols": [ours.lowest, ours.highest]})
         self.version = str(answer.get("version", ""))
         self.protocols = _protocols(answer.get("protocols"), self.version)
-        self._packs = self.protocols is not None and self.protocols.highest >= BATCHES
+        known = 0 if self.protocols is None else self.protocols.highest
+        self._packs, self._knows_sandboxes = known >= BATCHES, known >= SANDBOXES
         return str(answer.get("instance", ""))
 
     async def exits(self) -> AsyncIterator[ProcessRecord]:
@@ -181,11 +189,8 @@ class KeeperClient:
         """End every process, then the keeper; returns at once."""
         await self._ask({"op": "shutdown"})
 
-    async def _launch(self, op: str, request: StartRequest) -> int:
-        known = 0 if self.protocols is None else self.protocols.highest
-        # Alone, the order in which the kernel ends processes keeps no job from another.
-        if known < SANDBOXES and replace(request.sandbox, oom_score=0) != NO_PLAN:
-            await self._need_sandboxes()
+    def _said(self, op: str, request: StartRequest) -> dict[str, object]:
+        """What a keeper is told of a program that it is to start."""
         said: dict[str, object] = {
             "op": op,
             "attempt": request.attempt,
@@ -215,76 +220,82 @@ class KeeperClient:
             said["made"] = request.made
         if request.sandbox is not NO_PLAN:
             said["sandbox"] = plan_to_json(request.sandbox)
-        answer = await self._ask(said)
-        return cast("int", answer["pid"])
+        return said
 
-    async def _need_sandboxes(self) -> None:
+    async def _need_sandboxes(self, plan: SandboxPlan) -> None:
         """Refuse a keeper of before, which would start the program and leave out what is to be done before it."""
+        # Alone, the order in which the kernel ends processes keeps no job from another.
+        if replace(plan, oom_score=0) == NO_PLAN:
+            return
         if self.protocols is None:
             await self.watch()
-        if self.protocols is None or self.protocols.highest < SANDBOXES:
+        if not self._knows_sandboxes:
             raise KeeperError(
                 f"the keeper at {self._path} is of version {self.version or 'unknown'} and knows no sandbox: it is "
                 "replaced once it keeps no program; to have that sooner, `shoal drain` the node"
             )
 
-    async def _ask(self, message: dict[str, object], *, idle: bool = False) -> Mapping[str, object]:
-        """Ask for something, and return the answer; `idle` lets it wait for another request to go with."""
+    def _ask(self, message: dict[str, object], *, idle: bool = False) -> _Answer:
+        """Ask for something at the end of this turn, or `idle` along with another request; return what is answered.
+
+        Raises:
+            KeeperError: The request is too long.
+            KeeperGoneError: No keeper is there.
+        """
         if self._socket is None:
             raise KeeperGoneError(f"the keeper at {self._path} is gone")
         request_id = self._next_id
         self._next_id += 1
         message["id"] = request_id
         packet = _encoded(message).encode()
-        known = 0 if self.protocols is None else self.protocols.highest
-        longest = MAX_REQUEST_BYTES if known >= SANDBOXES else MAX_PACKET_BYTES
-        if len(packet) > longest:
-            raise KeeperError(
-                f"{message['op']} takes {len(packet)} bytes, and the keeper reads at most "
-                f"{longest}: shorten the command or its variables"
-            )
-        pending = self._pending[request_id] = _Pending(
-            self._loop.create_future(), self._loop.time() + _ANSWER_SECONDS
-        )
-        try:
-            self._send(packet, idle=idle)
-            answer = await pending.answer
-        except OSError as error:
-            raise KeeperGoneError(
-                f"the keeper at {self._path} does not answer: {error!r}"
-            ) from error
-        finally:
-            self._pending.pop(request_id, None)
-        if "error" in answer:
-            raise KeeperError(str(answer["error"]))
+        file = -1
+        if len(packet) > MAX_PACKET_BYTES:
+            packet, file = self._in_file(packet, message["op"])
+        self._unsent.append((packet, file))
+        if not self._sending:
+            if not idle:
+                self._sending = True
+                self._loop.call_soon(self._flush)
+            elif self._idler is None:
+                self._idler = self._loop.call_later(_IDLE_SECONDS, self._flush)
+        give_up_at = self._loop.time() + _ANSWER_SECONDS
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_at(give_up_at, self._watch_answers)
+        answer: _Answer = self._loop.create_future()
+        self._pending[request_id] = answer, give_up_at
         return answer
 
-    def _send(self, packet: bytes, *, idle: bool) -> None:
-        """Have a packet sent at the end of this turn, or `idle` a little later, and its answer watched for.
-
-        Raises:
-            OSError: there is no file to have for a long one.
-        """
-        self._unsent.append((packet, -1) if len(packet) <= MAX_PACKET_BYTES else _in_file(packet))
-        if not self._sending and not idle:
-            self._sending = True
-            self._loop.call_soon(self._flush)
-        elif not self._sending and self._idler is None:
-            self._idler = self._loop.call_later(_IDLE_SECONDS, self._flush)
-        if self._watchdog is None:
-            self._watchdog = self._loop.call_later(_ANSWER_SECONDS, self._watch_answers)
+    def _in_file(self, packet: bytes, op: object) -> tuple[bytes, int]:
+        """Return the packet that brings a long request in a file, and the file."""
+        longest = MAX_REQUEST_BYTES if self._knows_sandboxes else MAX_PACKET_BYTES
+        if len(packet) > longest:
+            raise KeeperError(
+                f"{op} takes {len(packet)} bytes, and the keeper reads at most "
+                f"{longest}: shorten the command or its variables"
+            )
+        try:
+            return _in_file(packet)
+        except OSError as error:
+            said = f"the keeper at {self._path} cannot be asked: {error!r}"
+            raise KeeperGoneError(said) from error
 
     def _watch_answers(self) -> None:
         """Give up what was asked long ago; the first that is not late says when to look again, as the oldest one."""
         self._watchdog = None
         now = self._loop.time()
-        for pending in self._pending.values():
-            if pending.answer.done():
-                continue
-            if pending.give_up_at > now:
-                self._watchdog = self._loop.call_at(pending.give_up_at, self._watch_answers)
+        while self._pending:
+            request_id, (answer, give_up_at) = next(iter(self._pending.items()))
+            if give_up_at > now:
+                self._watchdog = self._loop.call_at(give_up_at, self._watch_answers)
                 return
-            pending.answer.set_exception(TimeoutError(f"no answer within {_ANSWER_SECONDS:g} s"))
+            del self._pending[request_id]
+            self._pages.pop(request_id, None)
+            self._fail(answer, f"no answer within {_ANSWER_SECONDS:g} s")
+
+    def _fail(self, answer: _Answer, why: str) -> None:
+        if not answer.done():
+            said = f"the keeper at {self._path} does not answer: {why}"
+            answer.set_exception(KeeperGoneError(said))
 
     def _flush(self) -> None:
         """Send what there is, now or once the socket takes it."""
@@ -342,7 +353,7 @@ class KeeperClient:
         if not size:
             self._hang_up("the keeper hung up")
             return
-        found: object = json.loads(str(memoryview(self._buffer)[:size], "utf-8"))
+        found: object = _decoded(str(memoryview(self._buffer)[:size], "utf-8"))
         messages = cast("list[object]", found) if isinstance(found, list) else [found]
         for message in messages:
             self._take(cast("dict[str, object]", message))
@@ -356,15 +367,20 @@ class KeeperClient:
                 # The watcher has stopped listening; a new connection starts from `list`.
                 self._hang_up(f"{_EXITS_KEPT} ends were not taken")
             return
-        pending = self._pending.get(cast("int", message["id"]))
-        if pending is None or pending.answer.done():
-            return
-        if "attempts" in message:
-            pending.pages.extend(cast("list[object]", message["attempts"]))
+        request_id = cast("int", message["id"])
+        if "attempts" in message and request_id in self._pending:
+            pages = self._pages.setdefault(request_id, [])
+            pages.extend(cast("list[object]", message["attempts"]))
             if message["more"]:
                 return
-            message = {**message, "attempts": pending.pages}
-        pending.answer.set_result(message)
+            message = {**message, "attempts": self._pages.pop(request_id)}
+        answer, _ = self._pending.pop(request_id, _NOBODY)
+        if answer is None or answer.done():
+            return  # nobody waits for it any more
+        if "error" in message:
+            answer.set_exception(KeeperError(str(message["error"])))
+        else:
+            answer.set_result(message)
 
     def _hang_up(self, why: str) -> None:
         if self._socket is None:
@@ -380,9 +396,10 @@ class KeeperClient:
         for timer in (self._watchdog, self._idler):
             if timer is not None:
                 timer.cancel()
-        for pending in self._pending.values():
-            if not pending.answer.done():
-                pending.answer.set_exception(ConnectionResetError(why))
+        for answer, _ in self._pending.values():
+            self._fail(answer, why)
+        self._pending.clear()
+        self._pages.clear()
         if self._exits.full():
             self._exits.get_nowait()
         self._exits.put_nowait(None)
