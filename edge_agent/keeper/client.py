@@ -376,7 +376,7 @@ class KeeperClient:
             message = {**message, "attempts": self._pages.pop(request_id)}
         answer, _ = self._pending.pop(request_id, _NOBODY)
         if answer is None or answer.done():
-            return  # nobody waits for it any more
+            return  # its caller waits no longer
         if "error" in message:
             answer.set_exception(KeeperError(str(message["error"])))
         else:
