@@ -71,6 +71,8 @@ class FileBatch:
         self._ready = ready
         self._placing = placing
         self._changed: dict[str, None] = {}
+        self._there = {root}
+        """Folders that are known to be there, while none can be removed."""
         self._refused: list[str] = []
 
     def put(self, objects: Sequence[SmallObject], *, if_absent: bool) -> Sequence[PutOutcome]:
@@ -103,6 +105,7 @@ class FileBatch:
                 disk.files([one.descriptor for one in written])
                 self._ready()
                 with self._placing:
+                    self._there = {self._root}
                     outcomes = [*self._place_all(written, if_absent=if_absent)]
                 disk.folders(self._changed)
                 self._changed.clear()
@@ -136,12 +139,13 @@ class FileBatch:
                 self._refused.append(error.key)
 
     def _place(self, file: _Written, *, if_absent: bool) -> PutOutcome:
-        path = os.path.join(self._root, file.key)  # noqa: PTH118 - often
+        path = f"{self._root}/{file.key}"
+        folder = path.rpartition("/")[0]
         try:
             try:
                 self._name(file, path, if_absent=if_absent)
             except FileNotFoundError:
-                self._make(os.path.dirname(path))  # noqa: PTH120 - often
+                self._make(folder)
                 self._name(file, path, if_absent=if_absent)
         except FileExistsError:
             if not os.path.isfile(path):  # noqa: PTH113 - often
@@ -151,7 +155,7 @@ class FileBatch:
             return PutOutcome.EXISTS
         except (NotADirectoryError, IsADirectoryError):
             raise InTheWayError(file.key) from None
-        self._changed[os.path.dirname(path)] = None  # noqa: PTH120 - often
+        self._changed[folder] = None
         return PutOutcome.STORED
 
     def _name(self, file: _Written, path: str, *, if_absent: bool) -> None:
@@ -165,18 +169,21 @@ class FileBatch:
     def _above(self, path: str) -> Iterator[str]:
         """The folders in which names lead to a file, from its own up to the archive's."""
         while path != self._root:
-            path = os.path.dirname(path)  # noqa: PTH120 - often
+            path = path.rpartition("/")[0]
             yield path
 
     def _make(self, folder: str) -> None:
         """Make a folder and those above it; never the archive's own, which is away where it is not there."""
-        try:
-            os.mkdir(folder)  # noqa: PTH102 - often
-        except FileNotFoundError:
-            if folder == self._root:
-                raise
-            self._make(os.path.dirname(folder))  # noqa: PTH120 - often
-            os.mkdir(folder)  # noqa: PTH102 - often
-        except FileExistsError:
-            return
-        self._changed[os.path.dirname(folder)] = None  # noqa: PTH120 - often
+        missing: list[str] = []
+        while folder not in self._there:
+            missing.append(folder)
+            folder = folder.rpartition("/")[0]
+        for one in reversed(missing):
+            try:
+                os.mkdir(one)  # noqa: PTH102 - often
+            except FileExistsError:
+                pass
+            else:
+                self._changed[folder] = None
+            self._there.add(one)
+            folder = one
