@@ -70,6 +70,7 @@ class ControllerConfig(GossipSettings):
         caller_spec_bytes: bytes of specifications that one identity may submit within an hour.
         caller_bundle_bytes: bytes of bundles that one identity may upload within an hour.
         health_file: file that is written every few seconds while all is well; None for none.
+        metrics: `host:port` of `GET /metrics`; empty for none.
 
     Raises:
         ConfigError: a setting cannot be.
@@ -106,6 +107,7 @@ class ControllerConfig(GossipSettings):
     caller_spec_bytes: int = 4 << 30
     caller_bundle_bytes: int = 256 << 30
     health_file: Path | None = None
+    metrics: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -129,6 +131,7 @@ class ControllerConfig(GossipSettings):
             ("--serf-rpc", self.serf_rpc),
             ("--members-http", self.members_http),
             ("--newcomers", self.newcomers),
+            ("--metrics", self.metrics),
         ):
             if address:
                 _check_address(option, address)

@@ -36,6 +36,7 @@ from control.front.bundles.known_pieces import KnownPieces
 from control.front.bundles.piece_uploads import PieceUploads
 from control.front.bundles.sent_pieces import SentPieces
 from control.front.control_plane import ControlPlane
+from control.front.controller_figures import ControllerFigures
 from control.front.folder_listings import FolderListings
 from control.front.lane_tickets import LaneTickets
 from control.front.log_folder import LogFolder
@@ -76,6 +77,9 @@ from services.membership.gossip_member import (
     GossipMember,
     open_member,
 )
+from services.membership.shell import GossipShell
+from services.metrics.opening import open_metrics
+from services.metrics.reader_proof import ReaderProof
 from services.runtime.address import host_port, joined
 from services.runtime.health_file import HealthFile
 from services.runtime.log import CountedLog, fields
@@ -142,6 +146,7 @@ class ControllerAddresses:
     serf_rpc: str = ""
     members_http: str = ""
     newcomers: str = ""
+    metrics: str = ""
 
     def as_json(self) -> Mapping[str, str]:
         """The addresses for the ready file."""
@@ -283,7 +288,10 @@ class Controller:
                         await registrar.keep_operator()
                         tasks.create_task(_renew(registrar))
                         newcomers = await self._serve_newcomers(stack, registrar, tasks)
-                    self._announce(server, archive, member, newcomers)
+                    metrics = await stack.enter_async_context(
+                        self._serve_metrics(store, plane, access, gossip)
+                    )
+                    self._announce(server, archive, member, newcomers, metrics)
                     if config.health_file is not None:
                         tasks.create_task(HealthFile(config.health_file, process.boottime).run())
                     try:
@@ -323,7 +331,7 @@ class Controller:
         config = self._config
         if config.insecure:
             return None
-        served = (config.grpc, config.objects, config.members_http)
+        served = (config.grpc, config.objects, config.members_http, config.metrics)
         hosts = {self._public_host(address) for address in served if address}
         if named := urlsplit(config.objects_url).hostname:
             hosts.add(named)
@@ -408,6 +416,32 @@ class Controller:
                 f"newcomers cannot join at {config.newcomers}: {error.strerror or error}; choose another "
                 'address for --newcomers, or "off"'
             ) from error
+
+    def _serve_metrics(
+        self,
+        store: SqliteStore,
+        plane: ControlPlane,
+        access: AccessInterceptor | None,
+        gossip: GossipShell | None,
+    ) -> contextlib.AbstractAsyncContextManager[str]:
+        config, process, proof = self._config, self._process, self._proof
+        figures = ControllerFigures(
+            plane,
+            store,
+            access,
+            gossip,
+            state=config.state,
+            store=config.state / STORE_NAME,
+            clock=process.clock,
+            wall=self._now,
+            version=VERSION,
+        )
+        return open_metrics(
+            config.metrics,
+            figures.read,
+            clock=process.clock,
+            proof=None if proof is None else ReaderProof(proof, plane.revoked),
+        )
 
     def _source_server(self) -> S3Server:
         """Where `s3://` inputs are: what was configured, else where the archive is."""
@@ -562,6 +596,7 @@ class Controller:
         archive: OpenArchive,
         member: GossipMember | None,
         newcomers: str,
+        metrics: str,
     ) -> None:
         found = ControllerAddresses(
             grpc=server.address,
@@ -571,6 +606,7 @@ class Controller:
             serf_rpc=member.serf_rpc if member is not None else "",
             members_http=member.members_http if member is not None else "",
             newcomers=newcomers,
+            metrics=metrics,
         )
         LOG.info("controller ready", extra=fields(**found.as_json()))
         if exposed := self._config.exposed:

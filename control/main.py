@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from services.membership.options import gossip_options, gossip_settings
+from services.metrics.options import metrics_option
 from services.runtime.process import StartRefusedError, run
 from services.runtime.process_options import begin_log, process_options
 from services.runtime.settings_file import read_settings, use_settings
@@ -209,6 +210,7 @@ def _use_file(context: click.Context, path: Path) -> None:
     default=256 << 30,
     help="Bytes of bundles that one identity may upload within an hour.",
 )
+@metrics_option("127.0.0.1:7473")
 @click.option(
     "--ready-file",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 import shoal
+from edge_agent.agent_figures import AgentFigures
 from edge_agent.agent_process import AgentProcess
 from edge_agent.agent_shell import AgentShell
 from edge_agent.attempt_folder import keeper_id
@@ -80,6 +81,8 @@ from services.membership.gossip_member import (
     GossipMember,
     open_member,
 )
+from services.metrics.opening import open_metrics
+from services.metrics.reader_proof import ReaderProof
 from services.runtime.address import host_port
 from services.runtime.health_file import HealthFile
 from services.runtime.log import fields
@@ -194,6 +197,17 @@ class Agent:
                 ),
             )
             shell = AgentShell(config, process, links)
+            figures = AgentFigures(shell.standing, config.capacity, gossip, process.version)
+            metrics = await stack.enter_async_context(
+                open_metrics(
+                    config.metrics,
+                    figures.read,
+                    clock=process.clock,
+                    proof=_reader_proof(identity),
+                )
+            )
+            if metrics:
+                LOG.info("metrics are served", extra=fields(address=metrics))
             async with asyncio.TaskGroup() as group:
                 group.create_task(_once_restored(shell, workshop.tools.trash.run))
                 group.create_task(_once_restored(shell, workshop.tools.environments.run))
@@ -403,6 +417,12 @@ def _cluster_keys(identity: NodeIdentity | None) -> ClusterKeys | None:
         lambda: identity.current() or joined,
         lambda serial: f"{serial:x}" in identity.trust.revoked,
     )
+
+
+def _reader_proof(identity: NodeIdentity | None) -> ReaderProof | None:
+    """What a page of figures proves beyond loopback; None without an identity."""
+    keys = _cluster_keys(identity)
+    return None if keys is None else ReaderProof(keys.identity, keys.is_revoked)
 
 
 def _is_free(listen: str) -> bool:

@@ -12,11 +12,13 @@ for is asked here, so that entries become durable in the order in which they wer
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Final, assert_never
 
 from edge_agent.address_requests import AddressRequests
+from edge_agent.agent_figures import NodeStanding
 from edge_agent.agent_process import AgentProcess
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
 from edge_agent.attempt_services import AttemptServices
@@ -45,7 +47,7 @@ from edge_agent.sandbox.binding import binding_claims
 from edge_agent.secrets.secret_mask import NO_MASK, SecretMask, mask_of
 from edge_agent.session import effects as session_effects
 from edge_agent.session.events import ControllersKnown, Moved, Recorded, Say, SessionEvent
-from edge_agent.session.machine import SessionConfig, SessionMachine
+from edge_agent.session.machine import SessionConfig, SessionMachine, SessionState
 from edge_agent.session_link import SessionLink
 from edge_agent.stream_link import STREAM_WORKER, StreamLink
 from edge_agent.uploads.small_contents import SmallContents
@@ -201,6 +203,18 @@ class AgentShell:
     def records(self) -> Mapping[AttemptRef, LocalAttempt]:
         """Every attempt that the node knows."""
         return self._attempts.records
+
+    def standing(self) -> NodeStanding:
+        """How the node stands now; costs nothing until it is asked."""
+        return NodeStanding(
+            session=self._session.state is SessionState.OPEN,
+            quarantined=self._session.state is SessionState.QUARANTINED,
+            refuses=self._said.refuses,
+            phases=Counter(record.phase for record in self._attempts.records.values()),
+            spool_bytes=self._attempts.spooled()[0],
+            disk=self._disk.reading,
+            facts=self._facts,
+        )
 
     async def run(self) -> None:
         """Take over what an earlier agent left, and be an agent until cancelled; then say goodbye.

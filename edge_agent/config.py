@@ -69,6 +69,7 @@ class AgentConfig(GossipSettings):
         token_file: file with the join token of a node that has not joined yet; None for the environment.
         stop_jobs: end all jobs when the agent ends, instead of leaving them to the keeper.
         health_file: file that is written every few seconds while all is well; None for none.
+        metrics: `host:port` of `GET /metrics`; empty for none.
         facts_root: folder that stands for `/` where the facts of the machine and its devices are looked up.
         sandbox: level at which jobs run that ask for no more; None for `user` where it can be had, or `confined`.
         job_users: users that attempts become, each another one, where they do not run as the agent's own.
@@ -97,6 +98,7 @@ class AgentConfig(GossipSettings):
     token_file: Path | None = None
     stop_jobs: bool = False
     health_file: Path | None = None
+    metrics: str = ""
     facts_root: Path = Path("/")
     sandbox: SandboxLevel | None = None
     job_users: UserRange = USERS_OF_JOBS
@@ -113,6 +115,8 @@ class AgentConfig(GossipSettings):
             check_id("node", self.name)
             for address in filter(None, (*self.controllers, *self.seeds, self.newcomers, *own)):
                 host_port(address, hostless=True)
+            if self.metrics:
+                host_port(self.metrics)
         except InvalidNameError as error:
             raise ConfigError(f"{error}; set it with --name") from None
         except AddressError as error:

@@ -97,6 +97,11 @@ class DiskWatch:
         """Why nothing new is taken; empty while it is."""
 
     @property
+    def reading(self) -> DiskReading:
+        """What was left when it was looked at last."""
+        return self._reading
+
+    @property
     def short(self) -> bool:
         """Whether room is what is lacking; a disk that takes no writes may have enough of it."""
         return bool(self.refusal) and not self._reading.trouble

@@ -33,6 +33,7 @@ from edge_agent.config import (
 from edge_agent.settings_text import settings_text
 from services.membership.options import gossip_options, gossip_settings
 from services.membership.settings import ConfigError
+from services.metrics.options import metrics_option
 from services.runtime.process import ExitCode, run
 from services.runtime.process_options import absolute_path, begin_log, process_options
 from services.runtime.secret_option import warn_of_visible
@@ -151,6 +152,7 @@ def _use_file(context: click.Context, path: Path) -> None:
     help="Folder that stands for / where the facts of this machine and its devices are looked up: in a "
     "container, where the host's /proc, /sys, /etc and /dev are mounted.",
 )
+@metrics_option("127.0.0.1:7474")
 @click.option("--bundle-cache", default="10GiB", help="How much fetched bundles may take.")
 @click.option(
     "--input-cache",
@@ -279,6 +281,7 @@ def agent_config(given: dict[str, Any]) -> AgentConfig:
             token_file=given["token_file"],
             stop_jobs=given["stop_jobs"],
             health_file=given["health_file"],
+            metrics=given["metrics"],
             facts_root=given["facts_root"],
             sandbox=parse_sandbox(given["sandbox"]),
             job_users=parse_users(given["job_users"]),

@@ -345,6 +345,11 @@ class ControlMachine:
         return self._situation.change.revision
 
     @property
+    def situation(self) -> Situation:
+        """What all parts share, to be read."""
+        return self._situation
+
+    @property
     def open_pipelines(self) -> int:
         """How many pipelines have not ended."""
         return self._situation.open

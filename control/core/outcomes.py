@@ -125,6 +125,7 @@ class Outcomes(MachinePart):
         attempt.move(state)
         attempt.reason = reason
         attempt.end_time = end_time or self._situation.wall_time
+        self._situation.end_counts.attempt_ended(pipeline, attempt)
         self._placement.taken_up(attempt)
         job.progress = ""
         job.attempt = None
@@ -259,6 +260,7 @@ class Outcomes(MachinePart):
         if pipeline.holding is not None:
             self._scales.abandon(pipeline, pipeline.holding, "the pipeline has ended")
         pipeline.end_time = self._situation.wall_time
+        self._situation.end_counts.pipelines[pipeline.state] += 1
         pipeline.prefetched = None
         self._cluster.prefetch_changed |= pipeline.ref in self._cluster.prefetching
         self._change.pipeline(pipeline)

@@ -200,6 +200,14 @@ class OutboxKind(enum.StrEnum):
     """The same, and the broker retains it for clients that come later."""
 
 
+@dataclass(frozen=True, slots=True)
+class OutboxWaiting:
+    """How many rows of the outbox wait, as far as they were counted, and when the first of them was recorded."""
+
+    rows: int
+    oldest: datetime | None = None
+
+
 @dataclass(slots=True)
 class OutboxRow:
     """Something that must leave, in the order of `sequence`; `data` is JSON.

@@ -15,6 +15,7 @@ from control.core import outbox_rows
 from control.core.backlog import Backlog
 from control.core.call_note import CallNote
 from control.core.change_set import ChangeSet
+from control.core.end_counts import EndCounts
 from control.core.kept_rooms import KeptRooms
 from control.core.leases import Leases
 from control.core.machine_config import MachineConfig
@@ -46,6 +47,7 @@ class Situation:
         requests: The requests that were taken or found last; the store knows the others.
         open: How many pipelines have not ended.
         open_of: How many of them each identity has that submitted any.
+        end_counts: How much has ended, for figures.
     """
 
     config: MachineConfig
@@ -67,6 +69,7 @@ class Situation:
     )
     open: int = 0
     open_of: Counter[str] = field(default_factory=Counter[str])
+    end_counts: EndCounts = field(default_factory=EndCounts)
 
     def __post_init__(self) -> None:
         config = self.config

@@ -71,6 +71,11 @@ class KnownFacts:
         _wake(known)
         self._changed(node)
 
+    def told(self, node: str) -> NodeFacts | None:
+        """What was told of a node last; None for nothing."""
+        known = self._nodes.get(node)
+        return None if known is None else known.facts
+
     def forget(self, node: str) -> None:
         """Remember nothing of a node."""
         self._nodes.pop(node, None)

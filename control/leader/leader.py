@@ -102,6 +102,8 @@ class Leader:
         self._projections = projections
         self.outbox_grown = asyncio.Event()
         """Set after each commit that added outbox rows; the publisher clears it."""
+        self.began_at = clock()
+        """When this controller began to lead, in seconds of the clock."""
         self.machine: ControlMachine | None = None
         """The machine as it is committed or about to be; None while there is none."""
         self.inbox = Inbox(config.batch_max)

@@ -41,6 +41,7 @@ from control.core.rows import (
     Loaded,
     ObjectsWaiting,
     OutboxRow,
+    OutboxWaiting,
     Queued,
     RequestKey,
     Row,
@@ -177,6 +178,10 @@ class SqliteStore:
         return await self._read(
             lambda connection: statements.objects_waiting(connection, after, limit)
         )
+
+    async def outbox_waiting(self) -> OutboxWaiting:
+        """Count what has not left yet, up to 10,000 rows."""
+        return await self._read(statements.outbox_waiting)
 
     async def kept_names(self) -> KeptNames:
         """Read what pipelines and manifests name in the archive."""

@@ -46,6 +46,9 @@ _SPECS_SHARED = 10_000
 _PASSED_OVER_MAX = 100_000
 """How much of the outbox is looked at for what waits for the archive before another reader has its turn."""
 
+_WAITING_MAX = 10_000
+"""Rows of the outbox that are counted of those that wait."""
+
 
 def write(connection: sqlite3.Connection, written: Iterable[rows.Row]) -> None:
     """Write rows, whatever their kinds, in the order in which they may depend on each other."""
@@ -289,6 +292,18 @@ def objects_waiting(
             through = row.sequence
             break
     return rows.ObjectsWaiting(found, max(after, through), through < newest)
+
+
+def outbox_waiting(connection: sqlite3.Connection) -> rows.OutboxWaiting:
+    """Count what has not left yet, up to `_WAITING_MAX`: the count reads the index alone."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM (SELECT sequence FROM outbox WHERE published = 0 LIMIT ?)",
+        (_WAITING_MAX,),
+    ).fetchone()
+    first = connection.execute(
+        "SELECT time FROM outbox WHERE published = 0 ORDER BY sequence LIMIT 1"
+    ).fetchone()
+    return rows.OutboxWaiting(count, table.moment_of(first[0]) if first else None)
 
 
 def events(

@@ -13,6 +13,7 @@ PERMISSION_DENIED and NOT_ALLOWED, and `shoal.caller.refused` says within a minu
 import asyncio
 import inspect
 import logging
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -101,6 +102,10 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self._refusals = RefusalCount()
         self._lasting: set[_Lasting] = set()
         self._log = CountedLog(LOG, clock)
+        self.calls = Counter[str]()
+        """Calls that were let in, by the name of their method."""
+        self.refused = Counter[str]()
+        """Calls that were refused, by reason."""
 
     async def run(self, changes: AsyncIterable[None]) -> None:
         """End what is revoked, and tell what was refused, until cancelled.
@@ -203,6 +208,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             call = CheckedCall(context, caller, note, self._counted(check, entry, caller))
             if entry.kind in _LASTING:
                 stack.enter_context(self._while_trusted(peer, caller))
+            self.calls[note.method] += 1
             yield call
 
     def _counted(
@@ -294,6 +300,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
     def _refuse(self, entry: "_Entry", who: str, address: str, error: RpcError) -> None:
         # A user is what the gateway says it is, so only its own name is counted by.
         caller = who.partition(" for ")[0]
+        self.refused[error.reason] += 1
         self._refusals.count(caller, entry.name, address, error.reason)
         self._log.warn("call refused", caller=who, method=entry.name, why=error.reason)
 

@@ -90,7 +90,8 @@ async def dialled(address: str, rng: Random) -> int:
 
 @pytest.fixture
 async def controller(tmp_path: Path) -> AsyncIterator[ControllerProcess]:
-    options = ("--no-insecure", "--members-http", "0.0.0.0:0", "--gossip-preset", "local")
+    served = ("--members-http", "0.0.0.0:0", "--metrics", "0.0.0.0:0")
+    options = ("--no-insecure", *served, "--gossip-preset", "local")
     async with ControllerProcess(tmp_path, *options) as controller:
         yield controller
 
@@ -113,6 +114,9 @@ async def answers(controller: ControllerProcess, folder: Path) -> None:
     async with aiohttp.ClientSession() as http:
         async with http.get(f"https://{members}/members", ssl=tls) as response:
             assert [row["Name"] for row in (await response.json())["Active"]] == ["controller"]
+        metrics = controller.addresses["metrics"].replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+        async with http.get(f"https://{metrics}/metrics", ssl=tls) as response:
+            assert "shoal_controller_leads 1.0" in await response.text()
         async with http.get(
             f"https://{controller.addresses['objects']}/objects/x", ssl=tls
         ) as response:
@@ -127,7 +131,9 @@ async def answers(controller: ControllerProcess, folder: Path) -> None:
         await member.leave(5)
 
 
-@pytest.mark.parametrize("port", ["grpc", "objects", "members_http", "newcomers", "gossip"])
+@pytest.mark.parametrize(
+    "port", ["grpc", "objects", "members_http", "metrics", "newcomers", "gossip"]
+)
 async def test_a_million_random_bytes_over_tcp_change_nothing(
     controller: ControllerProcess, tmp_path: Path, port: str
 ) -> None:

@@ -1,0 +1,1 @@
+"""Figures on their page, under bad scrapers and proofs."""
