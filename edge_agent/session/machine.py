@@ -152,11 +152,15 @@ class SessionMachine:
     def handle(self, event: events.SessionEvent, now: float) -> Sequence[effects.SessionEffect]:
         """Take one event and return what is to be done, in order."""
         match event:
+            case events.Say():  # the most frequent first
+                return self._say(event.message, now)
+            case events.Received():
+                return self._received(event, now) if event.link == self._link else []
+            case events.Recorded():
+                return self._recorded(event.delivery, now)
             case events.ControllersKnown(addresses):
                 return self._controllers(addresses, now)
-            case events.LinkOpened() | events.LinkClosed() | events.Received() if (
-                event.link != self._link
-            ):
+            case events.LinkOpened() | events.LinkClosed() if event.link != self._link:
                 return []  # from a stream that was hung up
             case events.LinkOpened(hello=hello):
                 return self._link_opened(hello, now)
@@ -165,36 +169,23 @@ class SessionMachine:
                 return self._break("the agent introduces itself anew", now) if said else []
             case events.LinkClosed(reason=reason):
                 return self._closed(reason, now)
-            case events.Received():
-                return self._received(event, now)
-            case events.Say(message):
-                return self._say(message, now)
-            case events.Recorded(delivery):
-                if self._unrecorded.pop(delivery, None) is None:
-                    return []  # it came in an earlier session
-                self._owed_at = now if self._owed_at is None else self._owed_at
-                if delivery != self._snapshot:
-                    return self._flush(now)
-                self._knows_all = True
-                # Said at once: the lease counts from the last message that is answered.
-                return [*self._renewed(), *self._write(now)]
             case _:
                 assert_never(event)
 
     def tick(self, now: float) -> Sequence[effects.SessionEffect]:
         """Dial, give up dialling, flush, or show a sign of life."""
         match self.state:
+            case SessionState.OPEN:
+                return [*self._flush(now), *self._show_life(now)]
             case SessionState.IDLE:
-                return self._dial(now) if self._due(self._dial_at, now) else []
+                return self._dial(now) if _due(self._dial_at, now) else []
             case SessionState.DIALLING | SessionState.OPENING:
-                if not self._due(self._open_until, now):
+                if not _due(self._open_until, now):
                     return []
                 what = "a connection" if self.state is SessionState.DIALLING else "a welcome"
                 return self._break(f"no {what} within {self.config.open_seconds:g} s", now)
-            case SessionState.OPEN:
-                return [*self._flush(now), *self._show_life(now)]
             case SessionState.QUARANTINED:
-                if self._due(self._leave_at, now):
+                if _due(self._leave_at, now):
                     return self._break("this controller is not followed", now)
                 return self._show_life(now)
             case _:
@@ -203,14 +194,17 @@ class SessionMachine:
     def deadline(self) -> float | None:
         """When `tick` is next wanted."""
         match self.state:
+            case SessionState.OPEN:
+                heartbeat_at = self._spoken_at + self._heartbeat_seconds
+                flush_at = self._flush_at()
+                return heartbeat_at if flush_at is None else min(heartbeat_at, flush_at)
             case SessionState.IDLE:
                 return self._dial_at
             case SessionState.DIALLING | SessionState.OPENING:
                 return self._open_until
-            case SessionState.OPEN | SessionState.QUARANTINED:
+            case SessionState.QUARANTINED:
                 heartbeat_at = self._spoken_at + self._heartbeat_seconds
-                other = self._flush_at() if self.state is SessionState.OPEN else self._leave_at
-                return heartbeat_at if other is None else min(heartbeat_at, other)
+                return heartbeat_at if self._leave_at is None else min(heartbeat_at, self._leave_at)
             case _:
                 assert_never(self.state)
 
@@ -362,7 +356,7 @@ class SessionMachine:
     def _received(self, batch: events.Received, now: float) -> list[effects.SessionEffect]:
         if self.state is SessionState.QUARANTINED:
             return self._hear_in_quarantine(batch)
-        if self.state not in {SessionState.OPENING, SessionState.OPEN}:
+        if self.state is not SessionState.OPEN and self.state is not SessionState.OPENING:
             return []
         if batch.sequence != self._heard + 1:
             return self._break(f"message {batch.sequence} came instead of {self._heard + 1}", now)
@@ -395,7 +389,8 @@ class SessionMachine:
             return self._break("the controller spoke before its welcome", now)
         if any(not isinstance(message, Welcome) for message in batch.messages):
             self._owed_at = now if self._owed_at is None else self._owed_at
-        return out + self._flush(now)
+        out += self._flush(now)
+        return out
 
     def _renewed(self) -> list[effects.SessionEffect]:
         """Renew the lease for the last batch that was answered.
@@ -491,15 +486,27 @@ class SessionMachine:
 
     # ---- speaking
 
+    def _recorded(self, delivery: int, now: float) -> list[effects.SessionEffect]:
+        if self._unrecorded.pop(delivery, None) is None:
+            return []  # it came in an earlier session
+        if self._owed_at is None:
+            self._owed_at = now
+        if delivery != self._snapshot:
+            return self._flush(now)
+        self._knows_all = True
+        # Said at once: the lease counts from the last message that is answered.
+        return [*self._renewed(), *self._write(now)]
+
     def _say(self, message: FromAgent, now: float) -> list[effects.SessionEffect]:
-        if self.state not in {SessionState.OPENING, SessionState.OPEN}:
+        if self.state is not SessionState.OPEN and self.state is not SessionState.OPENING:
             return []  # the next Hello says it, or its source says it again
         if isinstance(message, Progress):
             # Only the latest counters of an attempt are news.
             self._progress[message.ref] = message
         else:
             self._enqueue(message)
-        self._queued_at = now if self._queued_at is None else self._queued_at
+        if self._queued_at is None:
+            self._queued_at = now
         return self._flush(now)
 
     def _enqueue(self, message: FromAgent) -> None:
@@ -522,7 +529,8 @@ class SessionMachine:
         out: list[effects.SessionEffect] = []
         while len(self._queue) >= self.config.flush_messages and self._has_room():
             out += self._write(now)
-        if self._due(self._flush_at(), now):
+        at = self._flush_at()
+        if at is not None and at <= now:
             out += self._write(now)
         return out
 
@@ -546,7 +554,7 @@ class SessionMachine:
         self._owed_at = None
         batch = tuple(messages)
         self._in_flight.append((self._sequence, now, batch))
-        recorded = min(self._unrecorded.values(), default=self._heard + 1) - 1
+        recorded = min(self._unrecorded.values()) - 1 if self._unrecorded else self._heard
         return [effects.Write(self._sequence, recorded, batch)]
 
     def _flush_at(self) -> float | None:
@@ -563,9 +571,9 @@ class SessionMachine:
     def _has_room(self) -> bool:
         return len(self._in_flight) < self.config.in_flight_batches
 
-    @staticmethod
-    def _due(at: float | None, now: float) -> bool:
-        return at is not None and at <= now
+
+def _due(at: float | None, now: float) -> bool:
+    return at is not None and at <= now
 
 
 def _further(followed: Followed | None, told: Followed | None) -> Followed | None:
