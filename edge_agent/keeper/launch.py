@@ -1,6 +1,5 @@
 """Starting one program: descriptors, FIFOs, session, limits."""
 
-import contextlib
 import fcntl
 import os
 import resource
@@ -99,18 +98,29 @@ def launch(
     """
     if until and boottime() >= until:
         raise LaunchError("its lease ran out before it was started")
-    with contextlib.ExitStack() as undo:
-        after: list[int] = []
-        try:
-            limited = _with_limits(plan, program)
-            return _launch(program, mark, until, env, limited, starters, undo, after)
-        except (GuardError, SpawnError) as error:
-            raise LaunchError(str(error)) from error
-        except (OSError, ValueError) as error:
-            raise LaunchError(f"cannot start {program.argv[0]!r}: {said(error)}") from error
-        finally:
-            for descriptor in after:
-                os.close(descriptor)
+    # What only the program needs, and what is kept once it runs: without the keeper's end of its control a relay ends.
+    passed: list[int] = []
+    kept: list[int] = []
+    try:
+        limited = _with_limits(plan, program)
+        launched = _launch(program, mark, until, env, limited, starters, passed, kept)
+    except (GuardError, SpawnError) as error:
+        _close(kept)
+        raise LaunchError(str(error)) from error
+    except (OSError, ValueError) as error:
+        _close(kept)
+        raise LaunchError(f"cannot start {program.argv[0]!r}: {said(error)}") from error
+    except BaseException:
+        _close(kept)
+        raise
+    finally:
+        _close(passed)
+    return launched
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _launch(
@@ -120,37 +130,35 @@ def _launch(
     env: Mapping[str, str],
     plan: SandboxPlan,
     starters: Starters,
-    undo: contextlib.ExitStack,
-    after: list[int],
+    passed: list[int],
+    kept: list[int],
 ) -> Launched:
-    """Start it; `after` are closed, which only the program needs, and `undo` what is kept unless this fails."""
+    """Start it; `passed` is what only the program needs, and `kept` what is closed if this fails."""
+    passed.append(open_plain(program.stdout, _APPEND))
+    passed.append(open_plain(program.stderr, _APPEND))
+    descriptors = [(passed[0], 1), (passed[1], 2)]
     ours: dict[Port, int] = {}
     relays: list[Relay] = []
-    descriptors: list[tuple[int, int]] = []
-    for path, number in ((program.stdout, 1), (program.stderr, 2)):
-        after.append(open_plain(path, _APPEND))
-        descriptors.append((after[-1], number))
     # After the files, so that a port may be standard input or output.
     for port in program.ports:
         mine, job_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours[port] = mine.detach()
-        undo.callback(os.close, ours[port])
+        kept.append(ours[port])
         with job_end:
             if port.path:
                 relays.append(_relay(port, job_end, env, plan))
-                # Without its keeper's end of the control a relay ends by itself.
-                undo.callback(os.close, relays[-1].control)
+                kept.append(relays[-1].control)
                 continue
             high = fcntl.fcntl(job_end.fileno(), fcntl.F_DUPFD_CLOEXEC, _FIRST_HIGH_DESCRIPTOR)
-        after.append(high)
+        passed.append(high)
         descriptors.append((high, port.fd))
     status = -1
     if STATUS_WORD in plan.wrap:
         status = os.memfd_create("shoal-status")
-        undo.callback(os.close, status)
+        kept.append(status)
     execution = Execution(
         program.attempt,
-        _with_places(program.argv, program.ports),
+        _with_places(program.argv, program.ports) if program.ports else program.argv,
         env,
         program.cwd,
         program.stdin,
@@ -161,7 +169,6 @@ def _launch(
     )
     guard = start_guard(execution, until) if until else None
     pid = _start(execution, starters) if guard is None else guard.program
-    undo.pop_all()  # nothing can fail from here on: what was started is known
     return Launched(pid, ours, relays, guard, status)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from types import MappingProxyType, NoneType
 from typing import Any, Final
@@ -42,16 +43,9 @@ class ProcessRecord:
 
     def to_json(self) -> dict[str, object]:
         """Return the object that travels on the socket: what differs from the defaults, and whether it runs."""
-        said: dict[str, object] = {
-            "attempt": self.attempt,
-            "pid": self.pid,
-            "running": self.running,
-        }
-        for name, default in _DEFAULTS:
-            value = getattr(self, name)
-            if value != default:
-                said[name] = value
-        return said
+        values = zip(_NAMES, _DEFAULTS, _values(self), strict=True)
+        differing = {name: value for name, default, value in values if value != default}
+        return {"attempt": self.attempt, "pid": self.pid, "running": self.running, **differing}
 
     @staticmethod
     def from_json(value: Mapping[str, object]) -> ProcessRecord:
@@ -91,8 +85,9 @@ _KIND_OF: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
     {one.name: _KINDS[str(one.type)] for one in fields(ProcessRecord)}
 )
 _NEEDED: Final = tuple(one.name for one in fields(ProcessRecord) if one.default is MISSING)
-_DEFAULTS: Final = tuple(
-    (one.name, one.default)
-    for one in fields(ProcessRecord)
-    if one.default is not MISSING and one.name != "running"
+_WITH_DEFAULT: Final = tuple(
+    one for one in fields(ProcessRecord) if one.default is not MISSING and one.name != "running"
 )
+_NAMES: Final = tuple(one.name for one in _WITH_DEFAULT)
+_DEFAULTS: Final[tuple[object, ...]] = tuple(one.default for one in _WITH_DEFAULT)
+_values: Final[Callable[[ProcessRecord], tuple[object, ...]]] = operator.attrgetter(*_NAMES)

@@ -19,6 +19,7 @@ IN_FILE: Final = b"file"
 
 T = TypeVar("T")
 _NUMBERS: Final = (int, float)
+_SECONDS_MAX: Final = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +276,9 @@ def _as(kind: type[T], value: object) -> T:
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, _NUMBERS) or not 0 <= value < 1e9:
+    if type(value) is float and 0 <= value < _SECONDS_MAX:
+        return value  # as nearly always
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS) or not 0 <= value < _SECONDS_MAX:
         raise TypeError(f"{value!r} is not a number of seconds")
     return float(value)
 

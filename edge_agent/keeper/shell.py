@@ -50,6 +50,7 @@ _SHELL_SIGNAL: Final = 128
 _STRAYS_SECONDS: Final = 2.0
 """How long the end of an attempt waits for processes that were killed to be gone."""
 _KILLS_SECONDS: Final = 0.01
+_NO_RELAYS: Final = frozenset[str]()
 _JOB_PLAN: Final = SandboxPlan(oom_score=JOB_SCORE)
 """Of a program of which nothing else is said."""
 
@@ -352,7 +353,7 @@ class KeeperShell:
             request.grace_seconds,
             request.lease_until,
             request.lease_grace_seconds,
-            frozenset(relay.port for relay in launched.relays),
+            frozenset([relay.port for relay in launched.relays]) if launched.relays else _NO_RELAYS,
         )
         self._handle(started)
         return launched.pid

@@ -24,6 +24,7 @@ to its group goes by its starter then, and by the keeper itself, which is its pa
 """
 
 import contextlib
+import functools
 import math
 import operator
 import os
@@ -34,7 +35,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Final
@@ -59,6 +60,8 @@ _END_SECONDS: Final = 2.0
 _END_LOOK_SECONDS: Final = 0.01
 _AGAIN_SECONDS: Final = 60.0
 _WORDS_MAX: Final = 10_000
+_HIGHEST: Final = 2
+_JOINS_KEPT: Final = 256
 _FILES_MIN: Final = 64
 _DATA_MIN: Final = 128 << 20
 _PROCESSES_MIN: Final = 2
@@ -121,7 +124,9 @@ class Starters:
         self._owner: dict[int, _Held] = {}
         self._told: deque[ChildEnd] = deque()
         self._pids: set[int] = set()
-        self._hierarchies: dict[str, str] = {}
+        self._mounts: dict[str, str] = {}
+        self._hierarchies = functools.lru_cache(_JOINS_KEPT)(self._hierarchies_of)
+        self._last: tuple[_Template, _Held | None] = ((), None)
         self._groups = GroupFiles()
         # Only root's threads lose all rights by becoming another user.
         self._not_before = 0.0 if os.geteuid() == 0 and starter.known_machine() else math.inf
@@ -137,15 +142,13 @@ class Starters:
         Raises:
             SpawnError: a step of the plan failed, the folder or the program cannot be had, or the starter was ended.
         """
-        if not suits(execution) or self.clock() < self._not_before:
+        if not _takes(execution):
             return None
-        plan = execution.plan
-        hierarchies = tuple(map(self._hierarchy, plan.join))
-        if "" in hierarchies:
-            return None
-        held = self._get((hierarchies, *in_common(plan)), execution)
+        now = self.clock()
+        held = self._at_hand(execution.plan, now) or self._get(execution, now)
         if held is None:
             return None
+        held.used_at = now
         try:
             return self._ask(held, execution)
         except (OSError, ValueError) as error:
@@ -215,22 +218,43 @@ class Starters:
     def _all(self) -> list[_Held]:
         return [*self._held.values(), *self._leaving]
 
+    def _at_hand(self, plan: SandboxPlan, now: float) -> _Held | None:
+        """The starter of the last start, if it serves this one, too: most jobs of a node are of one recipe."""
+        template, held = self._last
+        if (
+            held is None
+            or now - held.looked_at >= _LOOK_SECONDS
+            or template != self._template(plan)
+        ):
+            return None
+        return held
+
+    def _template(self, plan: SandboxPlan) -> _Template:
+        return (self._hierarchies(plan.join), *in_common(plan))
+
+    def _hierarchies_of(self, join: Sequence[str]) -> tuple[str, ...]:
+        return tuple(map(self._hierarchy, join))
+
     def _hierarchy(self, path: str) -> str:
         """The mount point of the hierarchy of a group's file; empty where that is not known."""
         above = path.rsplit("/", 2)[0]
-        known = self._hierarchies.get(above)
+        known = self._mounts.get(above)
         if known is None:
             own = _own_group(path)
-            known = self._hierarchies[above] = "" if own is None else str(own.mount)
+            known = self._mounts[above] = "" if own is None else str(own.mount)
         return known
 
-    def _get(self, template: _Template, execution: Execution) -> _Held | None:
-        now = self.clock()
+    def _get(self, execution: Execution, now: float) -> _Held | None:
+        plan = execution.plan
+        if now < self._not_before or not _bears(plan) or "" in self._hierarchies(plan.join):
+            return None
+        template = self._template(plan)
         held = self._held.get(template)
         if held is not None and now - held.looked_at >= _LOOK_SECONDS:
             held.looked_at = now
             if held.places != _places(held.template):
                 self._leaving.append(self._held.pop(template))
+                self._last = ((), None)
                 held = None
         if held is None:
             if len(self._held) + len(self._leaving) >= STARTERS_MAX:
@@ -242,7 +266,7 @@ class Starters:
             if held is None:
                 return None
             self._held[template] = held
-        held.used_at = now
+        self._last = template, held
         return held
 
     def _make(self, execution: Execution, now: float) -> _Held | None:
@@ -388,6 +412,8 @@ class Starters:
         for template, one in tuple(self._held.items()):
             if one is held:
                 del self._held[template]
+        if self._last[1] is held:
+            self._last = ((), None)
         if held in self._leaving:
             self._leaving.remove(held)
         with contextlib.suppress(KeyError, ValueError):
@@ -408,6 +434,11 @@ class Starters:
 
 def suits(execution: Execution) -> bool:
     """Whether a starter does exactly what a fork of the keeper would do for this program."""
+    return _takes(execution) and _bears(execution.plan)
+
+
+def _takes(execution: Execution) -> bool:
+    """Whether what is the program's own is what a starter does."""
     plan = execution.plan
     if not (plan.attempts and plan.uid > 0 and plan.no_new_privileges) or plan.wrap:
         return False
@@ -415,6 +446,15 @@ def suits(execution: Execution) -> bool:
     for rule in plan.own:
         if not rule.path.startswith(below):
             return False
+    for _, theirs in execution.descriptors:
+        # What it holds meanwhile lies at the lowest numbers that are free, so none of a program's may be among them.
+        if theirs > _HIGHEST:
+            return False
+    return len(execution.argv) + len(execution.env) < _WORDS_MAX
+
+
+def _bears(plan: SandboxPlan) -> bool:
+    """Whether a starter can work within the limits of its programs."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     for which, amount in plan.limits:
         least = _HOLDABLE.get(which)
@@ -422,13 +462,7 @@ def suits(execution: Execution) -> bool:
             return False
         if which == resource.RLIMIT_NOFILE and amount >= 0:
             files = min(files, amount)
-    numbers = [theirs for _, theirs in execution.descriptors]
-    # What it holds meanwhile lies at the lowest numbers that are free, so none of a program's may be among them.
-    return (
-        max(numbers, default=0) <= 2
-        and files >= _FILES_MIN
-        and len(execution.argv) + len(execution.env) < _WORDS_MAX
-    )
+    return files >= _FILES_MIN
 
 
 def template_of(plan: SandboxPlan) -> SandboxPlan:

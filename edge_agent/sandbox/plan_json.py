@@ -89,10 +89,13 @@ def _score(value: object, what: str) -> int:
 
 
 def _rule(value: object, what: str) -> FilesRule:
-    pair = _list(value, what)
-    if len(pair) != len(FilesRule._fields):
-        raise ValueError(f"the {what} has {value!r}, which is not a path and whether it is written")
-    return FilesRule(_text(pair[0], what), _flag(pair[1], what))
+    try:
+        path, write = _list(value, what)
+    except ValueError:
+        raise ValueError(
+            f"the {what} has {value!r}, which is not a path and whether it is written"
+        ) from None
+    return FilesRule(_text(path, what), _flag(write, what))
 
 
 @lru_cache(maxsize=_RULES_KEPT)
@@ -132,7 +135,7 @@ def _limit(value: object, what: str) -> tuple[int, int]:
 
 
 def _all(read: Callable[[object, str], T]) -> Callable[[object, str], tuple[T, ...]]:
-    return lambda value, what: tuple(read(one, what) for one in _list(value, what))
+    return lambda value, what: tuple([read(one, what) for one in _list(value, what)])
 
 
 def _list(value: object, what: str) -> list[object]:
