@@ -326,6 +326,52 @@ async def test_all_programs_end_with_their_keeper_and_so_does_the_starter(board:
     await ensure_keeper(board / "keeper.sock", board / "keeper.log")
 
 
+async def test_programs_end_with_a_keeper_that_had_not_heard_all_of_its_starter(
+    board: Path,
+) -> None:
+    async with KeeperClient(board / "keeper.sock") as client:
+        for name, uid, argv in (
+            ("a", USER, ("/bin/sleep", "761")),
+            ("b", USER + 1, ("/bin/sh", "-c", "read x < wait")),
+        ):
+            request = program(board, *argv, attempt=name, sandbox=shared(board, name, uid))
+            wait = board / f"attempts/{name}/work/wait"
+            os.mkfifo(wait, 0o600)
+            os.chown(wait, uid, uid)
+            pid = await client.start(replace(request, cwd=wait.parent))
+        keeper, [starter] = keeper_of(board), starters(board)
+        os.kill(keeper, signal.SIGSTOP)
+        (board / "attempts/b/work/wait").write_text("on\n")
+        await until(lambda: not Path(f"/proc/{pid}").exists(), what="b being told of and reaped")
+        os.kill(keeper, signal.SIGKILL)
+        await until(lambda: not processes_of(USER), what="the end of a")
+        await until(lambda: not strays.alive(starter), what="that of the starter")
+    await ensure_keeper(board / "keeper.sock", board / "keeper.log")
+
+
+async def test_a_group_that_was_made_again_is_joined_by_its_starter(board: Path) -> None:
+    own = next((one for one in own_groups() if one.unified or "pids" in one.controllers), None)
+    if own is None or not os.access(own.folder, os.W_OK):
+        pytest.skip("no group can be made here")
+    group = own.folder / group_name()
+    join = group / ("cgroup.procs" if own.unified else "tasks")
+    async with KeeperClient(board / "keeper.sock") as client:
+        known: list[int] = []
+        for number, name in enumerate("ab"):
+            group.mkdir()
+            try:
+                plan = shared(board, name, USER + number, join=(str(join),), kill=(str(group),))
+                record = await run(
+                    client, board, plan, "/bin/cat", "/proc/self/cgroup", attempt=name
+                )
+            finally:
+                group.rmdir()
+            assert (record.exit_code, record.left) == (0, "")
+            assert f"/{group.name}\n" in (board / f"{name}.out").read_text()
+            known += starters(board)
+        assert len(set(known)) == 1
+
+
 REACH = r"""
 import ctypes, os, resource, signal, sys, time
 starter, libc = os.getppid(), ctypes.CDLL(None, use_errno=True)
