@@ -15,10 +15,11 @@
 once when more than a sixty-fourth of all users wait for it: then others would soon find none. Users of which
 processes are left are tried again with a look that is for others, and by themselves once a minute.
 
-**How many ahead.** Twice as many as were taken since the last look, at least `_BLOCK`, and at most a sixty-fourth of
-all. Where no attempt took one for a minute, all but `_BLOCK` go back: other agents of the machine need users, too.
+**How many ahead.** Four times as many as were taken since the last look, at least `_BLOCK`, and at most a sixty-fourth
+of all; more are claimed once fewer than half of that are left, as a claim looks at all processes of the machine. Where
+no attempt took one for a minute, all but `_BLOCK` go back: other agents of the machine need users, too.
 
-Example: of 65,536 users 800 are taken in a second. Each look is for 800 of them, and 1,024 are ahead. Of 4 users one
+Example: of 65,536 users 200 are taken in a second. Each look is for 200 of them, and every third one claims 600. Of 4 users one
 none is ahead, and each end is looked after at once.
 """
 
@@ -123,8 +124,9 @@ class UserPool:
     def short(self, now: float) -> int:
         """How many more users are to be claimed ahead at the time `now`."""
         idle = now >= self._taken_at + _IDLE_SECONDS
-        wanted = 0 if idle else min(self._most, max(self._block, 2 * self._lately))
-        return max(0, wanted - len(self._ahead))
+        wanted = 0 if idle else min(self._most, max(self._block, 4 * self._lately))
+        ahead = len(self._ahead)
+        return wanted - ahead if 2 * ahead < wanted else 0
 
     def surplus(self, now: float) -> int:
         """How many users ahead are to be given back."""

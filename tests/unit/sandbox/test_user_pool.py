@@ -67,7 +67,7 @@ def test_as_many_are_ahead_as_are_taken_and_they_go_back_when_none_is() -> None:
     ours.add(range(1000))
     for number in range(500):
         ours.take(f"p.{number}", 0.0)
-    assert ours.short(0.5) == 500
+    assert ours.short(0.5) == 524, "1,024 are wanted, and fewer than half of them are left"
     assert ours.block == 500
     ours.begin(0.5)
     assert ours.short(0.5) == 0
@@ -76,6 +76,18 @@ def test_as_many_are_ahead_as_are_taken_and_they_go_back_when_none_is() -> None:
     assert ours.give_back(ours.surplus(60.0)) == list(range(999, 515, -1))
     assert ours.surplus(60.0) == 0
     assert ours.short(60.0) == 0
+
+
+def test_more_are_claimed_once_half_of_what_is_wanted_is_gone() -> None:
+    ours = pool(65_536, 400)
+    claims = list[int]()
+    for second in range(9):
+        for number in range(100):
+            assert ours.take(f"p.{second}.{number}", float(second)) is not None
+        claims.append(ours.short(float(second)))
+        ours.begin(float(second))
+        ours.add(range(1000 * second, 1000 * second + claims[-1]))
+    assert claims == [0, 0, 300] * 3
 
 
 def test_where_there_are_few_none_is_kept_from_others() -> None:
