@@ -27,7 +27,7 @@ from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.request import IN_FILE, MAX_PACKET_BYTES, MAX_REQUEST_BYTES
 from edge_agent.sandbox.plan import NO_PLAN, SandboxPlan
-from edge_agent.sandbox.plan_json import plan_to_json
+from edge_agent.sandbox.plan_json import plan_text
 from shoal.protocol_version import BATCHES, KEEPER, SANDBOXES, Protocols
 
 _ANSWER_SECONDS: Final = 10.0
@@ -131,14 +131,14 @@ class KeeperClient:
         """Start a job's program and return its process id; the same attempt is never started twice."""
         if not self._knows_sandboxes:
             await self._need_sandboxes(request.sandbox)
-        answer = await self._ask(self._said("start", request))
+        answer = await self._ask(self._said("start", request), plan=request.sandbox)
         return cast("int", answer["pid"])
 
     async def spawn(self, request: StartRequest) -> int:
         """Start a helper process that outlives the agent, and return its process id."""
         if not self._knows_sandboxes:
             await self._need_sandboxes(request.sandbox)
-        answer = await self._ask(self._said("spawn", request))
+        answer = await self._ask(self._said("spawn", request), plan=request.sandbox)
         return cast("int", answer["pid"])
 
     async def stop(self, attempt: str, grace_seconds: float | None = None) -> None:
@@ -218,8 +218,6 @@ class KeeperClient:
             }
         if request.made:
             said["made"] = request.made
-        if request.sandbox is not NO_PLAN:
-            said["sandbox"] = plan_to_json(request.sandbox)
         return said
 
     async def _need_sandboxes(self, plan: SandboxPlan) -> None:
@@ -235,8 +233,15 @@ class KeeperClient:
                 "replaced once it keeps no program; to have that sooner, `shoal drain` the node"
             )
 
-    def _ask(self, message: dict[str, object], *, idle: bool = False) -> _Answer:
+    def _ask(
+        self, message: dict[str, object], *, idle: bool = False, plan: SandboxPlan = NO_PLAN
+    ) -> _Answer:
         """Ask for something at the end of this turn, or `idle` along with another request; return what is answered.
+
+        Args:
+            message: what is asked for.
+            idle: whether it waits for another request.
+            plan: the sandbox of a program that is to be started.
 
         Raises:
             KeeperError: The request is too long.
@@ -247,7 +252,10 @@ class KeeperClient:
         request_id = self._next_id
         self._next_id += 1
         message["id"] = request_id
-        packet = _encoded(message).encode()
+        text = _encoded(message)
+        if plan is not NO_PLAN:
+            text = f'{text[:-1]},"sandbox":{plan_text(plan)}}}'
+        packet = text.encode()
         file = -1
         if len(packet) > MAX_PACKET_BYTES:
             packet, file = self._in_file(packet, message["op"])

@@ -6,7 +6,7 @@ The rules about files, of which there are many and which most plans have alike, 
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Final, TypeVar, cast
 
@@ -16,6 +16,8 @@ _NUMBER_MAX: Final = 1 << 63
 """What no number of a plan reaches: the kernel's are of 64 bits."""
 
 _RULES_KEPT: Final = 64
+_TEXTS_KEPT: Final = 256
+"""Control groups go from attempt to attempt."""
 _LISTS: Final = (list, tuple)
 _PLAIN: Final = (str, int, float)
 
@@ -30,6 +32,33 @@ def plan_to_json(plan: SandboxPlan) -> Mapping[str, object]:
         if value is not default and value != default:
             said[name] = _rules_text(value) if name == "files" else value
     return said
+
+
+def plan_text(plan: SandboxPlan) -> str:
+    """Write the same as JSON; what the plans of a recipe have alike, which is most of it, is written once."""
+    # By identity, as long texts are not looked through; what is kept keeps them.
+    key = (
+        *(id(plan.files), id(plan.seccomp), plan.limits, plan.groups, plan.attempts),
+        *(plan.oom_score, plan.no_new_privileges, plan.scoped),
+    )
+    known = _written.get(key)
+    if known is None:
+        alike = replace(plan, join=(), uid=-1, gid=-1, own=(), wrap=(), kill=())
+        if len(_written) >= _RULES_KEPT:
+            del _written[next(iter(_written))]
+        known = _written[key] = plan, _encoded(plan_to_json(alike))[1:-1]
+    said = [known[1]] if known[1] else []
+    if plan.join:
+        said.append(f'"join":{_texts_text(plan.join)}')
+    if plan.uid != -1 or plan.gid != -1:
+        said.append(f'"uid":{plan.uid},"gid":{plan.gid}')
+    if plan.own:
+        said.append(f'"own":{_encoded(plan.own)}')
+    if plan.wrap:
+        said.append(f'"wrap":{_encoded(plan.wrap)}')
+    if plan.kill:
+        said.append(f'"kill":{_texts_text(plan.kill)}')
+    return f"{{{','.join(said)}}}"
 
 
 def plan_from_json(value: object) -> SandboxPlan:
@@ -96,6 +125,11 @@ def _rule(value: object, what: str) -> FilesRule:
             f"the {what} has {value!r}, which is not a path and whether it is written"
         ) from None
     return FilesRule(_text(path, what), _flag(write, what))
+
+
+@lru_cache(maxsize=_TEXTS_KEPT)
+def _texts_text(texts: tuple[str, ...]) -> str:
+    return _encoded(texts)
 
 
 @lru_cache(maxsize=_RULES_KEPT)
@@ -172,3 +206,6 @@ _OWN_NAMES: Final = ("join", "uid", "gid", "own", "kill")
 _OWN: Final = tuple((name, _READERS[name]) for name in _OWN_NAMES)
 _alike: Final[dict[object, Mapping[str, object]]] = {}
 """What was read of the last recipes."""
+_written: Final[dict[object, tuple[SandboxPlan, str]]] = {}
+"""What was written of them."""
+_encoded: Final = json.JSONEncoder(separators=(",", ":")).encode

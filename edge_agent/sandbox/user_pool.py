@@ -19,8 +19,8 @@ processes are left are tried again with a look that is for others, and by themse
 of all; more are claimed once fewer than half of that are left, as a claim looks at all processes of the machine. Where
 no attempt took one for a minute, all but `_BLOCK` go back: other agents of the machine need users, too.
 
-Example: of 65,536 users 200 are taken in a second. Each look is for 200 of them, and every third one claims 600. Of 4 users one
-none is ahead, and each end is looked after at once.
+Example: of 65,536 users 200 are taken in a second. Each look is for 200 of them, and every third one
+claims 600. Of 4 users none is ahead, and each end is looked after at once.
 """
 
 from collections import deque

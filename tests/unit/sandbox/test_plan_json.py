@@ -1,13 +1,14 @@
 """A plan of a sandbox is read as it was written, or not at all."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.sandbox.plan import FilesRule, SandboxPlan
-from edge_agent.sandbox.plan_json import plan_from_json, plan_to_json
+from edge_agent.sandbox.plan_json import plan_from_json, plan_text, plan_to_json
 
 _TEXTS = st.lists(st.text(max_size=4).filter(lambda text: "\0" not in text), max_size=3).map(tuple)
 _NUMBERS = st.integers(-1, (1 << 63) - 1)
@@ -34,6 +35,9 @@ PLANS = st.builds(
 @given(PLANS)
 def test_a_plan_is_read_as_it_was_written(plan: SandboxPlan) -> None:
     assert plan_from_json(json.loads(json.dumps(plan_to_json(plan)))) == plan
+    assert plan_from_json(json.loads(plan_text(plan))) == plan
+    other = replace(plan, uid=7, gid=7, join=("/a",), kill=(), own=(), wrap=("b",))
+    assert plan_from_json(json.loads(plan_text(other))) == other
     assert plan_from_json({}) == SandboxPlan()
 
 
