@@ -508,6 +508,7 @@ class Controller:
             store,
             archive.store,
             plane.outbox_grown,
+            plane.objects_wait,
             broker=config.broker_address,
             client_id=f"shoal-{config.name}",
             clock=self._process.clock,

@@ -31,6 +31,7 @@ class ChangeSet:
         self._nodes: dict[str, NodeRecord] = {}
         self._manifests: list[rows.ManifestRow] = []
         self._outbox: list[rows.OutboxRow] = []
+        self._stores = False
         self._forgotten: list[PipelineRef] = []
         self._shown_pipelines: dict[PipelineRef, PipelineRecord] = {}
         self._shown_nodes: dict[str, NodeRecord] = {}
@@ -99,6 +100,8 @@ class ChangeSet:
         row.sequence = self._next_sequence
         if row.kind is rows.OutboxKind.STATE or row.kind is rows.OutboxKind.NOTE:
             row.id = f"{row.id}/{row.sequence}"
+        elif row.kind is rows.OutboxKind.MANIFEST or row.kind is rows.OutboxKind.COPIES:
+            self._stores = True
         self._outbox.append(row)
         self._next_sequence += 1
 
@@ -164,7 +167,9 @@ class ChangeSet:
         if written:
             self.start = rows.StartRow(self.start.term, self.start.id, self.start.commits + 1)
             written.append(self.start)
-            done.append(effects.CommitRows(tuple(written), tells=bool(self._outbox)))
+            done.append(
+                effects.CommitRows(tuple(written), tells=bool(self._outbox), stores=self._stores)
+            )
         if self._trust_changed:
             done.append(effects.TrustChanged())
         done += self._sessions

@@ -17,10 +17,14 @@ from shoal.session.messages import Fenced
 
 @dataclass(frozen=True, slots=True)
 class CommitRows:
-    """Write these rows in one transaction before anything that follows; `tells` says whether the outbox grows."""
+    """Write these rows in one transaction before anything that follows.
+
+    `tells` says whether the outbox grows, and `stores` whether by something for the archive.
+    """
 
     rows: tuple[Row, ...]
     tells: bool = False
+    stores: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,8 @@ class Leader:
         self._projections = projections
         self.outbox_grown = asyncio.Event()
         """Set after each commit that added outbox rows; the publisher clears it."""
+        self.objects_wait = asyncio.Event()
+        """Set after each commit that added something for the archive to these rows."""
         self.began_at = clock()
         """When this controller began to lead, in seconds of the clock."""
         self.machine: ControlMachine | None = None
@@ -290,6 +292,8 @@ class Leader:
             raise _rebuilding(error) from error
         if commit is not None and commit.tells:
             self.outbox_grown.set()
+            if commit.stores:
+                self.objects_wait.set()
         self._keep_from_collector(machine.open_pipelines)
 
     def _keep_from_collector(self, open_pipelines: int) -> None:
@@ -393,6 +397,7 @@ class Leader:
         self.machine = machine
         self._broken = None
         self.outbox_grown.set()  # what an earlier process left behind has to leave too
+        self.objects_wait.set()
         return machine
 
     async def _read_on(self, machine: ControlMachine) -> bool:

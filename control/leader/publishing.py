@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import takewhile
 
 from control.core.errors import StoreFailedError
 from control.core.rows import ObjectsWaiting, OutboxKind, OutboxRow
@@ -45,6 +46,7 @@ class Publishing:
         store: has the outbox.
         archive: where manifests go.
         grown: set by the leader when it has added rows; cleared here.
+        objects: set by the leader when something for the archive is among them; cleared here.
         broker: where events go; None keeps them.
         client_id: our name at the broker.
         clock: seconds on a monotonic clock.
@@ -59,6 +61,7 @@ class Publishing:
         store: Store,
         archive: ObjectStore,
         grown: asyncio.Event,
+        objects: asyncio.Event,
         *,
         broker: BrokerAddress | None,
         client_id: str,
@@ -72,8 +75,9 @@ class Publishing:
         self._archive = archive
         self._clock = clock
         self._grown = grown
+        self._objects = objects
         self._chance = chance
-        # Everything up to here has its manifests in the archive.
+        # All that waited for the archive up to here is there.
         self._stored_through = 0
         # Manifests that are there, which is not written down yet.
         self._stored: list[int] = []
@@ -103,6 +107,7 @@ class Publishing:
             tasks.create_task(self._copies.run())
             if self._publisher is not None:
                 tasks.create_task(self._publisher.run())
+                tasks.create_task(self._tell_of_events(self._publisher))
 
     async def sentence(self) -> str:
         """Say for people how it stands with the broker, and how many events wait."""
@@ -129,10 +134,17 @@ class Publishing:
             for event in events
         ]
 
+    async def _tell_of_events(self, publisher: OutboxShell) -> None:
+        while True:
+            # No deadline: nothing may happen for days.
+            await self._grown.wait()
+            self._grown.clear()
+            publisher.grown()
+
     async def _store_manifests(self) -> None:
         failures = 0
         while True:
-            self._grown.clear()
+            self._objects.clear()
             began = self._clock()
             stored = False
             try:
@@ -149,7 +161,7 @@ class Publishing:
             else:
                 failures = 0
                 # No deadline: nothing may happen for days.
-                await self._grown.wait()
+                await self._objects.wait()
                 if stored and (left := began + GATHER_SECONDS - self._clock()) > 0:
                     await asyncio.sleep(left)
 
@@ -194,17 +206,17 @@ class Publishing:
 class _Events:
     """The events of the outbox, as the publisher reads them."""
 
-    def __init__(self, store: Store, clear_through: Callable[[], int]) -> None:
+    def __init__(self, store: Store, stored_through: Callable[[], int]) -> None:
         self._store = store
-        self._clear_through = clear_through
+        self._stored_through = stored_through
 
     async def read(self, after: int, limit: int) -> RowsRead:
-        clear = self._clear_through()
+        stored = self._stored_through()
         try:
             rows = await self._store.outbox(limit, after)
         except StoreFailedError as error:
             raise RowsUnavailableError(str(error)) from error
-        ready = [row for row in rows if row.sequence <= clear]
+        ready = [*takewhile(lambda row: row.sequence <= stored or row.is_told, rows)]
         through = ready[-1].sequence if ready else after
         entries = tuple(_entry(row) for row in ready if row.is_told)
         # What is not clear yet is announced when it is.

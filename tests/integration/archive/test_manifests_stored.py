@@ -72,11 +72,12 @@ class Counted(DirectoryStore):
 @asynccontextmanager
 async def publishing(store: SqliteStore, archive: DirectoryStore) -> AsyncIterator[asyncio.Event]:
     """Empty the outbox for as long as the block; without a broker, so that events stay."""
-    grown = asyncio.Event()
+    objects = asyncio.Event()
     running = Publishing(
         store,
         archive,
-        grown,
+        asyncio.Event(),
+        objects,
         broker=None,
         client_id="test",
         clock=time.monotonic,
@@ -85,7 +86,7 @@ async def publishing(store: SqliteStore, archive: DirectoryStore) -> AsyncIterat
     )
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(running.run())
-        yield grown
+        yield objects
         task.cancel()
 
 
@@ -102,11 +103,11 @@ async def test_all_manifests_are_stored_and_events_stay(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "c.db") as store, directory_store(tmp_path / "a") as archive:
         await store.load(lambda: "id", 100)
         await store.commit([*events, *manifests])
-        async with publishing(store, archive) as grown:
+        async with publishing(store, archive) as objects:
             await until(lambda: _is(archive, manifests[-1]), what="the last manifest")
             later = row(count + 200, OutboxKind.MANIFEST)
             await store.commit([later])
-            grown.set()
+            objects.set()
             await until(lambda: _is(archive, later), what="a manifest that came later")
             await until(lambda: _left(store, len(events)), what="no manifest waits")
         assert set(await waiting(store)) == {OutboxKind.EVENT}
@@ -118,10 +119,10 @@ async def test_manifests_of_a_busy_cluster_share_a_reading_and_a_put(tmp_path: P
     """Jobs that end one by one, a few at a time, as the leader commits them."""
     async with SqliteStore(tmp_path / "c.db") as store, Counted(tmp_path / "a") as archive:
         await store.load(lambda: "id", 100)
-        async with publishing(store, archive) as grown:
+        async with publishing(store, archive) as objects:
             for number in range(1, 201):
                 await store.commit([row(number, OutboxKind.MANIFEST)])
-                grown.set()
+                objects.set()
             await until(lambda: _left(store, 0), what="no manifest waits")
         assert len(archive.puts) <= 100
         assert sum(archive.puts) == 200

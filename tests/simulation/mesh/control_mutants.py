@@ -145,8 +145,8 @@ class RecordsNoAttempts(ControlMachine):
 
     def step(self, batch: Iterable[events.Event], now: float) -> Sequence[Effect]:
         return [
-            CommitRows(
-                tuple(row for row in effect.rows if not isinstance(row, AttemptRow)), effect.tells
+            replace(
+                effect, rows=tuple(row for row in effect.rows if not isinstance(row, AttemptRow))
             )
             if isinstance(effect, CommitRows)
             else effect
