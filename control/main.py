@@ -16,6 +16,14 @@ from services.runtime.process import StartRefusedError, run
 from services.runtime.process_options import begin_log, process_options
 from services.runtime.settings_file import read_settings, use_settings
 
+_YOUNG_OBJECTS = 20_000
+_YOUNG_COLLECTIONS = 5
+"""After how many new objects, and how many such looks, the young ones are looked at for garbage.
+
+A job makes some 150 objects that stay until it has ended, so looking at each 700, as is usual, finds none and costs a
+tenth of what the controller needs for it. Garbage that waits for the next look has a few MiB at most.
+"""
+
 
 def _use_file(context: click.Context, path: Path) -> None:
     use_settings(context, read_settings(context, path))
@@ -283,6 +291,7 @@ def controller(**given: Any) -> None:
         instead["mqtt"] = "--mqtt-password-file"
     warn_of_visible(click.get_current_context(), instead)
     gc.disable()  # nothing that an import makes is garbage, and `run` enables it again
+    gc.set_threshold(_YOUNG_OBJECTS, _YOUNG_COLLECTIONS)
     from control.controller import (  # noqa: PLC0415
         Controller,
         ControllerAddresses,

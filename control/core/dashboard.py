@@ -32,9 +32,9 @@ COMPLETED: Final = 6
 class Dashboard(MachinePart):
     """Tells a dashboard of the stages of jobs whose pipeline asks for it."""
 
-    def observed(self, attempt: AttemptRecord, seen: Observation) -> None:
+    def observed(self, pipeline: PipelineRecord, attempt: AttemptRecord, seen: Observation) -> None:
         """Tell what an agent says of a current attempt, as far as it was not told."""
-        compat = _asking(self._situation.pipeline(attempt))
+        compat = _asking(pipeline)
         if compat is None:
             return
         times = {int(one.stage): one.time for one in seen.stages}
@@ -48,9 +48,9 @@ class Dashboard(MachinePart):
             reached = COMPLETED
         self._tell(compat, attempt, reached, times)
 
-    def succeeded(self, attempt: AttemptRecord) -> None:
+    def succeeded(self, pipeline: PipelineRecord, attempt: AttemptRecord) -> None:
         """Tell the rest: the manifest of the attempt is recorded."""
-        compat = _asking(self._situation.pipeline(attempt))
+        compat = _asking(pipeline)
         if compat is not None:
             self._tell(compat, attempt, len(outbox_rows.UPDATE_TEXTS), {})
 

@@ -212,6 +212,8 @@ class ControlMachine:
         match event:
             case events.Submit():
                 self._answer(event, self._submissions.submit(event))
+            case events.Observed():  # these two come with each job
+                change.answer(event.call, self._observations.take(event))
             case events.Cancel():
                 self._answer(event, self._submissions.cancel(event))
             case events.Finish():
@@ -254,8 +256,6 @@ class ControlMachine:
                     self._sessions.open(event)
                 else:
                     change.answer(event.call, revoked)
-            case events.Observed():
-                change.answer(event.call, self._observations.take(event))
             case events.SessionClosed():
                 self._sessions.close(event)
             case events.StreamWorkerGone():

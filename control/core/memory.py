@@ -69,7 +69,8 @@ class Memory(MachinePart):
                 ):
                     refs[event.ref] = None
                 case events.Observed():
-                    refs |= dict.fromkeys(one.ref.pipeline_ref for one in event.observations)
+                    for one in event.observations:
+                        refs[one.ref.pipeline_ref] = None
                 case events.HelloReceived():
                     refs |= dict.fromkeys(one.ref.pipeline_ref for one in event.hello.attempts)
                 case _:

@@ -13,7 +13,7 @@ from control.core.machine_part import MachinePart
 from control.core.outcomes import Outcomes
 from control.core.scales import Scales
 from control.core.sources import Sources
-from control.core.state import AttemptRecord, JobRecord, NodeRecord
+from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
 from services.archive.artifact_key import LOG_PATHS
 from shoal.model import Artifact, JobState, PipelineState, Reason, ReasonCode
 from shoal.names import AttemptRef
@@ -54,9 +54,10 @@ class Observations(MachinePart):
         if attempt is not None and attempt.ref == seen.ref and attempt.node == node.name:
             # Recorded as it moves on.
             attempt.ended_inputs = seen.ended_inputs or attempt.ended_inputs
-            self._dashboard.observed(attempt, seen)
-            self.advance(job, attempt, seen)
-            self._take_holds(attempt, seen)
+            pipeline = self._situation.pipeline_of(job)
+            self._dashboard.observed(pipeline, attempt, seen)
+            self.advance(pipeline, job, seen)
+            self._take_holds(pipeline, attempt, seen)
             return None
         for old in job.attempts:
             # What was committed is said again because the answer was lost: that is no intruder.
@@ -83,9 +84,10 @@ class Observations(MachinePart):
             self._change.attempt(attempt)
             self._change.show_job(self._situation.pipeline_of(job), job)
 
-    def advance(self, job: JobRecord, attempt: AttemptRecord, seen: Observation) -> None:
-        """Move an attempt and its job on."""
-        if not lifecycle.grows(attempt.state, seen.state):
+    def advance(self, pipeline: PipelineRecord, job: JobRecord, seen: Observation) -> None:
+        """Move the current attempt of a job and the job on."""
+        attempt = job.attempt
+        if attempt is None or not lifecycle.grows(attempt.state, seen.state):
             return  # a repetition
         before = attempt.state
         attempt.start_time = seen.start_time or attempt.start_time
@@ -94,7 +96,7 @@ class Observations(MachinePart):
             if problem:
                 self._outcomes.fail(attempt, Reason(ReasonCode.ARCHIVE, 0, problem), seen.end_time)
             else:
-                self._outcomes.succeed(attempt, seen)
+                self._outcomes.succeed(pipeline, job, attempt, seen)
         elif seen.state is JobState.FAILED:
             self._outcomes.fail(attempt, seen.reason, seen.end_time, _archived(attempt, seen))
         elif seen.state is JobState.CANCELLED:
@@ -108,17 +110,18 @@ class Observations(MachinePart):
             if (before, seen.state) != (JobState.ASSIGNED, JobState.PREPARING):
                 job.progress = ""  # it was about the state before
             self._change.attempt(attempt)
-            self._change.job(self._situation.pipeline(attempt), job)
+            self._change.job(pipeline, job)
             node = self._cluster.nodes[attempt.node]
             if seen.state in lifecycle.STARTED and before not in lifecycle.STARTED:
-                self._started(job, attempt, node)
+                self._started(pipeline, job, attempt, node)
             if before in lifecycle.CLAIMING and seen.state not in lifecycle.CLAIMING:
                 self._situation.room_grew = True
                 self._change.show_node(node)
 
-    def _take_holds(self, attempt: AttemptRecord, seen: Observation) -> None:
+    def _take_holds(
+        self, pipeline: PipelineRecord, attempt: AttemptRecord, seen: Observation
+    ) -> None:
         """Record how far the outputs of an attempt are that stand still, and act on all of them."""
-        pipeline = self._situation.pipeline(attempt)
         if (
             seen.holds
             and attempt.holds != seen.holds
@@ -130,8 +133,9 @@ class Observations(MachinePart):
         if pipeline.holding is not None:  # an end may be what it waits for no longer
             self._scales.try_to_settle(pipeline, pipeline.holding)
 
-    def _started(self, job: JobRecord, attempt: AttemptRecord, node: NodeRecord) -> None:
-        pipeline = self._situation.pipeline(attempt)
+    def _started(
+        self, pipeline: PipelineRecord, job: JobRecord, attempt: AttemptRecord, node: NodeRecord
+    ) -> None:
         if pipeline.spec.bundle_digest:
             node.bundles |= {pipeline.spec.bundle_digest}
             self._cluster.prefetch_changed |= pipeline.spec.prefetch

@@ -50,9 +50,10 @@ class Outcomes(MachinePart):
         """The agent of an attempt has begun with it."""
         self._placement.taken_up(attempt)
 
-    def succeed(self, attempt: AttemptRecord, seen: Observation) -> None:
-        """Commit a job with the artifacts of its attempt."""
-        pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
+    def succeed(
+        self, pipeline: PipelineRecord, job: JobRecord, attempt: AttemptRecord, seen: Observation
+    ) -> None:
+        """Commit a job with the artifacts of its current attempt."""
         self._end_attempt(attempt, JobState.SUCCEEDED, NO_REASON, seen.end_time)
         job.move(JobState.SUCCEEDED)
         job.reason = NO_REASON
@@ -63,7 +64,7 @@ class Outcomes(MachinePart):
             for row in outbox_rows.result_copies(pipeline.spec.compat, job.manifest, now):
                 self._change.outbox(row)
         self._situation.job_event(job, "succeeded")
-        self._dashboard.succeeded(attempt)
+        self._dashboard.succeeded(pipeline, attempt)
         self.job_ended(pipeline)
 
     def _commit_artifacts(

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from itertools import count
+from dataclasses import dataclass, field
+from itertools import count, islice
 
 from control.core import events
 from control.core.effects import AnswerValue
 from control.core.errors import ControlError
 from control.leader.inbox import Inbox
+
+
+@dataclass(slots=True)
+class _Asked:
+    """The calls of one caller, which goes on once all of them are answered."""
+
+    over: asyncio.Future[None]
+    calls: Sequence[int]
+    answers: dict[int, AnswerValue] = field(default_factory=dict[int, AnswerValue])
 
 
 class Calls:
@@ -26,37 +36,41 @@ class Calls:
         self._check_open = check_open
         self._room = asyncio.Semaphore(calls_max)
         self._numbers = count(1)
-        self._waiting: dict[int, asyncio.Future[AnswerValue]] = {}
+        self._waiting: dict[int, _Asked] = {}
 
     async def ask(self, makes: Sequence[Callable[[int], events.Event]]) -> Sequence[AnswerValue]:
         """Post the event that each function makes of a number; returns their answers, in order."""
         async with self._room:
             self._check_open()
-            calls = {next(self._numbers): make for make in makes}
-            loop = asyncio.get_running_loop()
-            futures: list[asyncio.Future[AnswerValue]] = [loop.create_future() for _ in calls]
-            self._waiting.update(zip(calls, futures, strict=True))
-            self._inbox.ask(make(call) for call, make in calls.items())
+            if not makes:
+                return []
+            calls = list(islice(self._numbers, len(makes)))
+            asked = _Asked(asyncio.get_running_loop().create_future(), calls)
+            self._waiting |= dict.fromkeys(calls, asked)
+            self._inbox.ask([make(call) for make, call in zip(makes, calls, strict=True)])
             try:
                 # No deadline: the leader answers after its next commit, or fails all callers.
-                return await asyncio.gather(*futures)
+                await asked.over
             finally:
                 for call in calls:
                     self._waiting.pop(call, None)
+            return [asked.answers[call] for call in calls]
 
     def answer(self, call: int, value: AnswerValue) -> None:
         """Let a caller go on, if it still waits."""
-        future = self._waiting.get(call)
-        if future is not None and not future.done():
-            future.set_result(value)
+        asked = self._waiting.pop(call, None)
+        if asked is not None:
+            asked.answers[call] = value
+            if len(asked.answers) == len(asked.calls) and not asked.over.done():
+                asked.over.set_result(None)
 
     def fail(self, call: int, error: ControlError) -> None:
         """Let a caller have an error, if it still waits."""
-        future = self._waiting.get(call)
-        if future is not None and not future.done():
-            future.set_exception(error)
+        asked = self._waiting.pop(call, None)
+        if asked is not None and not asked.over.done():
+            asked.over.set_exception(error)
 
     def fail_all(self, error: ControlError) -> None:
         """Let all callers have an error of this kind and text."""
-        for call in self._waiting:
+        for call in tuple(self._waiting):
             self.fail(call, type(error)(str(error)))

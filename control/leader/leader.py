@@ -25,6 +25,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Final
 
 from control.core import errors, events
 from control.core.effects import Answer, AnswerValue, CommitRows
@@ -55,19 +56,21 @@ QUEUE_SECONDS = 10.0
 
 REBUILDS_FORGOTTEN_SECONDS = 600.0
 
-_ASKED = (
-    events.Submit
-    | events.Cancel
-    | events.Scale
-    | events.Drain
-    | events.Adopt
-    | events.CreateToken
-    | events.RevokeToken
-    | events.Join
-    | events.Renew
-    | events.RevokeIdentity
-    | events.CallMade
-    | events.CallsRefused
+_ASKED: Final = frozenset(
+    {
+        events.Submit,
+        events.Cancel,
+        events.Scale,
+        events.Drain,
+        events.Adopt,
+        events.CreateToken,
+        events.RevokeToken,
+        events.Join,
+        events.Renew,
+        events.RevokeIdentity,
+        events.CallMade,
+        events.CallsRefused,
+    }
 )
 """What people ask for: they wait for an answer, and are told when there is none."""
 
@@ -267,9 +270,10 @@ class Leader:
             RebuildingError: It is recorded, and what follows from that was not done.
             Exception: Anything else, and nothing is recorded.
         """
+        kinds = {type(event) for event in batch}
         refs, requests = machine.prepare(batch)
         more = False
-        if refs or requests or any(isinstance(event, events.Submit) for event in batch):
+        if refs or requests or events.Submit in kinds:
             while await self._read_on(machine):
                 more = True
         if more:
@@ -279,8 +283,7 @@ class Leader:
         effects = machine.step(batch, self._clock())
         commit = effects[0] if effects and isinstance(effects[0], CommitRows) else None
         if commit is not None:
-            waited_for = any(isinstance(event, _ASKED) for event in batch)
-            await self._record(commit.rows, waited_for=waited_for)
+            await self._record(commit.rows, waited_for=not _ASKED.isdisjoint(kinds))
         try:
             for projection in self._projections:
                 projection.show(machine, effects)

@@ -80,10 +80,10 @@ class KeepsWhatAnAgentHasLost(Outcomes):
 class TellsDoneBeforeTheCommit(Dashboard):
     """A dashboard reads `Done` of a task whose results are on their way."""
 
-    def observed(self, attempt: AttemptRecord, seen: Observation) -> None:
-        super().observed(attempt, seen)
+    def observed(self, pipeline: PipelineRecord, attempt: AttemptRecord, seen: Observation) -> None:
+        super().observed(pipeline, attempt, seen)
         if seen.state in lifecycle.ENDED_WELL:
-            self.succeeded(attempt)
+            self.succeeded(pipeline, attempt)
 
 
 class TellsNeighboursNothing(Placer):

@@ -55,7 +55,7 @@ def _no_epoch_check() -> None:
     def observe(self: Observations, node: NodeRecord, seen: Any) -> Any:
         job = self._cluster.job(seen.ref)
         if job is not None and job.attempt is not None and not job.ended:
-            self.advance(job, job.attempt, seen)
+            self.advance(self._situation.pipeline_of(job), job, seen)
             return None
         return right(self, node, seen)
 
