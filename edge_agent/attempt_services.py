@@ -52,4 +52,4 @@ class AttemptServices:
 
     def folder(self, ref: AttemptRef) -> AttemptFolder:
         """Where an attempt lives."""
-        return AttemptFolder(self.attempts / keeper_id(ref))
+        return AttemptFolder(f"{self.attempts}/{keeper_id(ref)}")

@@ -124,7 +124,12 @@ class LogShipper:
         self._news = asyncio.Event()
 
     def follow(
-        self, ref: AttemptRef, folder: Path, mask: SecretMask = NO_MASK, *, ended: bool = False
+        self,
+        ref: AttemptRef,
+        folder: Path | str,
+        mask: SecretMask = NO_MASK,
+        *,
+        ended: bool = False,
     ) -> None:
         """Ship what is in `folder`/stdout and stderr, now and later.
 

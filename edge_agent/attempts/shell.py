@@ -308,7 +308,7 @@ class AttemptShell:
                 "the keeper is to start the program, and may take 15 s, until it is lost"
             )
             await services.keeper.start(request, effect.keeper)
-        services.logs.follow(self._ref, self._folder.path, services.mask(self._ref))
+        services.logs.follow(self._ref, self._folder.text, services.mask(self._ref))
         return events.ProgramStarted(self._ref, effect.turn, services.wall())
 
     async def _start_leased(self, request: StartRequest, keeper: str) -> None:

@@ -13,7 +13,12 @@ class AttemptLogs(Protocol):
     """Ships what programs print while a session stands; `edge_agent.logs` has the rules."""
 
     def follow(
-        self, ref: AttemptRef, folder: Path, mask: SecretMask = NO_MASK, *, ended: bool = False
+        self,
+        ref: AttemptRef,
+        folder: Path | str,
+        mask: SecretMask = NO_MASK,
+        *,
+        ended: bool = False,
     ) -> None:
         """Ship what an attempt prints, now and later, with its secrets hidden; or printed until it `ended`."""
         ...

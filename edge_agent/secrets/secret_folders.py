@@ -58,7 +58,7 @@ class SecretFolders:
 
     def holds(self, ref: AttemptRef) -> bool:
         """Whether an attempt may have a folder; looks at no file."""
-        return keeper_id(ref) in self._there
+        return bool(self._there) and keeper_id(ref) in self._there
 
     def place(self, ref: AttemptRef, files: Mapping[str, bytes], user: int = -1) -> Path:
         """Make the folder of an attempt with files in it, in place of one that is there, and return it.

@@ -161,11 +161,12 @@ def left_nothing(folder: str, before: Collection[str] | None, patterns: Sequence
         before: names in the job's folder when its program started; None if they are not known.
         patterns: what the job asked for.
     """
-    if before != _FRESH or any(not _SIGNS.intersection(pattern) for pattern in patterns):
+    if before != _FRESH or any(map(_SIGNS.isdisjoint, patterns)):
         return False
     try:
-        if any(_is_something(f"{folder}/{name}") for name in LOG_PATHS):
-            return False
+        for name in LOG_PATHS:
+            if _is_something(f"{folder}/{name}"):
+                return False
         work = os.open(f"{folder}/work", _LOOK_FLAGS)
         try:
             if os.listdir(work) != [_RESULTS]:  # noqa: PTH208 - a descriptor

@@ -393,7 +393,12 @@ class _NoLogs:
         pass
 
     def follow(
-        self, ref: AttemptRef, folder: Path, mask: SecretMask = NO_MASK, *, ended: bool = False
+        self,
+        ref: AttemptRef,
+        folder: Path | str,
+        mask: SecretMask = NO_MASK,
+        *,
+        ended: bool = False,
     ) -> None:
         pass
 
