@@ -65,6 +65,7 @@ class SessionConfig:
 
     flush_messages: int = 64
     flush_seconds: float = 0.001
+    """How long a message waits for others to travel with, while one is under way; else it goes at once."""
     acknowledge_seconds: float = 0.25
     """How long the acknowledgement of what was heard waits for something that it can travel with."""
     in_flight_batches: int = 64
@@ -124,6 +125,8 @@ class SessionMachine:
     _sequence: int = 0
     _heard: int = 0
     _acknowledged: int = 0
+    _answered_soon: int = 0
+    """The last batch that said more than that the agent lives."""
     _queue: OrderedDict[Hashable, FromAgent] = field(
         default_factory=OrderedDict[Hashable, FromAgent]
     )
@@ -196,6 +199,8 @@ class SessionMachine:
         match self.state:
             case SessionState.OPEN:
                 heartbeat_at = self._spoken_at + self._heartbeat_seconds
+                if self._queued_at is None and self._owed_at is None:
+                    return heartbeat_at
                 flush_at = self._flush_at()
                 return heartbeat_at if flush_at is None else min(heartbeat_at, flush_at)
             case SessionState.IDLE:
@@ -340,7 +345,7 @@ class SessionMachine:
         self._retry_seconds = 0.0
         self._leave_at = None
         self._open_until = self._queued_at = self._owed_at = None
-        self._sequence = self._heard = self._acknowledged = 0
+        self._sequence = self._heard = self._acknowledged = self._answered_soon = 0
         self._queue.clear()
         self._progress.clear()
         self._in_flight.clear()
@@ -553,15 +558,17 @@ class SessionMachine:
         self._queued_at = now if self._queue or self._progress else None
         self._owed_at = None
         batch = tuple(messages)
+        if len(batch) > 1 or (batch and not isinstance(batch[0], Heartbeat)):
+            self._answered_soon = self._sequence
         self._in_flight.append((self._sequence, now, batch))
         recorded = min(self._unrecorded.values()) - 1 if self._unrecorded else self._heard
         return [effects.Write(self._sequence, recorded, batch)]
 
     def _flush_at(self) -> float | None:
-        if not self._has_room():
+        if len(self._in_flight) >= self.config.in_flight_batches:
             return None
         queued, owed = self._queued_at, self._owed_at
-        if queued is not None:
+        if queued is not None and self._answered_soon > self._acknowledged:
             queued += self.config.flush_seconds
         if owed is None:
             return queued
