@@ -159,7 +159,7 @@ format: $(STAMP) ## Let ruff and buf put the source in form
 # and has a target lane-NAME below.
 # Lanes share the checkout, /tmp and the loopback interface, so each test brings folders and ports of its own.
 # Lanes with a docker daemon are in one row, since there can be one such daemon at a time.
-LANES := unit,compose,arm64,ansible integration sim,packages,upgrade,identity,edge
+LANES := unit,compose,arm64,ansible integration sim,packages,upgrade,metrics,identity,edge
 
 comma := ,
 .PHONY: test $(patsubst %,lane-%,$(subst $(comma), ,$(LANES)))
@@ -188,6 +188,15 @@ lane-compose: $(STAMP) ## The shipped compose file, built and run; docs/compose.
 .PHONY: lane-upgrade
 lane-upgrade: $(STAMP) ## The newest release and this build in one cluster, up and back under a running pipeline
 	@PY=$(PY) .ci/tests upgrade tests/lanes/upgrade --log-cli-level=INFO --log-cli-format='%(message)s'
+
+.PHONY: lane-metrics
+lane-metrics: $(STAMP) ## A real Prometheus over a real cluster: rules, alerts and dashboards have data
+	@.ci/system metrics
+	@PY=$(PY) .ci/tests metrics tests/lanes/metrics --log-cli-level=INFO --log-cli-format='%(message)s'
+
+.PHONY: dashboards
+dashboards: $(STAMP) ## Write deploy/grafana from tests/kit/dashboards.py
+	@$(PY) -m tests.kit.dashboards
 
 .PHONY: lane-packages
 lane-packages: $(PACKAGER)/.stamp ## A release, and docs/packages.md carried out with nothing else

@@ -289,7 +289,7 @@ class Controller:
                         tasks.create_task(_renew(registrar))
                         newcomers = await self._serve_newcomers(stack, registrar, tasks)
                     metrics = await stack.enter_async_context(
-                        self._serve_metrics(store, plane, access, gossip)
+                        self._serve_metrics(store, plane, publishing, access, gossip)
                     )
                     self._announce(server, archive, member, newcomers, metrics)
                     if config.health_file is not None:
@@ -421,6 +421,7 @@ class Controller:
         self,
         store: SqliteStore,
         plane: ControlPlane,
+        publishing: Publishing,
         access: AccessInterceptor | None,
         gossip: GossipShell | None,
     ) -> contextlib.AbstractAsyncContextManager[str]:
@@ -428,6 +429,7 @@ class Controller:
         figures = ControllerFigures(
             plane,
             store,
+            lambda: publishing.connected,
             access,
             gossip,
             state=config.state,

@@ -126,6 +126,11 @@ OUTBOX: Final = Figure(
 OUTBOX_AGE: Final = Figure(
     "shoal_controller_outbox_oldest_seconds", _G, "Age of the first of them, 0 for none."
 )
+BROKER: Final = Figure(
+    "shoal_controller_broker_connected",
+    _G,
+    "1 while the broker has accepted the controller; not there without a broker.",
+)
 CALLS: Final = Figure(
     "shoal_controller_calls_total",
     _C,
@@ -198,7 +203,7 @@ NODE_CELSIUS: Final = Figure(
 
 CONTROLLER_FIGURES: Final = (
     BUILD, LEADS, NODES, CORES, MEMORY, WAITING, ATTEMPTS, ATTEMPTS_ENDED, OPEN, OPEN_OF, PIPELINES_ENDED,
-    DEAD_LETTERS, WAITED, RAN, ODD, COMMITS, OUTBOX, OUTBOX_AGE, CALLS, CALLS_REFUSED, DISK_FREE, DISK_SIZE,
+    DEAD_LETTERS, WAITED, RAN, ODD, COMMITS, OUTBOX, OUTBOX_AGE, BROKER, CALLS, CALLS_REFUSED, DISK_FREE, DISK_SIZE,
     STORE_SIZE, NODE_UP, NODE_ATTEMPTS, NODE_SILENT, NODE_CPU, NODE_MEMORY, NODE_DISK, NODE_CELSIUS,
     *GOSSIP_FIGURES, *OF_THE_PAGE,
 )  # fmt: skip
@@ -224,6 +229,7 @@ class ControllerFigures:
     Args:
         plane: what it decides.
         outbox: what waits to leave.
+        broker: whether the broker has accepted the controller; None without one.
         access: what it lets in; None for a controller that lets in all.
         gossip: its member; None if it does not gossip.
         state: its state folder.
@@ -235,6 +241,7 @@ class ControllerFigures:
 
     plane: ControlPlane
     outbox: OutboxCount
+    broker: Callable[[], bool | None]
     access: AccessInterceptor | None
     gossip: GossipShell | None
     state: Path
@@ -251,9 +258,11 @@ class ControllerFigures:
         readings.tell(LEADS, machine is not None)
         if machine is not None:
             self._read_machine(machine, readings)
+        if (connected := self.broker()) is not None:
+            readings.tell(BROKER, connected)
         if self.access is not None:
             readings.tell_each(CALLS, self.access.calls)
-            readings.tell_each(CALLS_REFUSED, self.access.refused)
+            readings.tell_each(CALLS_REFUSED, _REFUSED | self.access.refused)
         if self.gossip is not None:
             read_gossip(self.gossip, readings)
         try:
@@ -374,4 +383,7 @@ _EXPECTED: Final = (
     *((_word(JobState.FAILED), _reason(code)) for code in ReasonCode if code),
 )
 """What is told from the start, so that the first of each is a rise and not a new series."""
+_REFUSED: Final = dict.fromkeys(
+    ("NO_IDENTITY", "NOT_ALLOWED", "OTHER_NAMESPACE", "QUOTA", "REVOKED"), 0
+)
 _TOLD: Final = {NODE_CPU: _cpu, NODE_MEMORY: _memory, NODE_DISK: _disk, NODE_CELSIUS: _celsius}

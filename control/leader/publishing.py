@@ -109,6 +109,11 @@ class Publishing:
                 tasks.create_task(self._publisher.run())
                 tasks.create_task(self._tell_of_events(self._publisher))
 
+    @property
+    def connected(self) -> bool | None:
+        """Whether the broker has accepted us; None without one."""
+        return None if self._publisher is None else self._publisher.connected
+
     async def sentence(self) -> str:
         """Say for people how it stands with the broker, and how many events wait."""
         if self._publisher is None:

@@ -1,0 +1,1 @@
+"""The lane of metrics: a real Prometheus over a real cluster."""
