@@ -67,6 +67,11 @@ class OfferedMethod:
         """Whether it changes nothing and is answered once, so that a GET may ask for it."""
         return not self.streams and self.rule.verb in {Verb.READ, Verb.KNOW}
 
+    @property
+    def upstream(self) -> UpstreamMethod:
+        """How the controller is called."""
+        return UpstreamMethod(self.path, self.response, self.safe)
+
 
 def _offered() -> Iterator[OfferedMethod]:
     for file in _FILES:
@@ -129,7 +134,7 @@ class ContractApp(ConnectASGIApplication[None]):
 
 
 def _endpoint(offered: OfferedMethod, door: Door, upstream: Upstream) -> Any:
-    method = UpstreamMethod(offered.path, offered.response, offered.safe)
+    method = offered.upstream
     info = MethodInfo(
         name=offered.name,
         service_name=offered.service,

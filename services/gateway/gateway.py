@@ -6,7 +6,7 @@ import datetime as dt
 import errno
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,16 +14,19 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from services.gateway.config import GatewayConfig
 from services.gateway.contract import OFFERED, ContractApp
 from services.gateway.door import SECOND_WORD, Door, DoorLimits
+from services.gateway.openapi import openapi_document
+from services.gateway.original import OriginalPages
 from services.gateway.request_guard import RequestGuard
 from services.gateway.session_file import SESSIONS_NAME, SessionFile
 from services.gateway.sign_in import SignIn
+from services.gateway.update_feed import UpdateFeed
 from services.gateway.upstream import Upstream
 from services.gateway.user_file import USERS_NAME, UserFile, UserFileError
 from services.runtime.address import host_port, joined
@@ -97,9 +100,7 @@ class Gateway:
         )
         secure = config.certificate is not None or bool(config.proxy)
         sign_in = SignIn(door, sessions, seconds, secure=secure)
-        app = self._app(door, upstream, sign_in)
         with contextlib.closing(_listening(config.listen)) as listening:
-            server = self._server(app, lambda: self.ready(_address(listening)))
             async with asyncio.TaskGroup() as tasks:
                 connected = asyncio.Event()
                 calling = tasks.create_task(upstream.run(connected.set))
@@ -108,6 +109,10 @@ class Gateway:
                     health = HealthFile(config.health_file, self.process.boottime)
                     beating = tasks.create_task(health.run())
                 await connected.wait()
+                updates = UpdateFeed(upstream, tasks)
+                pages = OriginalPages(door, upstream, updates, self.process.wall)
+                app = self._app(door, upstream, [*sign_in.routes(), *pages.routes()])
+                server = self._server(app, lambda: self.ready(_address(listening)))
                 try:
                     await _serve(server, listening)
                 finally:
@@ -115,13 +120,14 @@ class Gateway:
                     if beating is not None:
                         beating.cancel()
 
-    def _app(self, door: Door, upstream: Upstream, sign_in: SignIn) -> ASGIApp:
+    def _app(self, door: Door, upstream: Upstream, routes: Sequence[Route]) -> ASGIApp:
         config = self.config
         contract = ContractApp(door, upstream, config.request_bytes)
         app: ASGIApp = Starlette(
             routes=[
                 Route("/health", _healthy),
-                *sign_in.routes(),
+                Route("/openapi.json", _openapi),
+                *routes,
                 Mount("/", contract),
             ],
             exception_handlers={ClientDisconnect: _gone},
@@ -195,6 +201,10 @@ async def _serve(server: _Server, listening: socket.socket) -> None:
 
 async def _healthy(_: object) -> PlainTextResponse:
     return PlainTextResponse("ok\n")
+
+
+async def _openapi(_: object) -> JSONResponse:
+    return JSONResponse(openapi_document())
 
 
 async def _gone(_request: object, _error: Exception) -> PlainTextResponse:

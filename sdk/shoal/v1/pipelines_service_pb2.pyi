@@ -940,7 +940,7 @@ class ListEventsRequest(_message.Message):
     page_size: _builtins.int
     """At most this many; 0 means 100."""
     page_token: _builtins.str
-    """From the last answer."""
+    """From the last answer, or the `sequence` of an event: then comes what is behind it."""
     def __init__(
         self,
         *,

@@ -5,8 +5,6 @@ import base64
 import json
 import signal
 import socket
-import struct
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from shoal.credentials import write_credentials
 from shoal.identity import Role
 from shoal.v1 import nodes_service_pb2
 from tests.integration.gateway.conftest import Site, running_site
+from tests.integration.gateway.messages import envelope, messages, watch
 from tests.kit.controller_credentials import credentials_of
 from tests.kit.running_controller import running_controller
 from tests.kit.running_gateway import RunningGateway
@@ -31,29 +30,6 @@ def reason_of(body: Any) -> str:
     (detail,) = body["details"]
     data = base64.b64decode(detail["value"] + "===")
     return data[2 : 2 + data[1]].decode()
-
-
-def envelope(data: bytes, flags: int = 0) -> bytes:
-    return struct.pack(">BI", flags, len(data)) + data
-
-
-async def messages(answer: aiohttp.ClientResponse) -> AsyncIterator[tuple[int, bytes]]:
-    """The messages of a stream, with their flags."""
-    while True:
-        try:
-            head = await answer.content.readexactly(5)
-        except asyncio.IncompleteReadError:
-            return
-        flags, size = struct.unpack(">BI", head)
-        yield flags, await answer.content.readexactly(size)
-
-
-def watch(session: aiohttp.ClientSession, site: Site, method: str, token: str, body: object) -> Any:
-    return session.post(
-        f"{site.gateway.url}/shoal.v1.{method}",
-        data=envelope(json.dumps(body).encode()),
-        headers={"content-type": "application/connect+json", "authorization": f"Bearer {token}"},
-    )
 
 
 async def test_a_submitter_runs_and_a_viewer_reads(site: Site) -> None:

@@ -1,6 +1,6 @@
 """What a dashboard is told of nodes, key by key."""
 
-from services.intake.dashboard_answers import active_answer, info_answer
+from services.runtime.dashboard_nodes import active_answer, info_answer
 from shoal.model import MemberState
 from shoal.node_facts import NodeFacts, PowerRailFact, TemperatureFact
 from shoal.view import MemberView, NodeView
