@@ -35,7 +35,7 @@ from control.core.rows import (
     RequestKey,
     Row,
 )
-from control.front.control_plane import ControlPlane
+from control.front.control_plane import CHECKED_IN_A_STEP, ControlPlane
 from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
 from shoal.model import Capacity, JobState, MemberState, PipelineState, StreamCounters
@@ -45,7 +45,7 @@ from shoal.session.bundles import BundlesWanted
 from shoal.session.messages import Desired
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
-from shoal.spec import Pipeline
+from shoal.spec import Job, Pipeline
 from shoal.view import Event, NodeView, PipelineView, SnapshotEnd
 from tests.kit.until import until
 from tests.unit.control.world import (
@@ -181,6 +181,19 @@ async def test_repeated_and_refused_submissions_are_answered_in_order(tmp_path: 
         assert (first.repeated, again.repeated) == (False, True)
         assert first.view.id == again.view.id
         assert await plane.submit([]) == []
+
+
+async def test_a_pipeline_of_many_jobs_is_checked_as_a_small_one_is(tmp_path: Path) -> None:
+    jobs = tuple(Job(f"j{number}", ("/bin/true",)) for number in range(CHECKED_IN_A_STEP + 1))
+    twice = (*jobs[:-1], jobs[0])
+    async with running_plane(tmp_path / "control.db") as plane:
+        taken, refused = await plane.submit(
+            [Submission("default", "", Pipeline("many", one)) for one in (jobs, twice)]
+        )
+        assert isinstance(taken, SubmitResult)
+        assert len(taken.view.jobs) == len(jobs)
+        assert isinstance(refused, Refusal)
+        assert refused.reason == "INVALID_SPEC"
 
 
 async def test_an_older_session_ends_when_a_newer_one_opens(tmp_path: Path) -> None:
