@@ -23,6 +23,7 @@ from control.core.errors import (
 from control.front.access.interceptor import AccessInterceptor
 from control.front.access.quotas import CallerLimits, Quotas
 from control.front.api.archive_service import ArchiveService
+from control.front.api.history_service import HistoryService
 from control.front.api.identity_service import IdentityService
 from control.front.api.keys_service import KeysService
 from control.front.api.lane_relay import LaneRelay
@@ -38,6 +39,7 @@ from control.front.bundles.sent_pieces import SentPieces
 from control.front.control_plane import ControlPlane
 from control.front.controller_figures import ControllerFigures
 from control.front.folder_listings import FolderListings
+from control.front.history import History
 from control.front.lane_tickets import LaneTickets
 from control.front.log_folder import LogFolder
 from control.front.members import GossipMembers
@@ -109,6 +111,8 @@ PIECES_NAME = "pieces.db"
 """File in the state folder that remembers which pieces of bundles the archive has."""
 SENT_NAME = "sent"
 """Folder in the state folder of pieces of bundles that are not whole yet."""
+HISTORY_NAME = "history"
+"""File in the state folder of the series of a week."""
 VAULT_NAME = "secrets.keys"
 """File in the state folder of the keys that secrets are sealed under."""
 IDENTITY_NAME = "identity"
@@ -239,6 +243,10 @@ class Controller:
             uploads = await stack.enter_async_context(self._uploads(archive))
             gossip = None if member is None else member.gossip
             members = GossipMembers(gossip, clock=process.clock, wall=self._now)
+            figures = self._figures(store, plane, publishing, access, gossip)
+            history = History(
+                config.state / HISTORY_NAME, figures.read, wall=process.wall, clock=process.clock
+            )
             workers = WorkerWatch(
                 plane.stream_worker_gone,
                 patience_seconds=config.lease_seconds,
@@ -256,6 +264,7 @@ class Controller:
                     tasks.create_task(_clean_logs(logs, plane))
                     tasks.create_task(uploads.run())
                     tasks.create_task(garbage.run())
+                    tasks.create_task(history.run())
                     tasks.create_task(_watch_disk(config.state, plane))
                     if member is not None:
                         tasks.create_task(member.run())
@@ -282,15 +291,14 @@ class Controller:
                         IdentityService(plane.cluster_id, registrar),
                         ArchiveService(garbage),
                         SecretsService(secrets),
+                        HistoryService(history),
                     )
                     newcomers = ""
                     if registrar is not None:
                         await registrar.keep_operator()
                         tasks.create_task(_renew(registrar))
                         newcomers = await self._serve_newcomers(stack, registrar, tasks)
-                    metrics = await stack.enter_async_context(
-                        self._serve_metrics(store, plane, publishing, access, gossip)
-                    )
+                    metrics = await stack.enter_async_context(self._serve_metrics(figures, plane))
                     self._announce(server, archive, member, newcomers, metrics)
                     if config.health_file is not None:
                         tasks.create_task(HealthFile(config.health_file, process.boottime).run())
@@ -417,16 +425,16 @@ class Controller:
                 'address for --newcomers, or "off"'
             ) from error
 
-    def _serve_metrics(
+    def _figures(
         self,
         store: SqliteStore,
         plane: ControlPlane,
         publishing: Publishing,
         access: AccessInterceptor | None,
         gossip: GossipShell | None,
-    ) -> contextlib.AbstractAsyncContextManager[str]:
-        config, process, proof = self._config, self._process, self._proof
-        figures = ControllerFigures(
+    ) -> ControllerFigures:
+        config, process = self._config, self._process
+        return ControllerFigures(
             plane,
             store,
             lambda: publishing.connected,
@@ -438,6 +446,11 @@ class Controller:
             wall=self._now,
             version=VERSION,
         )
+
+    def _serve_metrics(
+        self, figures: ControllerFigures, plane: ControlPlane
+    ) -> contextlib.AbstractAsyncContextManager[str]:
+        config, process, proof = self._config, self._process, self._proof
         return open_metrics(
             config.metrics,
             figures.read,

@@ -25,6 +25,7 @@ from services.identity.access.rule import Rule, Verb
 from services.identity.access.rules import RULES
 from shoal.errors import ShoalError
 from shoal.v1 import (
+    history_service_pb2,
     nodes_service_pb2,
     pipelines_service_pb2,
     records_service_pb2,
@@ -32,6 +33,7 @@ from shoal.v1 import (
 )
 
 _FILES: Final[Sequence[Any]] = (
+    history_service_pb2,
     nodes_service_pb2,
     pipelines_service_pb2,
     records_service_pb2,

@@ -9,6 +9,7 @@ import grpc.aio
 from control.front.access.client_versions import ClientVersionInterceptor
 from control.front.access.interceptor import AccessInterceptor
 from control.front.api.archive_service import ArchiveService
+from control.front.api.history_service import HistoryService
 from control.front.api.identity_service import IdentityService
 from control.front.api.keys_service import KeysService
 from control.front.api.lane_relay import LaneRelay
@@ -24,6 +25,7 @@ from shoal.credentials import Credentials
 from shoal.protocol_version import API
 from shoal.v1 import (
     archive_service_pb2_grpc,
+    history_service_pb2_grpc,
     identity_service_pb2_grpc,
     keys_service_pb2_grpc,
     nodes_service_pb2_grpc,
@@ -53,6 +55,7 @@ SERVICES: Sequence[str] = (
     "shoal.v1.IdentityService",
     "shoal.v1.ArchiveService",
     "shoal.v1.SecretsService",
+    "shoal.v1.HistoryService",
 )
 
 
@@ -99,6 +102,7 @@ class ApiServer:
         identities: IdentityService,
         archive: ArchiveService,
         secrets: SecretsService,
+        history: HistoryService,
     ) -> None:
         """Serve, and say so."""
         pipelines_service_pb2_grpc.add_PipelinesServiceServicer_to_server(pipelines, self._server)
@@ -110,6 +114,7 @@ class ApiServer:
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(identities, self._server)
         archive_service_pb2_grpc.add_ArchiveServiceServicer_to_server(archive, self._server)
         secrets_service_pb2_grpc.add_SecretsServiceServicer_to_server(secrets, self._server)
+        history_service_pb2_grpc.add_HistoryServiceServicer_to_server(history, self._server)
         _HEALTH_GRPC.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, _HEALTH_PB2.DESCRIPTOR.services_by_name["Health"].full_name)
         _REFLECTION.enable_server_reflection((*names, _REFLECTION.SERVICE_NAME), self._server)

@@ -15,6 +15,7 @@ from shoal.errors import ShoalError
 from shoal.submitter import Submitter
 from shoal.v1 import (
     archive_service_pb2_grpc,
+    history_service_pb2_grpc,
     identity_service_pb2_grpc,
     keys_service_pb2_grpc,
     lanes_service_pb2_grpc,
@@ -54,6 +55,7 @@ class _Open:
         self.identity = identity_service_pb2_grpc.IdentityServiceStub(channel)
         self.keys = keys_service_pb2_grpc.KeysServiceStub(channel)
         self.archive = archive_service_pb2_grpc.ArchiveServiceStub(channel)
+        self.history = history_service_pb2_grpc.HistoryServiceStub(channel)
         self.secrets = secrets_service_pb2_grpc.SecretsServiceStub(channel)
         self.records = records_service_pb2_grpc.RecordsServiceStub(channel)
         self.lanes = lanes_service_pb2_grpc.LanesServiceStub(channel)

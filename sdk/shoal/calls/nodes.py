@@ -3,14 +3,16 @@
 import contextlib
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
+from datetime import UTC
 from typing import Any, TypeVar
 
 from shoal import view
 from shoal.calls.calls import ControllerCalls, RequestT
 from shoal.connection import Unary, decoded
 from shoal.garbage import GarbageReport
+from shoal.history import ClusterHistory
 from shoal.model import MemberState
-from shoal.v1 import archive_service_pb2, keys_service_pb2
+from shoal.v1 import archive_service_pb2, history_service_pb2, keys_service_pb2
 from shoal.v1 import nodes_service_pb2 as v1
 from shoal.view import SnapshotEnd
 from shoal.wire.view import decode_keys_report, decode_member, decode_node
@@ -167,6 +169,20 @@ class NodeCalls(ControllerCalls):
         request = archive_service_pb2.CollectGarbageRequest(dry_run=dry_run)
         answer = await self._call(self._held.archive.CollectGarbage, request, _GARBAGE_SECONDS)
         return GarbageReport(answer.objects, answer.size_bytes, answer.uploads, tuple(answer.keys))
+
+    async def history(self) -> ClusterHistory:
+        """Return coarse figures of the last week, which the controller keeps by itself.
+
+        Raises:
+            ShoalError: the caller is bound to a namespace, or the controller is of before.
+        """
+        request = history_service_pb2.GetHistoryRequest()
+        answer = await self._call(self._held.history.GetHistory, request)
+        return ClusterHistory(
+            answer.begin_time.ToDatetime(UTC),
+            answer.slot_seconds,
+            {one.name: tuple(one.values) for one in answer.series},
+        )
 
     async def rotate_gossip_key(self) -> tuple[str, view.KeysReport]:
         """Replace all keys by a new one, which agents get over their sessions and no member by gossip.

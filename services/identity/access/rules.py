@@ -72,6 +72,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "RemoveKey": _OPERATE,
         "RotateKey": _OPERATE,
     },
+    "shoal.v1.HistoryService": {"GetHistory": _READ_CLUSTER},
     "shoal.v1.ArchiveService": {"CollectGarbage": _OPERATE},
     "shoal.v1.LanesService": {
         # A caller that pulls a lane is its consumer: what it acknowledges is let go.

@@ -12,6 +12,7 @@ from services.identity.access.rule import Path, Verb, named
 from services.identity.access.rules import RULES
 from shoal.v1 import (
     archive_service_pb2,
+    history_service_pb2,
     identity_service_pb2,
     keys_service_pb2,
     lanes_service_pb2,
@@ -24,6 +25,7 @@ from shoal.v1 import (
 
 MODULES: tuple[Any, ...] = (
     archive_service_pb2,
+    history_service_pb2,
     identity_service_pb2,
     keys_service_pb2,
     lanes_service_pb2,
