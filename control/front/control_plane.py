@@ -249,6 +249,7 @@ class ControlPlane:
             lambda: self.shown.snapshot(namespace, pipeline),
             only=PipelineRef(namespace, pipeline) if pipeline else None,
             at_once=at_once,
+            ended=lambda view: view.state.terminal,
         )
 
     # --- nodes

@@ -4,6 +4,9 @@ A watcher gets things as they are now: of each thing the newest picture waits fo
 it has not taken, and none that is older follows. So one that takes things slower than they change sees fewer
 pictures, and every last one. How many things may wait for it is bounded; beyond that it is cut off.
 
+A watcher may have things held that go on changing: for a while it is shown only those that have come to their end,
+and the others later, as they are then. It resumes before the first one that is held.
+
 Those that watch one thing are found by it, so that a thousand that each wait for the end of another pipeline cost
 nothing where no pipeline of theirs changes.
 """
@@ -13,9 +16,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from control.core.errors import ControlError, WatcherTooSlowError
 from shoal.view import SnapshotEnd
@@ -29,6 +32,9 @@ class Revised(Protocol):
         """Revision of the last change."""
         ...
 
+
+_NOTHING = 1 << 63
+"""Above all revisions."""
 
 KeyT = TypeVar("KeyT")
 ViewT = TypeVar("ViewT", bound=Revised)
@@ -96,6 +102,7 @@ class Watched(Generic[KeyT, ViewT]):
         only: KeyT | None = None,
         stirred: bool = False,
         at_once: int = 1,
+        ended: Callable[[ViewT], bool] = lambda _: True,
     ) -> Iterator[Changes[ViewT]]:
         """Watch things; `snapshot` shows all of them, as they are when it comes to them.
 
@@ -106,8 +113,9 @@ class Watched(Generic[KeyT, ViewT]):
             only: The one key that matches, if there is but one.
             stirred: Whether things are shown, too, of which nothing was recorded.
             at_once: Most things that are taken together.
+            ended: Says of a thing whether it has come to its end, so that it is shown while others are held.
         """
-        watcher: _Watcher[KeyT, ViewT] = _Watcher(match, self._pending_max, stirred=stirred)
+        watcher: _Watcher[KeyT, ViewT] = _Watcher(match, self._pending_max, ended, stirred=stirred)
         whole = not self._known_from <= since_revision <= self._revision
         if not whole:
             known = self._changed if only is None else {only: self._changed.get(only)}
@@ -118,7 +126,7 @@ class Watched(Generic[KeyT, ViewT]):
         watchers.add(watcher)
         try:
             shown = watcher.follow(snapshot() if whole else None, self._revision, at_once)
-            yield Changes(shown, whole=whole)
+            yield Changes(shown, watcher, whole=whole)
         finally:
             watchers.discard(watcher)
             if only is not None and not watchers and self._of_one.get(only) is watchers:
@@ -136,11 +144,19 @@ class Changes(Generic[ViewT]):
 
     Args:
         shown: The things, several at a time, and the mark after a snapshot, which comes alone.
+        watcher: What is not taken yet.
         whole: Whether it begins with a snapshot.
     """
 
-    def __init__(self, shown: AsyncIterator[Sequence[ViewT | SnapshotEnd]], *, whole: bool) -> None:
+    def __init__(
+        self,
+        shown: AsyncIterator[Sequence[ViewT | SnapshotEnd]],
+        watcher: _Watcher[Any, ViewT],
+        *,
+        whole: bool,
+    ) -> None:
         self._shown = shown
+        self._watcher = watcher
         self._within = whole
         self._waiting: deque[ViewT | SnapshotEnd] = deque()
         self.resume = 0
@@ -165,8 +181,13 @@ class Changes(Generic[ViewT]):
         if isinstance(item, SnapshotEnd):
             self._within = False
         # What was only stirred shows an old revision again.
-        self.resume = 0 if self._within else max(self.resume, item.revision)
+        seen = min(item.revision, self._watcher.held_from)
+        self.resume = 0 if self._within else max(self.resume, seen)
         return item
+
+    def hold(self, until: float) -> None:
+        """Until a time of the event loop's clock, show only things that have come to their end."""
+        self._watcher.held_until = until
 
     @property
     def more(self) -> bool:
@@ -177,9 +198,20 @@ class Changes(Generic[ViewT]):
 class _Watcher(Generic[KeyT, ViewT]):
     """What one watcher has not taken yet."""
 
-    def __init__(self, match: Callable[[KeyT], bool], pending_max: int, *, stirred: bool) -> None:
+    def __init__(
+        self,
+        match: Callable[[KeyT], bool],
+        pending_max: int,
+        ended: Callable[[ViewT], bool],
+        *,
+        stirred: bool,
+    ) -> None:
         self.stirred = stirred
         self.match = match
+        self.held_until = 0.0
+        self.held_from = _NOTHING
+        """The revision before that of the first thing that was left behind by what was taken last."""
+        self._ended = ended
         self._pending_max = pending_max
         self._pending: dict[KeyT, ViewT] = {}
         self._wake = asyncio.Event()
@@ -219,16 +251,31 @@ class _Watcher(Generic[KeyT, ViewT]):
             if shown:
                 yield shown
             yield [SnapshotEnd(revision)]
+        now = asyncio.get_running_loop().time
         while True:
-            while self._pending:
-                if len(self._pending) <= at_once:
-                    taken, self._pending = self._pending, {}
-                    yield list(taken.values())
-                else:
-                    keys = list(islice(self._pending, at_once))
-                    yield [self._pending.pop(key) for key in keys]
+            while taken := self._take(at_once, holding=now() < self.held_until):
+                yield taken
             if self._error is not None:
                 raise self._error
-            # No deadline: nothing may change for days; the caller's cancellation ends it.
             self._wake.clear()
-            await self._wake.wait()
+            # Unless something is held there is no deadline: nothing may change for days; the caller's
+            # cancellation ends it.
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self.held_until if self._pending else None):
+                    await self._wake.wait()
+
+    def _take(self, at_once: int, *, holding: bool) -> Sequence[ViewT]:
+        """Take what waits, in the order of the changes, without what is held."""
+        if holding:
+            ended = (key for key, view in self._pending.items() if self._ended(view))
+            keys = list(islice(ended, at_once))
+        elif len(self._pending) <= at_once:
+            taken, self._pending = self._pending, {}
+            self.held_from = _NOTHING
+            return list(taken.values())
+        else:
+            keys = list(islice(self._pending, at_once))
+        shown = [self._pending.pop(key) for key in keys]
+        left = next(iter(self._pending.values()), None)
+        self.held_from = _NOTHING if left is None else left.revision - 1
+        return shown

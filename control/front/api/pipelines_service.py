@@ -24,7 +24,7 @@ from control.front.api.request import (
     states_of,
 )
 from control.front.api.shared_pictures import SharedPictures
-from control.front.api.watch_pace import WatchPace
+from control.front.api.watch_pace import HOLD_SECONDS, WatchPace
 from control.front.bundles.piece_uploads import PieceUploads
 from control.front.control_plane import ControlPlane
 from control.front.folder_listings import FolderListings
@@ -417,6 +417,7 @@ async def _shown(
     """Write what a watcher is shown; several pictures in a message only if they may come `together`."""
     clock = asyncio.get_running_loop().time
     pace = WatchPace(clock())
+    held_until = 0.0
     response = v1.WatchPipelinesResponse()
     room, jobs = limits.BATCH_BYTES_MAX, 0
     async for change in changes:
@@ -434,8 +435,12 @@ async def _shown(
             yield v1.WatchPipelinesResponse(pipeline=picture_given(change), revision=changes.resume)
         count = len(response.pipelines) or 1
         more = not together or room <= 0 or count >= _PICTURES_TOGETHER
-        rest = pace.rest_seconds(clock(), count, jobs, more=more)
+        now = clock()
+        rest = pace.rest_seconds(now, count, jobs, more=more)
         if rest and changes.resume:  # a snapshot is shown once, as fast as it goes
+            if pace.busy and now >= held_until:  # so this message had what goes on, too
+                held_until = now + HOLD_SECONDS
+                changes.hold(held_until)
             await asyncio.sleep(rest)
         response = v1.WatchPipelinesResponse()
         room, jobs = limits.BATCH_BYTES_MAX, 0

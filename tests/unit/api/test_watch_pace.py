@@ -35,7 +35,9 @@ def test_a_watch_of_much_is_told_a_few_times_a_second() -> None:
 def test_a_watch_is_quick_again_two_seconds_after_a_rush() -> None:
     pace = WatchPace(0.0)
     paced(pace, 0.0, 10.0, 5_000.0)
+    assert pace.busy
     assert pace.rest_seconds(12.1, 1, 1, more=False) == 0.0
+    assert not pace.busy
 
 
 def test_what_did_not_fit_into_a_message_follows_soon() -> None:

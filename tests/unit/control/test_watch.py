@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
@@ -145,3 +146,42 @@ async def test_one_that_watches_one_thing_hears_of_that_alone() -> None:
                 await anext(one)
     show(watched, ("a", 19))  # nobody watches it any more, which is no mistake
     assert await taken(watched, 1, since=18) == [("a", 19)]
+
+
+async def test_what_goes_on_is_held_for_a_while_and_what_has_ended_is_shown_at_once() -> None:
+    watched = things()
+    now = asyncio.get_running_loop().time
+    with watched.watch(
+        10, lambda _: True, lambda: each(()), at_once=10, ended=lambda thing: thing.name == "end"
+    ) as items:
+        items.hold(now() + 60.0)
+        show(watched, ("a", 11), ("b", 12), ("end", 13), ("a", 14))
+        assert await anext(items) == Thing("end", 13)
+        assert items.resume == 11  # before what is held
+        assert await taken(watched, 3, since=items.resume) == [("b", 12), ("end", 13), ("a", 14)]
+        show(watched, ("end", 15), ("b", 16))
+        assert await anext(items) == Thing("end", 15)
+        assert items.resume == 13
+        until = now() + 0.05
+        items.hold(until)
+        assert [await anext(items), await anext(items)] == [Thing("a", 14), Thing("b", 16)]
+        assert now() >= until
+        assert items.resume == 16
+
+
+async def test_a_watch_waits_for_an_end_while_others_are_held_and_resumes_before_them() -> None:
+    watched = things()
+    now = asyncio.get_running_loop().time
+    with watched.watch(
+        10, lambda _: True, lambda: each(()), at_once=10, ended=lambda thing: thing.name == "end"
+    ) as items:
+        items.hold(now() + 60.0)
+        show(watched, ("a", 11), ("a", 12))
+        following = asyncio.ensure_future(anext(items))
+        asyncio.get_running_loop().call_soon(show, watched, ("b", 12))
+        asyncio.get_running_loop().call_soon(show, watched, ("end", 13))
+        assert await following == Thing("end", 13)
+        watched.cut_off(ClosingError("the controller ends"))
+        with pytest.raises(ClosingError):
+            await anext(items)
+        assert items.resume == 11  # a watch that is made again is shown what was held
