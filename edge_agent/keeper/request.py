@@ -108,7 +108,7 @@ def read_packet(packet: bytes) -> Sequence[Request | BadRequestError]:
         BadRequestError: it is not JSON, or holds nothing.
     """
     try:
-        value: object = json.loads(packet)
+        value: object = json.loads(packet.decode())
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"the packet is not JSON: {error}") from None
     if not isinstance(value, list):

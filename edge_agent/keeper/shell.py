@@ -18,7 +18,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from edge_agent.keeper import child, effects, events, machine, strays, wrapping
 from edge_agent.keeper import request as requests
@@ -139,7 +139,7 @@ class KeeperShell:
                 elif key.fileobj == wake_read:
                     self._wake(os.read(wake_read, 4096))
                 elif key.data is self._starters:
-                    self._starters.hear(cast("socket.socket", key.fileobj))
+                    self._starters.hear(key.fd)
                 elif (client := self._clients.get(key.fileobj)) is not None:  # type: ignore[call-overload]
                     self._serve(client, mask)  # which what came before may have hung up
             self._take_ends()

@@ -22,8 +22,9 @@ Rules:
    own child (PR_SET_CHILD_SUBREAPER) and goes on. When the keeper is gone, the starter ends all its programs, by group
    and by user, and itself. It hears of that by the end of its socket; the kernel takes back the signal for a parent's
    end (PR_SET_PDEATHSIG) as often as a process changes its user.
-5. **It tells an end, and then reaps**, so that a program whose end was not told is its parent's to see, the keeper's
-   if need be; and it alone signals its programs' groups, whose numbers hence are theirs.
+5. **It tells an end, then reaps, and then rings**, so that a program whose end was not told is its parent's to see, the
+   keeper's if need be; and the keeper, which the bell wakes, never takes the reaped leader for something that is left.
+   The starter alone signals its programs' groups, whose numbers hence are theirs.
 
 What remains: from the first instruction of a program until its thread is root again, some microseconds, the program may
 send a signal to that thread (tkill(2)), of which SIGKILL and SIGSTOP cannot be held off. The one ends the starter, the
@@ -89,17 +90,20 @@ def known_machine() -> bool:
     return platform.machine() in _CALLS
 
 
-def be_starter(plan: SandboxPlan, homes: Sequence[str], control: socket.socket, name: str) -> None:
+def be_starter(
+    plan: SandboxPlan, homes: Sequence[str], control: socket.socket, bell: int, name: str
+) -> None:
     """Be a starter, in a fork of the keeper; does not return.
 
     Args:
         plan: what all its programs have; its user, groups to join and folders to kill are each program's own.
         homes: files by which it comes back into its own control groups, in the order in which programs join theirs.
         control: where orders come from.
+        bell: a pipe that is written to once ends were told.
         name: what the list of processes calls it.
     """
     try:
-        _Starter(plan, homes, control, name).run()
+        _Starter(plan, homes, control, bell, name).run()
     except BaseException:  # noqa: BLE001 - the root of a process; its programs go to the keeper
         traceback.print_exc(file=sys.stderr)
     finally:
@@ -118,14 +122,19 @@ class _Outcome:
 
 class _Starter:
     def __init__(
-        self, plan: SandboxPlan, homes: Sequence[str], control: socket.socket, name: str
+        self,
+        plan: SandboxPlan,
+        homes: Sequence[str],
+        control: socket.socket,
+        bell: int,
+        name: str,
     ) -> None:
         os.setsid()
         signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals() - {signal.SIGCHLD})
         for number in DEFAULT_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        close_all_but({0, 1, 2, control.fileno()})
+        close_all_but({0, 1, 2, control.fileno(), bell})
         # What programs get never lies at a number of theirs.
         self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         for place in (0, 1):
@@ -137,6 +146,7 @@ class _Starter:
         gc.freeze()
         _thread.stack_size(_STACK_BYTES)
         self._control = control
+        self._bell = bell
         self._programs: dict[int, int] = {}
         self._done = _thread.allocate_lock()
         self._homes: list[int] = []
@@ -291,12 +301,19 @@ class _Starter:
             raise OSError(why, f"cannot become {real}: {os.strerror(why)}")
 
     def _reap(self) -> None:
+        """Rule 5."""
+        told = False
         while (end := child.next_end()) is not None:
             child.signal_group(end.pid, signal.SIGKILL)
-            # Rule 5.
             self._say(words.ended(end.pid, end.status, exited=end.exited))
             child.reap(end.pid)
             self._programs.pop(end.pid, None)
+            told = True
+        if told:
+            with contextlib.suppress(
+                OSError
+            ):  # none listens, or it has not heard the last ones yet
+                os.write(self._bell, b"!")
 
     def _end_all(self) -> None:
         """End all that is there of the programs, for a while."""

@@ -63,6 +63,7 @@ _WORDS_MAX: Final = 10_000
 _HIGHEST: Final = 2
 _JOINS_KEPT: Final = 256
 _FILES_MIN: Final = 64
+_BELL_BYTES: Final = 4096
 _DATA_MIN: Final = 128 << 20
 _PROCESSES_MIN: Final = 2
 _HOLDABLE: Final = {
@@ -86,6 +87,7 @@ class _Held:
 
     pid: int
     control: socket.socket
+    bell: int
     template: SandboxPlan
     places: tuple[tuple[int, int], ...]
     looked_at: float
@@ -101,7 +103,7 @@ class Starters:
     """All of a keeper; it has one thread.
 
     Args:
-        selector: is told of their sockets, with this object as data.
+        selector: is told of their bells, with this object as data.
         name: what the list of processes calls them.
         log: takes one line for people.
         clock: seconds.
@@ -167,11 +169,15 @@ class Starters:
             return False
         return True
 
-    def hear(self, control: socket.socket) -> None:
-        """Take what the starter at this socket says."""
+    def hear(self, bell: int) -> None:
+        """Take what the starter says that has rung this bell, or is gone."""
         for held in self._all():
-            if held.control is control:
-                if not self._drain(held):
+            if held.bell == bell:
+                try:
+                    rung = os.read(bell, _BELL_BYTES)
+                except BlockingIOError:
+                    return  # that of a starter which was gone in this turn, and whose number is this one's now
+                if not self._drain(held) or not rung:
                     self._lose(held)
                 return
 
@@ -278,6 +284,7 @@ class Starters:
             homes.append(str(own.folder / Path(path).name))
         template = template_of(execution.plan)
         places = _places(template)
+        bell, rings = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * words.PACKET_BYTES)
@@ -288,13 +295,15 @@ class Starters:
             with theirs, strays.worn(execution.mark):
                 pid = os.fork()
                 if pid == 0:
-                    starter.be_starter(template, homes, theirs, self._name)
+                    starter.be_starter(template, homes, theirs, rings, self._name)
         except OSError:
             ours.close()
+            os.close(bell)
             return None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        held = _Held(pid, ours, template, places, now, now)
+            os.close(rings)
+        held = _Held(pid, ours, bell, template, places, now, now)
         self._pids.add(pid)
         packet = self._wait(held)
         if packet != words.ready():
@@ -305,8 +314,9 @@ class Starters:
             self._not_before = now + _AGAIN_SECONDS
             _kill(pid)
             ours.close()
+            os.close(bell)
             return None
-        self._selector.register(ours, selectors.EVENT_READ, self)
+        self._selector.register(bell, selectors.EVENT_READ, self)
         return held
 
     def _ask(self, held: _Held, execution: Execution) -> int | None:
@@ -383,8 +393,6 @@ class Starters:
             while packet := _receive(held.control, socket.MSG_DONTWAIT):
                 if packet[:1] == words.ENDED:
                     self._take(held, packet)
-                    if not held.programs:
-                        return True
         except BlockingIOError:
             return True
         return False
@@ -417,7 +425,7 @@ class Starters:
         if held in self._leaving:
             self._leaving.remove(held)
         with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(held.control)
+            self._selector.unregister(held.bell)
         gone = False
         give_up_at = time.monotonic() + _END_SECONDS
         while not gone and time.monotonic() < give_up_at:
@@ -427,6 +435,7 @@ class Starters:
                 if packet[:1] == words.ENDED:
                     self._take(held, packet)
         held.control.close()
+        os.close(held.bell)
         for pid in held.programs:
             self._owner.pop(pid, None)
         return gone
