@@ -121,6 +121,8 @@ class LogShipper:
         self._finishing: dict[AttemptRef, asyncio.Event] = {}
         self._in_flight = 0
         self._open = False
+        self._resting = False
+        """Whether nothing is looked at until there is news."""
         self._news = asyncio.Event()
 
     def follow(
@@ -141,7 +143,7 @@ class LogShipper:
         """
         if ref in self._followed:
             return
-        if not (self._followed and self._open):
+        if self._resting or not self._open:
             self._news.set()  # else it is looked at with the others
         place = str(folder)
         self._followed[ref] = tuple(
@@ -223,12 +225,14 @@ class LogShipper:
         scan_at = 0.0
         while True:
             self._news.clear()
-            if not self._followed:
-                await self._news.wait()
-            elif not self._open:
+            if self._followed and not self._open:
                 await self._look_while_away()
                 continue
             if loop.time() >= scan_at:
+                if not self._followed:
+                    self._resting = True
+                    await self._news.wait()
+                    self._resting = False
                 self._urgent.update(dict.fromkeys(self._followed))
                 scan_at = loop.time() + _POLL_SECONDS
             await self._ship()
