@@ -172,10 +172,10 @@ class AttemptsMachine:
     def deadline(self) -> float | None:
         """When it is to be looked at what has lasted and is to be told, or what the archive does not take."""
         unsaid = self._unsaid.deadline()
-        salvage = self._salvage_next if self._salvage_until else None
-        if unsaid is None or salvage is None:
-            return salvage if unsaid is None else unsaid
-        return min(unsaid, salvage)
+        salvage = self._salvage_next
+        if salvage is None or not self._salvage_until:
+            return unsaid
+        return salvage if unsaid is None else min(unsaid, salvage)
 
     def tick(self, now: float) -> Sequence[AttemptsEffect]:
         """Record and tell what has lasted, and give up to archive what has waited too long; that stays on the node."""
@@ -559,7 +559,10 @@ class AttemptsMachine:
 
     def _start_ready(self, gone: LocalAttempt) -> list[AttemptsEffect]:
         """Start what waited for `gone`; the newest attempt goes first, and the others are stale."""
-        siblings = [self._records[ref] for ref in self._by_job[gone.ref.job_ref]]
+        refs = self._by_job[gone.ref.job_ref]
+        if len(refs) == 1:
+            return []
+        siblings = [self._records[ref] for ref in refs]
         ready = [sibling for sibling in siblings if sibling.phase is Phase.READY]
         return self._start(max(ready, key=lambda record: record.ref.epoch)) if ready else []
 
