@@ -19,6 +19,7 @@ from control.core.rows import (
     NodeRow,
     OutboxKind,
     OutboxRow,
+    OutboxWaiting,
     PipelineAdded,
     PipelineForgotten,
     PipelineRow,
@@ -189,6 +190,8 @@ async def test_published_events_stay_for_a_while_and_manifests_do_not(tmp_path: 
         await store.mark_published([1, 2])
         assert [row.sequence for row in await store.outbox()] == [3, 4]
         assert [row.sequence for row in await store.outbox(limit=1, after=3)] == [4]
+        waiting = await store.outbox_waiting()
+        assert waiting == OutboxWaiting(2, fact(3).time)
         events = await store.events("default", "counter-1", 0, 10)
         assert [(event.sequence, event.published) for event in events] == [
             (2, True),
