@@ -141,8 +141,7 @@ class Door(MetadataInterceptor["GatewayUser | None"]):
         if self._watches[user.name] >= most:
             raise ShoalError(
                 "QUOTA",
-                f"{user.name} has {most} calls open that last, which is the most (--watches): close one, or watch "
-                "several things together",
+                f"{user.name} has {most} calls open that last, which is the most (--watches): close one",
                 {"limit": str(most), "option": "--watches"},
                 "RESOURCE_EXHAUSTED",
             )
