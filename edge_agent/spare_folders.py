@@ -140,7 +140,8 @@ class SpareFolders:
             level: at which its program ran.
             made: what it was before.
             user: as which it ran; -1 for the agent's own.
-            empty: directories in which nothing was, and into which nothing can have come since.
+            empty: directories in which nothing was when its user had no process any more, so that nothing came since;
+                none where that was not looked at.
         """
         with self._lock:
             if len(self._spares.setdefault(level, [])) >= _MOST:
@@ -204,7 +205,7 @@ def _is_pristine(path: str, made: MadeFolder, user: int, empty: Sequence[str]) -
     Raises:
         OSError: something is not there, or cannot be looked at.
     """
-    if user >= 0 and has_processes(user):
+    if user >= 0 and not empty and has_processes(user):
         return False
     folder = os.open(path, _FLAGS)
     try:

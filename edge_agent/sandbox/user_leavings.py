@@ -24,7 +24,6 @@ Example: `open("/dev/shm/x", "wb").write(bytes(1 << 30))`, and the attempt ends.
 import ctypes
 import os
 import stat
-import sys
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,8 @@ _OTHERS_WRITE: Final = 0o002
 _SETTLED_SECONDS: Final = 0.1
 _IPC_RMID: Final = 0  # linux/ipc.h
 _SHM_INFO: Final = 14  # linux/shm.h; struct shm_info begins with the number of segments, an int
-_INFO_BYTES: Final = 64
+_INFO: Final = ctypes.create_string_buffer(64)
+_SEGMENTS_THERE: Final = ctypes.c_int.from_buffer(_INFO)
 _TABLES: Final = Path("/proc/sysvipc")
 _TABLE_BYTES: Final = 1 << 16
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -195,10 +195,8 @@ def _numbers_of(kind: str, uids: Collection[int]) -> list[int]:
 
 def _no_segments() -> bool:
     """Whether the kernel says that there is no segment of System V memory at all, as is usual."""
-    said = ctypes.create_string_buffer(_INFO_BYTES)
-    return (
-        _LIBC.shmctl(0, _SHM_INFO, said) >= 0 and int.from_bytes(said.raw[:4], sys.byteorder) == 0
-    )
+    # Threads that ask at once are told the same.
+    return _LIBC.shmctl(0, _SHM_INFO, _INFO) >= 0 and _SEGMENTS_THERE.value == 0
 
 
 def _table(kind: str) -> list[bytes]:
