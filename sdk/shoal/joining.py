@@ -223,7 +223,7 @@ def _ask(
         headers = {name.lower(): value for name, value in response.getheaders()}
     except ssl.SSLCertVerificationError:
         raise
-    except ssl.SSLEOFError as error:
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:  # the latter before Python 3.11.3
         raise JoiningError(
             f"what answers at {address} hung up before it proved anything: a controller does so while as many "
             "newcomers are there as it takes, so try again in a moment; or this is no port of --newcomers",
