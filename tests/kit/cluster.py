@@ -89,6 +89,7 @@ def describe(pipeline: PipelineView) -> str:
     jobs = ", ".join(
         f"{job.id} {job.state.name} on {job.node or '-'} attempt {len(job.attempts)}"
         f" {job.reason.short}: {job.reason.message} {job.waiting_for}"
+        + "".join(f" (one {one.state.name}: {one.reason.message})" for one in job.attempts[:-1])
         for job in pipeline.jobs
     )
     return f"{pipeline.id} {pipeline.state.name} {pipeline.reason.short}: {jobs}"

@@ -114,7 +114,7 @@ async def test_a_board_imaged_twice_is_told_and_may_not_run_a_job_twice(
             gate.touch()
             view = await when(client, name, lambda now: now.state.terminal)
             assert view.state is PipelineState.SUCCEEDED, describe(view)
-            assert [len(job.attempts) for job in view.jobs] == [1, 1]
+            assert [len(job.attempts) for job in view.jobs] == [1, 1], describe(view)
             assert sessions(winner) == 1 + (winner is first), "nothing has flapped"
 
 
