@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final, TypeVar
 
 from shoal.redaction import redacted
 
@@ -16,6 +16,8 @@ _TAIL_BYTES: Final = 16_384
 _OUTPUT_BYTES_MAX: Final = 1 << 20
 _END_SECONDS: Final = 20.0
 """How long a door may take to end what is behind it."""
+
+TransportT = TypeVar("TransportT", bound=asyncio.BaseTransport)
 
 
 class CommandFailedError(Exception):
@@ -54,17 +56,21 @@ async def run_command(
     ended: asyncio.Future[int] = loop.create_future()
     threading.Thread(target=_wait, args=(process, ended), name="command", daemon=True).start()
     input_: asyncio.WriteTransport | None = None
+    unread = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
     try:
         async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as group:
-            output = group.create_task(_read(process.stdout, _OUTPUT_BYTES_MAX))
-            said = group.create_task(_read(process.stderr, _TAIL_BYTES))
+            output = group.create_task(_read(unread, process.stdout, _OUTPUT_BYTES_MAX))
+            said = group.create_task(_read(unread, process.stderr, _TAIL_BYTES))
             if process.stdin is not None:
-                input_, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
-                input_.write(order)  # it stays open
+                input_ = await _opened(loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin))
+                if not input_.is_closing():  # it has ended, and its status says why
+                    input_.write(order)  # it stays open
             status = await asyncio.shield(ended)
     except TimeoutError:
         raise CommandFailedError(f"{name} took longer than {timeout_seconds:g} s", "") from None
     finally:
+        for pipe in unread:  # it is given up before they are looked at; the others are the loop's
+            pipe.close()
         await _end(process, ended, input_)
     if status != 0:
         words = redacted(said.result().strip() or output.result().strip())[-_TAIL_BYTES:]
@@ -96,6 +102,22 @@ def _started(
         ) from error
 
 
+async def _opened(connecting: Coroutine[Any, Any, tuple[TransportT, Any]]) -> TransportT:
+    """Wait until a pipe is the loop's.
+
+    Given up half-way, uvloop closes its descriptor, and its file would close the same number later, which may be that
+    of another file by then.
+    """
+    opening = asyncio.ensure_future(connecting)
+    try:
+        transport, _ = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        transport, _ = await opening
+        transport.close()
+        raise
+    return transport
+
+
 def _wait(process: "subprocess.Popen[bytes]", ended: asyncio.Future[int]) -> None:
     """Wait for the end of a program, in a thread of its own: not every kernel has a descriptor for that."""
     status = process.wait()
@@ -119,11 +141,15 @@ async def _end(
         await asyncio.wait({ended})
 
 
-async def _read(pipe: IO[bytes] | None, kept_bytes: int) -> str:
-    """Read to the end and return the last `kept_bytes`, from a line's beginning."""
+async def _read(unread: list[IO[bytes]], pipe: IO[bytes] | None, kept_bytes: int) -> str:
+    """Take a pipe from the unread ones, read to its end and return the last `kept_bytes`, from a line's beginning."""
     loop = asyncio.get_running_loop()
+    if pipe is not None:
+        unread.remove(pipe)
     stream = asyncio.StreamReader()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
+    transport = await _opened(
+        loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
+    )
     tail = b""
     cut = False
     try:
