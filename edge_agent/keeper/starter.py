@@ -99,7 +99,7 @@ def be_starter(
         plan: what all its programs have; its user, groups to join and folders to kill are each program's own.
         homes: files by which it comes back into its own control groups, in the order in which programs join theirs.
         control: where orders come from.
-        bell: a pipe that is written to once ends were told.
+        bell: a pipe into which a byte is written for each end, once it was told and its program reaped.
         name: what the list of processes calls it.
     """
     try:
@@ -302,18 +302,16 @@ class _Starter:
 
     def _reap(self) -> None:
         """Rule 5."""
-        told = False
+        told = 0
         while (end := child.next_end()) is not None:
             child.signal_group(end.pid, signal.SIGKILL)
             self._say(words.ended(end.pid, end.status, exited=end.exited))
             child.reap(end.pid)
             self._programs.pop(end.pid, None)
-            told = True
+            told += 1
         if told:
-            with contextlib.suppress(
-                OSError
-            ):  # none listens, or it has not heard the last ones yet
-                os.write(self._bell, b"!")
+            with contextlib.suppress(OSError):  # a keeper that is gone hears no bell
+                os.write(self._bell, b"!" * told)
 
     def _end_all(self) -> None:
         """End all that is there of the programs, for a while."""

@@ -92,6 +92,7 @@ class _Held:
     places: tuple[tuple[int, int], ...]
     looked_at: float
     used_at: float
+    rung: int = 0
     programs: set[int] = field(default_factory=set[int])
 
 
@@ -177,7 +178,8 @@ class Starters:
                     rung = os.read(bell, _BELL_BYTES)
                 except BlockingIOError:
                     return  # that of a starter which was gone in this turn, and whose number is this one's now
-                if not self._drain(held) or not rung:
+                held.rung += len(rung)
+                if not rung or not self._drain(held):
                     self._lose(held)
                 return
 
@@ -388,16 +390,20 @@ class Starters:
             self._take(held, packet)
 
     def _drain(self, held: _Held) -> bool:
-        """Take all that it has said; returns whether it may say more."""
+        """Take the ends that it has rung for, whose programs are reaped; returns whether it may say more."""
         try:
-            while packet := _receive(held.control, socket.MSG_DONTWAIT):
+            while held.rung > 0:
+                packet = _receive(held.control, socket.MSG_DONTWAIT)
+                if not packet:
+                    return False
                 if packet[:1] == words.ENDED:
                     self._take(held, packet)
         except BlockingIOError:
-            return True
-        return False
+            pass
+        return True
 
     def _take(self, held: _Held, packet: bytes) -> None:
+        held.rung -= 1  # below 0 for an end that was told before an answer, and is rung for yet
         end = ChildEnd(*words.read_ended(packet))
         held.programs.discard(end.pid)
         held.used_at = self.clock()
