@@ -158,7 +158,13 @@ def gateway(context: click.Context, /, **given: Any) -> None:
         )
     except GatewayConfigError as error:
         raise click.UsageError(str(error)) from error
-    from services.gateway.gateway import Gateway, GatewayProcess  # noqa: PLC0415
+    try:
+        from services.gateway.gateway import Gateway, GatewayProcess  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"the package {error.name} is missing, which a gateway needs and a board does not: install the extra, "
+            "as in `pip install shoal-server[gateway]`, or with requirements/gateway.lock (docs/gateway.md)"
+        ) from error
 
     process = GatewayProcess(
         clock=time.monotonic,
