@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from functools import partial
 from pathlib import Path
 
 from shoal.client import Client
@@ -10,6 +11,7 @@ from tests.kit.agent_process import AgentProcess
 from tests.kit.cluster import all_events, contents, describe, job_of, submit, when
 from tests.kit.controller_process import ControllerProcess
 from tests.kit.power_cut import board_disk
+from tests.kit.until import until
 
 RUNNING = """
 name: running
@@ -94,7 +96,13 @@ async def test_a_board_without_power_ends_each_job_once_whatever_it_was_doing(
                         if event.type.endswith((".succeeded", ".failed", ".cancelled"))
                     ]
                     assert sorted(finals) == sorted([ended.name, *(one.name for one in ended.jobs)])
-                    manifests = list(archive.rglob(f"{ended.id}/jobs/*/manifest.json"))
-                    assert len(manifests) == len(ended.jobs), job
+                    # A manifest is stored behind the commit, a moment later.
+                    stored = partial(_manifests, archive, ended.id)
+                    await until(stored, 10, "a manifest")
+                    assert len(stored()) == len(ended.jobs), job
                 assert places["began"].read_text() == "begun\nbegun\n"
                 assert places["once"].read_text() == "once\n"
+
+
+def _manifests(archive: Path, pipeline: str) -> list[Path]:
+    return list(archive.rglob(f"{pipeline}/jobs/*/manifest.json"))
