@@ -160,7 +160,7 @@ format: $(STAMP) ## Let ruff and buf put the source in form
 # and has a target lane-NAME below.
 # Lanes share the checkout, /tmp and the loopback interface, so each test brings folders and ports of its own.
 # Lanes with a docker daemon are in one row, since there can be one such daemon at a time.
-LANES := unit,compose,arm64,ansible integration sim,packages,upgrade,metrics,identity,edge
+LANES := unit,compose,arm64,ansible,gateway integration sim,packages,upgrade,metrics,identity,edge
 
 comma := ,
 .PHONY: test $(patsubst %,lane-%,$(subst $(comma), ,$(LANES)))
@@ -172,9 +172,11 @@ test: setup system $(MINISTACK)/.stamp ## Everything that CI runs, in lanes side
 lane-unit: lint unit
 lane-identity: identity
 lane-integration: $(STAMP) system $(MINISTACK)/.stamp
-	@PY=$(PY) .ci/tests integration tests/integration tests/lab $(patsubst %,--ignore=%,$(IDENTITY) $(EDGE))
+	@PY=$(PY) .ci/tests integration tests/integration tests/lab $(patsubst %,--ignore=%,$(IDENTITY) $(EDGE) $(GATEWAY))
 lane-edge: $(STAMP) system $(MINISTACK)/.stamp
 	@PY=$(PY) .ci/tests edge $(EDGE)
+lane-gateway: $(STAMP) system
+	@PY=$(PY) .ci/tests gateway $(GATEWAY)
 # Whenever the others leave a core: they wait for real time, and this one does not.
 lane-sim: $(STAMP)
 	@nice -n 15 $(MAKE) --no-print-directory sim-mutants
@@ -230,6 +232,7 @@ integration: $(STAMP) system $(MINISTACK)/.stamp ## Tests on real servers and re
 
 # Parts of `integration` that run in shorter lanes.
 IDENTITY := tests/integration/identity tests/integration/access
+GATEWAY := tests/integration/gateway
 EDGE := $(addprefix tests/integration/,edge archive events jobsdk keeper sandbox)
 
 .PHONY: edge
