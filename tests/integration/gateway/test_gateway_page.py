@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 
 from tests.integration.gateway.conftest import Site
@@ -10,7 +11,12 @@ from tests.kit.tree import ROOT
 
 
 async def test_the_commands_of_the_page_print_what_it_says(site: Site, tmp_path: Path) -> None:
-    environ = {**os.environ, "GATEWAY": site.gateway.url, "STATE": str(site.gateway.state)}
+    environ = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "GATEWAY": site.gateway.url,
+        "STATE": str(site.gateway.state),
+    }
     found = blocks(ROOT / "docs" / "gateway.md")
     assert len(found) >= 7
     for block in found:
