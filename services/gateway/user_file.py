@@ -8,15 +8,13 @@ gateway that runs.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, cast
 
-from services.runtime.state_folder import PRIVATE_FILE
-from shoal.affix import beside
+from shoal.credentials import write_private
 from shoal.identity import Role
 from shoal.names import check_id
 
@@ -169,17 +167,9 @@ def write_whole(path: Path, value: object) -> None:
     Raises:
         UserFileError: it cannot be written.
     """
-    draft = beside(path, ".new")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(
-            draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE
-        )
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_private(path, json.dumps(value, indent=1).encode())
     except OSError as error:
         raise UserFileError(f"{path} cannot be written: {error.strerror}") from error
 
