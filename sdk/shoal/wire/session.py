@@ -84,11 +84,6 @@ def encode_request(
     )
 
 
-def encode_agent_message(message: messages.FromAgent) -> v1.AgentMessage:
-    """Write one message of an agent."""
-    return v1.AgentMessage(**_given_agent_message(message))
-
-
 def _given_agent_message(message: messages.FromAgent) -> dict[str, Any]:
     match message:
         case Observation():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal import names
+from shoal.session.messages import FromAgent
 from shoal.v1 import pipeline_pb2, session_service_pb2, spec_pb2
 from shoal.wire.assignment import decode_assignment, encode_assignment
 from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
@@ -19,8 +20,8 @@ from shoal.wire.port_hold import decode_port_hold, encode_port_hold
 from shoal.wire.session import (
     decode_agent_message,
     decode_controller_message,
-    encode_agent_message,
     encode_controller_message,
+    encode_request,
 )
 from shoal.wire.spec import (
     decode_job_spec,
@@ -63,6 +64,11 @@ from tests.property.sdk import session_nouns, specs
 Pair = tuple[Callable[[Any], Message], Callable[[Any], Any]]
 
 
+def _by_agent(message: FromAgent) -> session_service_pb2.AgentMessage:
+    [written] = encode_request(1, 0, [message]).messages
+    return written
+
+
 def _of_agent(message: session_service_pb2.AgentMessage) -> object:
     def nothing(name: str, error: WireError) -> None:
         raise AssertionError(f"{name} is left out: {error}")
@@ -80,7 +86,7 @@ CASES: dict[str, tuple[st.SearchStrategy[Any], Pair]] = {
     "hold": (specs.HOLDS, (encode_port_hold, decode_port_hold)),
     "lane": (session_nouns.LANES, (encode_lane, decode_lane)),
     "assignment": (session_nouns.ASSIGNMENTS, (encode_assignment, decode_assignment)),
-    "from agent": (session_nouns.FROM_AGENT, (encode_agent_message, _of_agent)),
+    "from agent": (session_nouns.FROM_AGENT, (_by_agent, _of_agent)),
     "from controller": (
         session_nouns.FROM_CONTROLLER,
         (encode_controller_message, decode_controller_message),
