@@ -124,7 +124,7 @@ class Connection:
         *,
         deadline_seconds: float | None = None,
     ) -> ResponseT:
-        """Make one idempotent call.
+        """Make one idempotent call; beyond the caller's quota, it is made once it may be, if there is time.
 
         Raises:
             ShoalError: the controller refused, did not answer in time or cannot be reached.
@@ -138,9 +138,15 @@ class Connection:
                 response = await method(request, timeout=max(0.001, give_up - clock()))
             except grpc.aio.AioRpcError as error:
                 away = error.code() in _CALL_MAY_RETURN
-                if not (self.answered and away and clock() + pause.seconds < give_up):
-                    raise self.error(error, allowed) from error
-                await pause.wait()
+                told = self.error(error, allowed)
+                # Others were told the same moment, so it is a little later.
+                rest = told.retry_seconds + pause.seconds if told.retry_seconds else 0.0
+                if rest and clock() + rest < give_up:
+                    await asyncio.sleep(rest)
+                elif self.answered and away and clock() + pause.seconds < give_up:
+                    await pause.wait()
+                else:
+                    raise told from error
             else:
                 self.answered = True
                 return response

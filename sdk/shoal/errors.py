@@ -19,6 +19,7 @@ class ShoalError(Exception):
         message: one sentence for people: the thing, the value and the remedy.
         metadata: details by name.
         code: name of the google.rpc.Code, such as `NOT_FOUND`.
+        retry_seconds: how long to wait before the same is asked again; 0 if nothing was said of that.
     """
 
     def __init__(
@@ -27,12 +28,14 @@ class ShoalError(Exception):
         message: str,
         metadata: Mapping[str, str] = _NOTHING,
         code: str = "UNKNOWN",
+        retry_seconds: float = 0.0,
     ) -> None:
         self.message = redacted(message)
         super().__init__(self.message)
         self.reason = reason
         self.metadata = MappingProxyType(dict(metadata))
         self.code = code
+        self.retry_seconds = retry_seconds
 
 
 class ControllerUnreachableError(ShoalError):
@@ -86,14 +89,24 @@ def from_status(code: str, details: str, status: bytes | None) -> ShoalError:
         message = status_pb2.Status()
         try:
             message.ParseFromString(status)
+            retry_seconds = _retry_seconds(message)
             for item in message.details:
                 info = error_details_pb2.ErrorInfo()
                 if item.Unpack(info):
                     text = message.message or details
-                    return ShoalError(info.reason, text, dict(info.metadata), code)
+                    return ShoalError(info.reason, text, dict(info.metadata), code, retry_seconds)
         except DecodeError:
             pass  # a broken trailer must not hide the error that it decorates
     return ShoalError(code, details or f"the controller answered {code}", code=code)
+
+
+def _retry_seconds(status: status_pb2.Status) -> float:
+    for item in status.details:
+        retry = error_details_pb2.RetryInfo()
+        if item.Unpack(retry):
+            delay = retry.retry_delay
+            return max(0.0, float(delay.seconds) + float(delay.nanos) / 1e9)
+    return 0.0
 
 
 def code_name(number: int) -> str:

@@ -8,7 +8,7 @@ same function that the controller asks (`services/identity/access/decision.py`).
 This is looked at before anything of a request's body is read. What the request names is looked at once it is read.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -27,14 +27,13 @@ from services.gateway.user_file import GatewayUser, UserFile, UserFileError
 from services.identity.access.caller import Caller
 from services.identity.access.decision import CallRefused, decide
 from services.identity.access.rule import Rule, named
-from services.runtime.token_bucket import TokenBucket
+from services.runtime.call_rates import CallRates
 from shoal.errors import ShoalError
 from shoal.identity import Identity, Role
 
 COOKIE: Final = "shoal-session"
 SECOND_WORD: Final = "x-shoal-csrf"
 _BEARER: Final = "bearer "
-_CALLERS_MAX: Final = 10_000
 _NO_CLUSTER: Final = "none"
 _REMEDY: Final = "the operator of the gateway gives a user a role with: shoal gateway allow"
 
@@ -86,8 +85,7 @@ class Door(MetadataInterceptor["GatewayUser | None"]):
         self._anonymous = anonymous
         self._limits = limits
         self._cluster = cluster
-        self._clock = clock
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._rates = CallRates(limits.calls_per_second, clock)
         self._watches: Counter[str] = Counter()
         self._user: ContextVar[GatewayUser] = ContextVar("user of this call")
 
@@ -215,23 +213,17 @@ class Door(MetadataInterceptor["GatewayUser | None"]):
         )
 
     def _count(self, who: str, what: str) -> None:
-        now = self._clock()
-        bucket = self._buckets.get(who)
-        rate = self._limits.calls_per_second
-        if bucket is None:
-            if len(self._buckets) >= _CALLERS_MAX:
-                self._buckets.popitem(last=False)
-            burst = max(1.0, 2 * rate)
-            bucket = self._buckets[who] = TokenBucket(burst, rate, burst, now)
-        else:
-            self._buckets.move_to_end(who)
-        if not bucket.take(1.0, now):
+        seconds = self._rates.count(who)
+        if seconds:
+            rate = f"{self._rates.per_second:g}"
+            again = f"{max(0.001, seconds):.3g}"
             raise ShoalError(
                 "QUOTA",
-                f"{what} are limited to {rate:g} a second (--calls-per-second): wait a little, or watch instead of "
-                "asking again",
-                {"limit": f"{rate:g}", "option": "--calls-per-second"},
+                f"{what} are limited to {rate} a second (--calls-per-second): call again in {again} s, "
+                "or watch instead of asking again",
+                {"limit": rate, "option": "--calls-per-second"},
                 "RESOURCE_EXHAUSTED",
+                seconds,
             )
 
 

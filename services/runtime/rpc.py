@@ -5,6 +5,7 @@ Sources: grpc/doc/keepalive.md and grpc/include/grpc/impl/channel_arg_names.h (g
 """
 
 import inspect
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, NoReturn, Protocol, TypeAlias, cast
 
@@ -112,7 +113,8 @@ def _configuration(now: Credentials) -> Any:
 class RpcError(Exception):
     """A call that is refused or has failed, with everything that its caller will see.
 
-    Raise it anywhere beneath a server with `ErrorInterceptor`, or hand it to `abort`.
+    Raise it anywhere beneath a server with `ErrorInterceptor`, or hand it to `abort`. `retry_seconds` is how long
+    its caller should wait before it makes the call again; 0 says nothing of that.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class RpcError(Exception):
         reason: str,
         message: str,
         metadata: Mapping[str, str] | None = None,
+        retry_seconds: float = 0.0,
     ) -> None:
         message = _cut(message, MESSAGE_BYTES)
         super().__init__(f"{reason}: {message}")
@@ -128,16 +131,26 @@ class RpcError(Exception):
         self.reason = reason
         self.message = message
         self.metadata = _within(metadata or {}, METADATA_BYTES)
+        self.retry_seconds = retry_seconds
 
     def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
-        """Return the `google.rpc.Status` with its `ErrorInfo` as trailing metadata."""
+        """Return the `google.rpc.Status` as trailing metadata, with its `ErrorInfo` and perhaps `RetryInfo`."""
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
         status.details.add().Pack(
             error_details_pb2.ErrorInfo(
                 reason=self.reason, domain=DOMAIN, metadata=dict(self.metadata)
             )
         )
+        if self.retry_seconds:
+            status.details.add().Pack(retry_info(self.retry_seconds))
         return ((STATUS_DETAILS, status.SerializeToString()),)
+
+
+def retry_info(seconds: float) -> error_details_pb2.RetryInfo:
+    """Return the detail that says when to try again, in whole milliseconds, rounded up."""
+    told = error_details_pb2.RetryInfo()
+    told.retry_delay.FromMilliseconds(math.ceil(seconds * 1000))
+    return told
 
 
 def _cut(text: str, most: int) -> str:
@@ -162,7 +175,11 @@ def _within(metadata: Mapping[str, str], most: int) -> dict[str, str]:
 
 
 def rpc_error(
-    code: grpc.StatusCode, reason: str, message: str, metadata: Mapping[str, str] | None = None
+    code: grpc.StatusCode,
+    reason: str,
+    message: str,
+    metadata: Mapping[str, str] | None = None,
+    retry_seconds: float = 0.0,
 ) -> RpcError:
     """Return the error to raise in a call.
 
@@ -171,13 +188,14 @@ def rpc_error(
         reason: what went wrong, in UPPER_SNAKE_CASE; programs decide by it.
         message: for people: names the thing, the value and the remedy.
         metadata: what programs want to know beyond the reason, such as `{"job": "…"}`.
+        retry_seconds: how long to wait before the call is made again; 0 if that is not known.
 
     Raises:
         ValueError: for the code OK, which is no error.
     """
     if code is grpc.StatusCode.OK:
         raise ValueError(f"OK is not an error (reason {reason}): choose another status code")
-    return RpcError(code, reason, redacted(message), metadata)
+    return RpcError(code, reason, redacted(message), metadata, retry_seconds)
 
 
 class AbortableCall(Protocol):

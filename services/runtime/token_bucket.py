@@ -1,5 +1,6 @@
 """How much a caller may take: so much at once, and what refills since."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -27,3 +28,9 @@ class TokenBucket:
             return False
         self.left -= amount
         return True
+
+    def seconds_until(self, amount: float) -> float:
+        """Say how long after the last look an amount will be there; infinite for more than it ever holds."""
+        if amount > self.capacity:
+            return math.inf
+        return max(0.0, amount - self.left) / self.per_second

@@ -37,7 +37,8 @@ from services.identity.access.rules import RULES
 from services.runtime.log import CountedLog, fields
 from services.runtime.peer import HandshakeContext, Peer, host_of, peer_of
 from services.runtime.rpc import KINDS, Behavior, Method, RpcError, rpc_error
-from shoal.v1.identity_service_pb2 import Role
+from shoal.identity import Role
+from shoal.v1 import identity_service_pb2
 
 LOG = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
         with ExitStack() as stack:
             try:
-                self._quotas.call(caller.key)
+                self._quotas.call(caller.key, agent=caller.identity.role is Role.NODE)
                 self._check(entry, caller, Named())
                 if not entry.streams:
                     check(request)
@@ -360,7 +361,7 @@ def _name_in(request: Any, response: Any) -> str:
     """Name what a call has changed, by what its messages say of it; never a secret."""
     about = getattr(request, "identity", None)
     if about is not None:
-        role = Role.Name(about.role).removeprefix("ROLE_").lower()
+        role = identity_service_pb2.Role.Name(about.role).removeprefix("ROLE_").lower()
         return "/".join(filter(None, (role, about.namespace, about.name)))
     made = getattr(response, "token", None) or getattr(response, "authority", None)
     for message in filter(None, (made, request, response)):

@@ -3,6 +3,7 @@
 Counted per identity: a gateway's users share its quota, since it may name as many as it likes.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +12,12 @@ from typing import Final
 
 import grpc
 
+from services.runtime.call_rates import CALLERS_MAX, CallRates
 from services.runtime.rpc import RpcError, rpc_error
 from services.runtime.token_bucket import TokenBucket
 
-CALLERS_MAX: Final = 10_000
-"""Callers whose use is remembered; beyond it, that of the one that has called for the longest time not is forgotten."""
+AGENT_CALLS_PER_SECOND: Final = 1000.0
+"""Calls that an agent may begin a second, whatever people may: it needs a few an hour, and its work hangs on them."""
 
 _HOUR: Final = 3600.0
 
@@ -39,7 +41,6 @@ class CallerLimits:
 
 @dataclass(slots=True)
 class _Use:
-    calls: TokenBucket
     specs: TokenBucket
     bundles: TokenBucket
     watches: int = 0
@@ -56,17 +57,21 @@ class Quotas:
     def __init__(self, limits: CallerLimits, clock: Callable[[], float]) -> None:
         self._limits = limits
         self._clock = clock
+        self._rates = CallRates(limits.calls_per_second, clock)
+        self._agent_rates = CallRates(AGENT_CALLS_PER_SECOND, clock)
         self._uses: OrderedDict[str, _Use] = OrderedDict()
 
-    def call(self, caller: str) -> None:
-        """Count a call.
+    def call(self, caller: str, *, agent: bool = False) -> None:
+        """Count a call; that of an `agent` is limited by what no agent ever needs, and by no setting.
 
         Raises:
             RpcError: there were too many.
         """
-        limit = self._limits.calls_per_second
-        if not self._use(caller).calls.take(1, self._clock()):
-            raise _over(caller, f"makes more than {limit:g} calls a second", "--caller-calls")
+        rates = self._agent_rates if agent else self._rates
+        seconds = rates.count(caller)
+        if seconds:
+            what = f"makes more than {rates.per_second:g} calls a second"
+            raise _over(caller, what, "--caller-calls", seconds)
 
     @contextmanager
     def watch(self, caller: str) -> Iterator[None]:
@@ -81,7 +86,7 @@ class Quotas:
                 caller,
                 f"has {limit} watches, logs, taps, lanes or sessions open, which is the most",
                 "--caller-watches",
-                "end some",
+                remedy="end some",
             )
         use.watches += 1
         try:
@@ -95,10 +100,10 @@ class Quotas:
         Raises:
             RpcError: there were too many.
         """
-        if not self._use(caller).specs.take(size_bytes, self._clock()):
-            limit = self._limits.spec_bytes
-            what = f"submits more than {limit} bytes of specifications an hour"
-            raise _over(caller, what, "--caller-spec-bytes")
+        bucket = self._use(caller).specs
+        if not bucket.take(size_bytes, self._clock()):
+            what = f"submits more than {self._limits.spec_bytes} bytes of specifications an hour"
+            raise _over(caller, what, "--caller-spec-bytes", bucket.seconds_until(size_bytes))
 
     def bundle(self, caller: str, size_bytes: int) -> None:
         """Count bytes of a bundle.
@@ -106,10 +111,10 @@ class Quotas:
         Raises:
             RpcError: there were too many.
         """
-        if not self._use(caller).bundles.take(size_bytes, self._clock()):
-            limit = self._limits.bundle_bytes
-            what = f"uploads more than {limit} bytes of bundles an hour"
-            raise _over(caller, what, "--caller-bundle-bytes")
+        bucket = self._use(caller).bundles
+        if not bucket.take(size_bytes, self._clock()):
+            what = f"uploads more than {self._limits.bundle_bytes} bytes of bundles an hour"
+            raise _over(caller, what, "--caller-bundle-bytes", bucket.seconds_until(size_bytes))
 
     def _use(self, caller: str) -> _Use:
         use = self._uses.get(caller)
@@ -121,9 +126,8 @@ class Quotas:
 
     def _fresh(self) -> _Use:
         limits, now = self._limits, self._clock()
-        calls, specs, bundles = limits.calls_per_second, limits.spec_bytes, limits.bundle_bytes
+        specs, bundles = limits.spec_bytes, limits.bundle_bytes
         return _Use(
-            TokenBucket(2 * calls, calls, 2 * calls, now),
             TokenBucket(specs, specs / _HOUR, specs, now),
             TokenBucket(bundles, bundles / _HOUR, bundles, now),
         )
@@ -135,10 +139,16 @@ class Quotas:
                 del self._uses[idle]
 
 
-def _over(caller: str, what: str, option: str, remedy: str = "call again later") -> RpcError:
+def _over(
+    caller: str, what: str, option: str, seconds: float = math.inf, *, remedy: str = ""
+) -> RpcError:
+    """Return the error of a caller that asks for more than one may, but may again in so many seconds."""
+    known = math.isfinite(seconds)
+    remedy = remedy or (f"call again in {max(0.001, seconds):.3g} s" if known else "send less")
     return rpc_error(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "QUOTA",
         f"{caller} {what}: {remedy}, or let an operator raise {option} of the controller",
         {"caller": caller, "option": option},
+        seconds if known else 0.0,
     )

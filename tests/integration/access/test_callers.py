@@ -1,5 +1,6 @@
 """Whom a controller with identity lets in, over real TLS."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -15,6 +16,7 @@ from services.identity.access.rules import RULES
 from services.runtime.rpc import STATUS_DETAILS
 from shoal import bundle
 from shoal.channel import USER, channel_options, open_channel
+from shoal.client import Client
 from shoal.credentials import Credentials
 from shoal.errors import ShoalError
 from shoal.identity import Role
@@ -277,6 +279,29 @@ async def test_a_caller_beyond_its_quota_is_refused(tmp_path: Any) -> None:
                 error = await refused(operator.ensure_bundle(packed))
             assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "QUOTA")
             assert "--caller-bundle-bytes" in error.message
+
+
+async def test_a_client_beyond_its_rate_of_calls_waits_as_it_was_told(tmp_path: Any) -> None:
+    async with running_controller(tmp_path / "c", insecure=False, caller_calls=10) as addresses:
+        cluster = Cluster(addresses.grpc, tmp_path / "c")
+        async with cluster.client(Role.OPERATOR) as operator:
+            answers = await asyncio.gather(*(operator.nodes() for _ in range(40)))
+            assert answers == [()] * 40
+
+
+async def test_a_client_that_cannot_wait_so_long_is_told_when_to_call_again(tmp_path: Any) -> None:
+    async with running_controller(tmp_path / "c", insecure=False, caller_calls=1) as addresses:
+        cluster = Cluster(addresses.grpc, tmp_path / "c")
+        proof = cluster.credentials(Role.OPERATOR, "ann")
+        async with Client(addresses.grpc, credentials=proof, deadline_seconds=5) as operator:
+            asked = (operator.nodes() for _ in range(40))
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+        told = [one for one in answers if isinstance(one, ShoalError) and one.reason == "QUOTA"]
+        assert told
+        for error in told:
+            assert error.code == "RESOURCE_EXHAUSTED"
+            assert 0 < error.retry_seconds <= 1
+            assert "--caller-calls" in error.message
 
 
 async def test_health_and_reflection_are_for_people_of_the_cluster(cluster: Cluster) -> None:

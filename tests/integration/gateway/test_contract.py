@@ -27,7 +27,7 @@ SPEC = {"name": "hello", "jobs": [{"name": "greet", "run": ["true"]}]}
 
 def reason_of(body: Any) -> str:
     """The reason in the details of an error."""
-    (detail,) = body["details"]
+    detail = body["details"][0]
     data = base64.b64decode(detail["value"] + "===")
     return data[2 : 2 + data[1]].decode()
 
@@ -136,6 +136,8 @@ async def test_too_much_is_refused_and_the_gateway_goes_on(tmp_path: Path) -> No
         assert refused
         assert reason_of(refused[0]) == "QUOTA"
         assert "--calls-per-second" in refused[0]["message"]
+        types = [one["type"] for one in refused[0]["details"]]
+        assert types == ["google.rpc.ErrorInfo", "google.rpc.RetryInfo"]
 
         async def again() -> bool:
             return (await site.gateway.ask("NodesService/ListNodes", site.bob))[0] == 200

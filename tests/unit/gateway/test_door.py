@@ -92,8 +92,9 @@ def test_a_user_that_asks_too_often_waits_and_no_other_does(tmp_path: Path) -> N
     error = refused(lambda: entry.door.caller(ann, "POST", "10.0.0.2"))
     assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "QUOTA")
     assert error.metadata["option"] == "--calls-per-second"
+    assert "call again in 0.5 s" in error.message
     entry.door.caller(bob, "POST", "10.0.0.1")
-    entry.now += 0.5
+    entry.now += error.retry_seconds
     entry.door.caller(ann, "POST", "10.0.0.1")
 
 
