@@ -270,6 +270,38 @@ CREATE TABLE secrets (
 ) WITHOUT ROWID;
 """
 
+# An index on a name, which is as good as random, costs a commit a page for each row, and one on what grows next to
+# nothing. So events of a pipeline are found by its position, and that ids are unique is for the machine to see to.
+_POSITIONS_OF_EVENTS = """
+CREATE TABLE new_outbox (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    pipeline TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    data TEXT NOT NULL,
+    published INTEGER NOT NULL DEFAULT 0,
+    problem TEXT NOT NULL DEFAULT '',
+    position INTEGER
+);
+INSERT INTO new_outbox
+    SELECT outbox.sequence, outbox.kind, outbox.namespace, pipeline, subject, outbox.id, type, time, key, data,
+        published, problem, pipelines.position
+    FROM outbox LEFT JOIN pipelines ON pipelines.namespace = outbox.namespace AND pipelines.id = outbox.pipeline
+    ORDER BY outbox.sequence;
+DELETE FROM sqlite_sequence WHERE name = 'new_outbox';
+INSERT INTO sqlite_sequence SELECT 'new_outbox', seq FROM sqlite_sequence WHERE name = 'outbox';
+DROP TABLE outbox;
+ALTER TABLE new_outbox RENAME TO outbox;
+CREATE INDEX outbox_waiting ON outbox (sequence) WHERE published = 0;
+CREATE INDEX outbox_newest ON outbox (namespace, subject) WHERE published = 0 AND kind = 'state';
+CREATE INDEX outbox_by_position ON outbox (position, sequence) WHERE position IS NOT NULL;
+"""
+
 STEPS = (
     _FIRST,
     _SCALES,
@@ -289,6 +321,7 @@ STEPS = (
     _LISTINGS,
     _MOVES,
     _SECRETS,
+    _POSITIONS_OF_EVENTS,
 )
 """The statements that lead from each version to the next one; an empty file has version 0."""
 

@@ -316,9 +316,14 @@ def events(
     identities: bool = True,
 ) -> tuple[Event, ...]:
     """Read events of a namespace, of nodes and of identities, or of one pipeline in the namespace."""
+    known = (
+        connection.execute(_FIND_POSITION, (namespace, pipeline)).fetchone() if pipeline else None
+    )
+    # Those of a pipeline that is forgotten are looked for among all.
+    of_one = f"AND position = {known[0]} " if known else ""
     found = connection.execute(
         "SELECT id, type, subject, time, data, sequence, published, problem FROM outbox "
-        "WHERE kind NOT IN ('manifest', 'copies') AND sequence > ? "
+        f"WHERE kind NOT IN ('manifest', 'copies') {of_one}AND sequence > ? "
         "AND (namespace = ? AND (? = '' OR pipeline = ?) OR namespace = '' AND ? = '') "
         "AND (? OR namespace <> '' OR subject LIKE 'nodes/%') "
         "ORDER BY sequence LIMIT ?",
@@ -415,6 +420,32 @@ _DROP_OLDER = (
     "WHERE published = 0 AND kind = 'state' AND namespace = ? AND subject = ? AND sequence < ?"
 )
 _SET_START = "UPDATE starts SET commits = ? WHERE term = ?"
+
+
+_ADD_TO_OUTBOX = table.Many(
+    "INSERT INTO outbox (sequence, kind, namespace, pipeline, position, subject, id, type, time, key, data) VALUES ",
+    "(?, ?, ?, ?, (SELECT position FROM pipelines WHERE namespace = ? AND id = ?), ?, ?, ?, ?, ?, ?)",
+)
+
+
+def _outbox_values(added: Sequence[rows.OutboxRow]) -> Iterator[table.Values]:
+    for row in added:
+        namespace, subject = row.namespace, row.subject
+        pipeline = subject.split("/", 2)[1]
+        yield (
+            row.sequence,
+            str(row.kind),
+            namespace,
+            pipeline,
+            namespace,
+            pipeline,
+            subject,
+            row.id,
+            row.type,
+            table.micros(row.time),
+            row.key,
+            row.data,
+        )
 
 
 def _older_values(added: Sequence[rows.OutboxRow]) -> Iterator[table.Values]:
@@ -619,7 +650,7 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
         rows.NodeRow: ((_NODES.put, _NODES.values),),
         rows.StartRow: ((_SET_START, _start_values),),
         rows.ManifestRow: ((_MANIFESTS.add, _MANIFESTS.values),),
-        rows.OutboxRow: ((_OUTBOX.add, _OUTBOX.values), (_DROP_OLDER, _older_values)),
+        rows.OutboxRow: ((_ADD_TO_OUTBOX, _outbox_values), (_DROP_OLDER, _older_values)),
         rows.PipelineForgotten: _FORGET,
         rows.TokenRow: ((_TOKENS.put, _TOKENS.values),),
         rows.TokenForgotten: (
@@ -668,6 +699,7 @@ _UNDER_WAY = (
 """The others that have not ended; from the jobs, since it would look at the jobs of the whole queue otherwise."""
 
 _FIND_REQUESTS = "SELECT requests.namespace, request_id, pipeline, digest, ended FROM requests"
+_FIND_POSITION = "SELECT position FROM pipelines WHERE namespace = ? AND id = ?"
 _FIND_SPEC = "SELECT spec FROM pipelines WHERE namespace = ? AND id = ?"
 _KEYS_AT_ONCE = 1000
 

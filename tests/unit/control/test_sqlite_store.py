@@ -388,6 +388,39 @@ async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) 
         assert (await store.find([ref])).rows.scales == (row,)
 
 
+async def test_events_of_an_earlier_version_are_found_by_their_pipeline_and_none_is_numbered_again(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "c.db"
+    connection = sqlite3.connect(path)
+    connection.executescript("".join(schema.STEPS[:18]))
+    connection.executescript(
+        """
+        INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state)
+            VALUES (3, 'default', 'counter-1', '', '', 0, 1);
+        INSERT INTO outbox VALUES
+            (5, 'event', 'default', 'counter-1', 'pipelines/counter-1', 'a', 'x', 0, '', '{}', 1, ''),
+            (6, 'event', 'default', 'gone-1', 'pipelines/gone-1', 'b', 'x', 0, '', '{}', 1, ''),
+            (7, 'event', 'default', 'counter-1', 'pipelines/counter-1', 'c', 'x', 0, '', '{}', 0, 'why'),
+            (9, 'note', '', 'ann', 'callers/ann', 'd', 'x', 0, '', '{}', 0, '');
+        DELETE FROM outbox WHERE sequence = 9;
+        PRAGMA user_version = 18;
+        """
+    )
+    connection.close()
+    async with SqliteStore(path) as store:
+        found = await store.events("default", "counter-1", 0, 10)
+        assert [(one.sequence, one.published, one.problem) for one in found] == [
+            (5, True, ""),
+            (7, False, "why"),
+        ]
+        assert [one.sequence for one in await store.events("default", "counter-1", 5, 10)] == [7]
+        assert [one.sequence for one in await store.events("default", "gone-1", 0, 10)] == [6]
+        assert [one.sequence for one in await store.events("default", "", 0, 10)] == [5, 6, 7]
+        assert [row.sequence for row in await store.outbox()] == [7]
+        assert (await store.load(lambda: "id", 100)).next_sequence == 10
+
+
 async def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.db"
     path.write_bytes(b"this is a letter to my aunt" * 100)
