@@ -164,7 +164,7 @@ LANES := unit,compose,arm64,ansible,gateway integration sim,packages,upgrade,met
 
 comma := ,
 .PHONY: test $(patsubst %,lane-%,$(subst $(comma), ,$(LANES)))
-test integration edge lane-edge lane-integration: export SHOAL_MINISTACK := $(abspath $(MINISTACK)/bin/ministack)
+test integration edge lane-edge lane-gateway lane-integration: export SHOAL_MINISTACK := $(abspath $(MINISTACK)/bin/ministack)
 test: setup system $(MINISTACK)/.stamp ## Everything that CI runs, in lanes side by side
 	@.ci/lanes $(LANES)
 
@@ -175,7 +175,7 @@ lane-integration: $(STAMP) system $(MINISTACK)/.stamp
 	@PY=$(PY) .ci/tests integration tests/integration tests/lab $(patsubst %,--ignore=%,$(IDENTITY) $(EDGE) $(GATEWAY))
 lane-edge: $(STAMP) system $(MINISTACK)/.stamp
 	@PY=$(PY) .ci/tests edge $(EDGE)
-lane-gateway: $(STAMP) system
+lane-gateway: $(STAMP) system $(MINISTACK)/.stamp
 	@PY=$(PY) .ci/tests gateway $(GATEWAY)
 # Whenever the others leave a core: they wait for real time, and this one does not.
 lane-sim: $(STAMP)

@@ -279,6 +279,7 @@ class Controller:
                             uploads,
                             FolderListings(archive.store, sources, plane.shown, garbage.sparing),
                             garbage,
+                            wall=process.wall,
                             url_expires_seconds=config.url_expires_seconds,
                         ),
                         NodesService(plane, members),

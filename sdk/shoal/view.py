@@ -33,6 +33,21 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedArtifact:
+    """An artifact in a list, with the id of its job.
+
+    `attempt` is the hierarchical name of the attempt that wrote it, empty where the controller did not say it; `url`
+    an address under which it can be read until `url_end_time`, empty where none was asked for.
+    """
+
+    artifact: model.Artifact
+    job: str
+    attempt: str = ""
+    url: str = ""
+    url_end_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptView:
     """One try of a job on one node."""
 

@@ -191,7 +191,7 @@ class ScriptedAgent:
             for path, data in files.items()
         ]
         await self.send(v1.AgentMessage(uploads_wanted=v1.UploadsWanted(ref=ref, artifacts=wanted)))
-        granted = await until(self.granted, what="grants")
+        granted = await until(lambda: self.granted(ref.attempt), what="grants")
         assert granted is not None
         keys: dict[str, str] = {}
         async with aiohttp.ClientSession() as http:
@@ -208,9 +208,10 @@ class ScriptedAgent:
             artifact.key = keys[artifact.path]
         return wanted
 
-    def granted(self) -> v1.UploadsGranted | None:
-        """The last grants."""
-        found = [m.uploads_granted for m in self.messages if m.HasField("uploads_granted")]
+    def granted(self, attempt: str = "") -> v1.UploadsGranted | None:
+        """The last grants, of all attempts or of one."""
+        every = [m.uploads_granted for m in self.messages if m.HasField("uploads_granted")]
+        found = [one for one in every if attempt in {"", one.ref.attempt}]
         return found[-1] if found else None
 
     def refused(self) -> list[v1.MessageRefused]:

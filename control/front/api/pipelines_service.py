@@ -2,7 +2,7 @@
 # ruff: noqa: N802, ARG002 - names and arguments are the contract's
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -10,9 +10,10 @@ import grpc.aio
 
 from control.core.answers import Refusal
 from control.core.call_note import CallNote
-from control.core.errors import ControlError, UnknownJobError
+from control.core.errors import ControlError
 from control.front.access.checked_call import bound_to, note_of
 from control.front.api import submissions
+from control.front.api.artifact_page import ArtifactQuery, page_of_job, page_of_pipeline
 from control.front.api.bundle_upload import check_digest, take_bundle
 from control.front.api.log_reading import LogQuery, LogReading
 from control.front.api.picture import picture, picture_given
@@ -30,7 +31,6 @@ from control.front.control_plane import ControlPlane
 from control.front.folder_listings import FolderListings
 from control.front.log_folder import LogFolder
 from control.front.object_key import bundle_key
-from control.front.read_model import token
 from control.front.rpc_status import invalid
 from control.front.source_rule import SourceRule
 from control.front.watch import Changes
@@ -54,6 +54,10 @@ DIGESTS_MAX = 10_000
 SUBMISSIONS_MAX = 1000
 """Most submissions of one message of a stream; more than one message is recorded at once."""
 
+URLS_MAX = 1000
+"""Most addresses of a page: each takes half a millisecond to sign for S3."""
+
+_SIGNED_TOGETHER = 8
 _SUBMISSIONS_TOGETHER = 256
 _PICTURES_TOGETHER = 256
 _REQUESTS_WAITING = 16
@@ -75,6 +79,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         uploads: takes bundles in pieces.
         listings: finds the files of folder inputs.
         garbage: spares a bundle that a client was told to be there.
+        wall: seconds since 1970.
         url_expires_seconds: how long the address of an artifact is good.
     """
 
@@ -89,6 +94,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         listings: FolderListings,
         garbage: GarbageCollector,
         *,
+        wall: Callable[[], float],
         url_expires_seconds: int,
     ) -> None:
         self._plane = plane
@@ -99,6 +105,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self._uploads = uploads
         self._listings = listings
         self._garbage = garbage
+        self._wall = wall
         self._url_expires_seconds = url_expires_seconds
         self._pictures = SharedPictures()
 
@@ -354,21 +361,37 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
     async def ListArtifacts(
         self, request: v1.ListArtifactsRequest, context: Context
     ) -> v1.ListArtifactsResponse:
-        """List what a job has committed, or what an attempt of it has that did not succeed."""
-        ref = job_of(request.name, request.namespace)
-        view = await self._plane.shown.find(ref.pipeline_ref)
-        job = next((one for one in view.jobs if one.id == ref.job), None)
-        if job is None:
-            raise UnknownJobError(f"{ref.pipeline_ref.name} has no job {ref.job!r}")
-        first = token(request.page_token)
-        attempts = {one.number: one.manifest for one in job.attempts}
-        manifest = attempts.get(request.attempt) if request.attempt else job.manifest
-        every = manifest.artifacts if manifest is not None else ()
-        after = first + limits.SHOWN_ARTIFACTS_MAX
-        return v1.ListArtifactsResponse(
-            artifacts=[encode_artifact(one) for one in every[first:after]],
-            next_page_token=str(after) if after < len(every) else "",
-        )
+        """List what jobs have committed, or what an attempt of one has that did not succeed."""
+        query = ArtifactQuery(request.page_token, _artifacts_of(request), request.urls)
+        if "/" not in request.name.removeprefix("pipelines/"):
+            view = await self._plane.shown.find(pipeline_of(request.name, request.namespace))
+            page = page_of_pipeline(view, query)
+        else:
+            ref = job_of(request.name, request.namespace)
+            view = await self._plane.shown.find(ref.pipeline_ref)
+            page = page_of_job(view, ref.job, request.attempt, query)
+            if not request.urls:
+                return v1.ListArtifactsResponse(
+                    artifacts=[encode_artifact(one.artifact) for one in page.artifacts],
+                    next_page_token=page.next_page_token,
+                )
+        answer = v1.ListArtifactsResponse(next_page_token=page.next_page_token)
+        if request.urls:
+            # Read before anything is signed: what is said to be good until then is good for longer.
+            end = self._wall() + self._url_expires_seconds
+            answer.url_end_time.FromSeconds(int(end))
+        for number, one in enumerate(page.artifacts, 1):
+            answer.listed.append(
+                v1.ListedArtifact(
+                    artifact=encode_artifact(one.artifact),
+                    job=one.job,
+                    attempt=one.attempt,
+                    url=await self._url(one.artifact.key) if request.urls else "",
+                )
+            )
+            if number % _SIGNED_TOGETHER == 0:
+                await asyncio.sleep(0)
+        return answer
 
     async def GetArtifactUrl(
         self, request: v1.GetArtifactUrlRequest, context: Context
@@ -385,8 +408,29 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             )
         if await self._store.head(key) is None:
             raise ObjectMissingError(key)
-        url = await self._store.presign_get(key, expires_seconds=self._url_expires_seconds)
-        return v1.GetArtifactUrlResponse(url=url)
+        return v1.GetArtifactUrlResponse(url=await self._url(key))
+
+    async def _url(self, key: str) -> str:
+        return await self._store.presign_get(key, expires_seconds=self._url_expires_seconds)
+
+
+def _artifacts_of(request: v1.ListArtifactsRequest) -> int:
+    """Return how many artifacts a page may have."""
+    if "/" not in request.name.removeprefix("pipelines/") and request.attempt:
+        raise invalid(
+            "INVALID_FIELD",
+            f"attempt is {request.attempt}, and {request.name[:200]!r} names no job: name the job, such as "
+            "pipelines/P/jobs/J, or leave attempt out",
+            field="attempt",
+        )
+    most = URLS_MAX if request.urls else limits.SHOWN_ARTIFACTS_MAX
+    if request.page_size < 0:
+        raise invalid(
+            "INVALID_PAGE_SIZE",
+            f"page_size is {request.page_size}; use 0 for {most}, which is the most, or less",
+            field="page_size",
+        )
+    return min(request.page_size or most, most)
 
 
 def _log_query(request: v1.ReadLogsRequest) -> LogQuery:

@@ -18,6 +18,7 @@ from shoal.model import Artifact, PipelineState
 from shoal.pieces import measure
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.view import SnapshotEnd
+from shoal.wire.fields import moment
 from shoal.wire.known_specs import encode_known_spec
 from shoal.wire.state import PIPELINE_STATE, decode_artifact
 from shoal.wire.view import decode_event, decode_pipeline, decode_verdict
@@ -326,6 +327,50 @@ class PipelineCalls(ControllerCalls):
             answer.publisher_state,
             answer.next_page_token,
         )
+
+    async def artifacts(
+        self, name: str, *, urls: bool = False, page_size: int = 0
+    ) -> AsyncGenerator[view.ListedArtifact, None]:
+        """List what a job, or each job of a pipeline, has committed: by job and path, page by page.
+
+        Args:
+            name: of a job, or of a pipeline.
+            urls: get an address for each, too; those of a page are good for as long as each other.
+            page_size: most artifacts of a page; 0 for as many as the controller gives.
+
+        Raises:
+            ShoalError: there is none of that name, or a page could not be read.
+        """
+        pages = self._pages(
+            self._held.pipelines.ListArtifacts,
+            lambda token: v1.ListArtifactsRequest(
+                name=name,
+                namespace=self.namespace,
+                page_token=token,
+                page_size=page_size,
+                urls=urls,
+            ),
+        )
+        try:
+            async for page in pages:
+                end = moment(page, "url_end_time", "")
+                for said in page.listed:
+                    artifact = decoded(decode_artifact, said.artifact)
+                    yield view.ListedArtifact(artifact, said.job, said.attempt, said.url, end)
+                # Of one job without addresses, or from a controller of before.
+                for one in page.artifacts:
+                    artifact = decoded(decode_artifact, one)
+                    url = await self.artifact_url(artifact) if urls else ""
+                    yield view.ListedArtifact(artifact, name.rpartition("/")[2], url=url)
+        except ShoalError as error:
+            if error.reason != "INVALID_NAME" or "/" in name.removeprefix("pipelines/"):
+                raise
+            # A controller of before lists the artifacts of one job alone.
+            for job in (await self.get(name)).jobs:
+                if job.artifacts:
+                    async with contextlib.aclosing(self.artifacts(job.name, urls=urls)) as found:
+                        async for listed in found:
+                            yield listed
 
     async def artifact_url(self, artifact: Artifact) -> str:
         """Return an address under which an artifact can be read for a while.

@@ -1,5 +1,7 @@
 """`shoal artifacts`: what jobs left in the archive."""
 
+from contextlib import aclosing
+
 import click
 
 from shoal.cli import name_completion
@@ -51,11 +53,12 @@ async def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> 
             for one in attempts:
                 print_document(one)
         elif urls:
-            for job in jobs:
-                for artifact in job.artifacts:
-                    click.echo(
-                        f"{job.id}/{path_text(artifact.path)} {await client.artifact_url(artifact)}"
-                    )
+            names = [job.name for job in jobs] if isinstance(ref, JobRef) else [pipeline.name]
+            for each in names if found else ():
+                async with aclosing(client.artifacts(each, urls=True)) as listed:
+                    async for artifact in listed:
+                        path = path_text(artifact.artifact.path)
+                        click.echo(f"{artifact.job}/{path} {artifact.url}")
         else:
             if found:
                 show(artifacts_table(jobs))

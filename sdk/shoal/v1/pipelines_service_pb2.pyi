@@ -1215,14 +1215,20 @@ class ListArtifactsRequest(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    URLS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`pipelines/{p}/jobs/{j}` or `{p}/{j}`."""
+    """`pipelines/{p}/jobs/{j}` or `{p}/{j}`; `pipelines/{p}` means all its jobs."""
     namespace: _builtins.str
     """Namespace; empty means `default`."""
     page_token: _builtins.str
-    """From the last answer, or how many of the artifacts are known already."""
+    """From the last answer, or how many of the artifacts of a job are known already."""
     attempt: _builtins.int
-    """Number of the attempt whose artifacts are meant; 0 means those that are committed."""
+    """Number of the attempt of a job whose artifacts are meant; 0 means those that are committed."""
+    page_size: _builtins.int
+    """Most artifacts of the page, up to 2,000, with `urls` 1,000; 0 means as many. A page of about 2 MiB ends earlier."""
+    urls: _builtins.bool
+    """Say an address for each, under which it can be read for a while."""
     def __init__(
         self,
         *,
@@ -1230,10 +1236,12 @@ class ListArtifactsRequest(_message.Message):
         namespace: _builtins.str = ...,
         page_token: _builtins.str = ...,
         attempt: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        urls: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "name", b"name", "namespace", b"namespace", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "name", b"name", "namespace", b"namespace", "page_size", b"page_size", "page_token", b"page_token", "urls", b"urls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1247,25 +1255,73 @@ class ListArtifactsResponse(_message.Message):
 
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LISTED_FIELD_NUMBER: _builtins.int
+    URL_END_TIME_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[_pipeline_pb2.Artifact]:
-        """By path."""
+        """By path; where one job is asked for without `urls`."""
+
+    @_builtins.property
+    def listed(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedArtifact]:
+        """By job and path; in place of `artifacts` where a pipeline is asked for, or with `urls`."""
+
+    @_builtins.property
+    def url_end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when the addresses of this page are good; with `urls` alone."""
 
     def __init__(
         self,
         *,
         artifacts: _abc.Iterable[_pipeline_pb2.Artifact] | None = ...,
         next_page_token: _builtins.str = ...,
+        listed: _abc.Iterable[Global___ListedArtifact] | None = ...,
+        url_end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["url_end_time", b"url_end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "listed", b"listed", "next_page_token", b"next_page_token", "url_end_time", b"url_end_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListArtifactsResponse: _TypeAlias = ListArtifactsResponse  # noqa: Y015
+
+@_typing.final
+class ListedArtifact(_message.Message):
+    """An artifact in a list of several jobs, or with its address."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARTIFACT_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Id of its job."""
+    attempt: _builtins.str
+    """`pipelines/{p}/jobs/{j}/attempts/{n}` that wrote it."""
+    url: _builtins.str
+    """Address for a GET; with `urls` alone. Whether the archive still has it is not looked at."""
+    @_builtins.property
+    def artifact(self) -> _pipeline_pb2.Artifact:
+        """What it is."""
+
+    def __init__(
+        self,
+        *,
+        artifact: _pipeline_pb2.Artifact | None = ...,
+        job: _builtins.str = ...,
+        attempt: _builtins.str = ...,
+        url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "attempt", b"attempt", "job", b"job", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListedArtifact: _TypeAlias = ListedArtifact  # noqa: Y015
 
 @_typing.final
 class GetArtifactUrlRequest(_message.Message):

@@ -258,7 +258,7 @@ class PipelinesServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListArtifacts(self, request, context):
-        """The committed artifacts of a job, page by page.
+        """The committed artifacts of a job or of all jobs of a pipeline, page by page, with their addresses if they are wanted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

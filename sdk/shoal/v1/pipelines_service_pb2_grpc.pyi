@@ -55,7 +55,7 @@ class PipelinesServiceStub:
     PIECES_MISSING if a piece is neither: ask again which are. What was sent stays for a day.
     """
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.ListArtifactsRequest, _pipelines_service_pb2.ListArtifactsResponse]
-    """The committed artifacts of a job, page by page."""
+    """The committed artifacts of a job or of all jobs of a pipeline, page by page, with their addresses if they are wanted."""
     GetArtifactUrl: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.GetArtifactUrlRequest, _pipelines_service_pb2.GetArtifactUrlResponse]
     """An address under which an artifact can be read for a while."""
 
@@ -208,7 +208,7 @@ class PipelinesServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pipelines_service_pb2.ListArtifactsRequest,
         context: _aio.ServicerContext[_pipelines_service_pb2.ListArtifactsRequest, _abc.Awaitable[_pipelines_service_pb2.ListArtifactsResponse]],
     ) -> _abc.Awaitable[_pipelines_service_pb2.ListArtifactsResponse]:
-        """The committed artifacts of a job, page by page."""
+        """The committed artifacts of a job or of all jobs of a pipeline, page by page, with their addresses if they are wanted."""
 
     @_abc_1.abstractmethod
     def GetArtifactUrl(

@@ -76,6 +76,7 @@ def surfaces(client: Client, pipeline: PipelineView) -> dict[str, Callable[[], A
         "explain": lambda: client.explain(job),
         "events": lambda: client.events(name),
         "all events": client.events,
+        "artifacts of all jobs": lambda: first(client.artifacts(name, urls=True)),
         "artifact": lambda: client.artifact_url(manifest.artifacts[0]),
         "tap": lambda: first(client.tap(job, "frames")),
     }

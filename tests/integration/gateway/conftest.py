@@ -1,11 +1,14 @@
 """A controller with identity in the test's process, and a gateway before it as a real process."""
 
 import contextlib
+import os
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser, async_playwright
 
 from shoal.client import Client
 from shoal.credentials import write_credentials
@@ -65,6 +68,24 @@ async def running_site(folder: Path, *words: str, **settings: object) -> AsyncIt
         bob = gateway.allow("bob")
         async with gateway:
             yield Site(gateway, addresses.grpc, state, ann, bob)
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    """A browser without a window."""
+    program = shutil.which("chromium")
+    if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("there is no chromium: .ci/system installs it")
+        pytest.skip("there is no chromium: apt-get install chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu"], timeout=120_000
+        )
+        try:
+            yield browser
+        finally:
+            await browser.close()
 
 
 @pytest.fixture

@@ -1,14 +1,11 @@
 """A real Chromium speaks Connect and gRPC-Web with a gateway, by nothing but `fetch`."""
 
 import base64
-import os
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page
 
 from shoal.identity import Role
 from shoal.v1 import nodes_service_pb2 as nodes
@@ -57,22 +54,10 @@ GRPC_WEB = "application/grpc-web+proto"
 
 
 @pytest.fixture
-async def page() -> AsyncIterator[Page]:
-    program = shutil.which("chromium")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("there is no chromium: .ci/system installs it")
-        pytest.skip("there is no chromium: apt-get install chromium")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu"], timeout=120_000
-        )
-        try:
-            found = await browser.new_page()
-            await found.add_init_script(LIBRARY)
-            yield found
-        finally:
-            await browser.close()
+async def page(chromium: Browser) -> Page:
+    found = await chromium.new_page()
+    await found.add_init_script(LIBRARY)
+    return found
 
 
 async def called(
