@@ -33,6 +33,7 @@ from control.front.api.pipelines_service import PipelinesService
 from control.front.api.records_service import RecordsService
 from control.front.api.secrets_service import SecretsService
 from control.front.api.server import ApiServer
+from control.front.api.specs_service import SpecsService
 from control.front.bundles.known_pieces import KnownPieces
 from control.front.bundles.piece_uploads import PieceUploads
 from control.front.bundles.sent_pieces import SentPieces
@@ -53,6 +54,7 @@ from control.front.sessions.service import SessionService
 from control.front.sessions.session_server import SessionServer, SessionSettings
 from control.front.sessions.small_artifacts import SmallArtifacts
 from control.front.sessions.worker_watch import WorkerWatch, listens
+from control.front.source_reading import SourceReader
 from control.front.source_rule import SourceRule
 from control.leader.garbage import DAY_SECONDS, GarbageRules
 from control.leader.garbage_collector import GarbageCollector
@@ -247,6 +249,10 @@ class Controller:
             history = History(
                 config.state / HISTORY_NAME, figures.read, wall=process.wall, clock=process.clock
             )
+            rule = self._source_rule()
+            listings = FolderListings(archive.store, sources, plane.shown, garbage.sparing)
+            reader = SourceReader(rule, garbage.has, plane.lacks_secret)
+            stack.callback(reader.close)
             workers = WorkerWatch(
                 plane.stream_worker_gone,
                 patience_seconds=config.lease_seconds,
@@ -275,9 +281,9 @@ class Controller:
                             archive.store,
                             logs,
                             publishing,
-                            self._source_rule(),
+                            rule,
                             uploads,
-                            FolderListings(archive.store, sources, plane.shown, garbage.sparing),
+                            listings,
                             garbage,
                             wall=process.wall,
                             url_expires_seconds=config.url_expires_seconds,
@@ -293,6 +299,7 @@ class Controller:
                         ArchiveService(garbage),
                         SecretsService(secrets),
                         HistoryService(history),
+                        SpecsService(plane, reader, rule, listings),
                     )
                     newcomers = ""
                     if registrar is not None:

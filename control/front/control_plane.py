@@ -29,6 +29,7 @@ from control.leader.plane_config import PlaneConfig
 from control.store.store import Store
 from shoal.model import JobState, MemberState, Reason
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.secret import SecretUse
 from shoal.session.assignment import Assignment
 from shoal.session.messages import Fenced, Hello, NodeCondition
 from shoal.session.observation import Observation
@@ -380,6 +381,14 @@ class ControlPlane:
             ControlError: there is no machine for now.
         """
         return self.leader.open_machine().secrets
+
+    def lacks_secret(self, namespace: str, uses: Sequence[SecretUse]) -> str:
+        """Say why a job of a namespace cannot be given the secrets that it names now; empty if it can.
+
+        Raises:
+            ControlError: there is no machine for now.
+        """
+        return self.secrets.lack(namespace, uses)
 
     async def set_secret(self, row: SecretRow, note: CallNote | None = None) -> Refusal | None:
         """Record a secret, in the place of its version before."""

@@ -11,13 +11,14 @@ from shoal.calls.identities import IdentityCalls
 from shoal.calls.nodes import NodeCalls
 from shoal.calls.pipelines import EventPage, Submitted
 from shoal.calls.secrets import SecretCalls
+from shoal.calls.specs import SpecCalls
 from shoal.calls.streams import StreamCalls
 from shoal.view import SnapshotEnd
 
 __all__ = ["Client", "EventPage", "SnapshotEnd", "Submitted", "request_key"]
 
 
-class Client(StreamCalls, NodeCalls, IdentityCalls, SecretCalls):
+class Client(StreamCalls, NodeCalls, IdentityCalls, SecretCalls, SpecCalls):
     """All requests to one controller, on one connection; use it with `async with`.
 
     Args: see `shoal.calls.calls.ControllerCalls`.

@@ -30,6 +30,7 @@ from shoal.v1 import (
     pipelines_service_pb2,
     records_service_pb2,
     secrets_service_pb2,
+    specs_service_pb2,
 )
 
 _FILES: Final[Sequence[Any]] = (
@@ -38,6 +39,7 @@ _FILES: Final[Sequence[Any]] = (
     pipelines_service_pb2,
     records_service_pb2,
     secrets_service_pb2,
+    specs_service_pb2,
 )
 """What people and dashboards call. Identities, keys and the archive are an operator's, and no gateway acts as one."""
 

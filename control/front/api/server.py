@@ -17,6 +17,7 @@ from control.front.api.nodes_service import NodesService
 from control.front.api.pipelines_service import PipelinesService
 from control.front.api.records_service import RecordsService
 from control.front.api.secrets_service import SecretsService
+from control.front.api.specs_service import SpecsService
 from control.front.rpc_status import refusal
 from control.front.sessions.service import SessionService
 from services.runtime.rpc import ErrorInterceptor, bind, server_options
@@ -33,6 +34,7 @@ from shoal.v1 import (
     records_service_pb2_grpc,
     secrets_service_pb2_grpc,
     session_service_pb2_grpc,
+    specs_service_pb2_grpc,
 )
 from shoal.version import VERSION
 
@@ -56,6 +58,7 @@ SERVICES: Sequence[str] = (
     "shoal.v1.ArchiveService",
     "shoal.v1.SecretsService",
     "shoal.v1.HistoryService",
+    "shoal.v1.SpecsService",
 )
 
 
@@ -103,6 +106,7 @@ class ApiServer:
         archive: ArchiveService,
         secrets: SecretsService,
         history: HistoryService,
+        specs: SpecsService,
     ) -> None:
         """Serve, and say so."""
         pipelines_service_pb2_grpc.add_PipelinesServiceServicer_to_server(pipelines, self._server)
@@ -115,6 +119,7 @@ class ApiServer:
         archive_service_pb2_grpc.add_ArchiveServiceServicer_to_server(archive, self._server)
         secrets_service_pb2_grpc.add_SecretsServiceServicer_to_server(secrets, self._server)
         history_service_pb2_grpc.add_HistoryServiceServicer_to_server(history, self._server)
+        specs_service_pb2_grpc.add_SpecsServiceServicer_to_server(specs, self._server)
         _HEALTH_GRPC.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, _HEALTH_PB2.DESCRIPTOR.services_by_name["Health"].full_name)
         _REFLECTION.enable_server_reflection((*names, _REFLECTION.SERVICE_NAME), self._server)

@@ -47,6 +47,21 @@ async def submit(
         ControlError: nothing of it could be recorded.
     """
     read = [_read(request, rule) for request in requests]
+    return await record(plane, listings, read, note, recorded)
+
+
+async def record(
+    plane: ControlPlane,
+    listings: FolderListings,
+    read: Sequence[Submission | RpcError],
+    note: CallNote | None = None,
+    recorded: Callable[[], None] = lambda: None,
+) -> Sequence[Outcome]:
+    """Record what was read in one go, as `submit` does; what is refused already stays so.
+
+    Raises:
+        ControlError: nothing of it could be recorded.
+    """
     outcomes: dict[int, Outcome] = {}
     ready: dict[int, Submission] = {}
     late: dict[int, Submission] = {}
@@ -59,7 +74,7 @@ async def submit(
             case Submission():
                 ready[index] = one
 
-    async def record(submissions: Mapping[int, Submission]) -> None:
+    async def keep(submissions: Mapping[int, Submission]) -> None:
         if submissions:
             answers = await plane.submit(list(submissions.values()), note)
             outcomes.update(zip(submissions, map(_answer, answers), strict=True))
@@ -68,7 +83,7 @@ async def submit(
         pinning = [tasks.create_task(_pinned(one, listings)) for one in late.values()]
         failed: ControlError | None = None
         try:
-            await record(ready)
+            await keep(ready)
         except ControlError as error:
             failed = error
             for task in pinning:
@@ -77,7 +92,7 @@ async def submit(
             recorded()
     if failed is not None:
         raise failed
-    await record(dict(zip(late, (task.result() for task in pinning), strict=True)))
+    await keep(dict(zip(late, (task.result() for task in pinning), strict=True)))
     return [outcomes[index] for index in range(len(read))]
 
 
@@ -131,11 +146,16 @@ def _read(request: v1.SubmitPipelineRequest, rule: SourceRule) -> Submission | R
         spec = decode_spec_bytes(data, request.spec, "spec")
     except WireError as error:
         return invalid("INVALID_SPEC", str(error), **{error.path: error.problem})
-    problem = rule.problem(namespace, spec)
-    if problem is not None:
-        path, why = problem
-        return invalid("INVALID_SOURCE", f"{path}: {why}", **{path: why})
-    return Submission(namespace, request.request_id, spec, data)
+    return allowed(Submission(namespace, request.request_id, spec, data), rule)
+
+
+def allowed(submission: Submission, rule: SourceRule) -> Submission | RpcError:
+    """Return a submission if its sources may be read; else why not."""
+    problem = rule.problem(submission.namespace, submission.spec)
+    if problem is None:
+        return submission
+    path, why = problem
+    return invalid("INVALID_SOURCE", f"{path}: {why}", **{path: why})
 
 
 def _answer(answer: SubmitResult | Refusal) -> Outcome:

@@ -23,6 +23,7 @@ from shoal.v1 import (
     pipelines_service_pb2_grpc,
     records_service_pb2_grpc,
     secrets_service_pb2_grpc,
+    specs_service_pb2_grpc,
 )
 from shoal.view import SnapshotEnd
 
@@ -58,6 +59,7 @@ class _Open:
         self.history = history_service_pb2_grpc.HistoryServiceStub(channel)
         self.secrets = secrets_service_pb2_grpc.SecretsServiceStub(channel)
         self.records = records_service_pb2_grpc.RecordsServiceStub(channel)
+        self.specs = specs_service_pb2_grpc.SpecsServiceStub(channel)
         self.lanes = lanes_service_pb2_grpc.LanesServiceStub(channel)
 
 

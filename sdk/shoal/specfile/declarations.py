@@ -22,7 +22,9 @@ _KEYS = ("type", "default", "choices", "description")
 _AT = ("parameters",)
 
 
-def read_declarations(scalars: Scalars, node: yaml.Node | None, given: GivenValues) -> Values:
+def read_declarations(
+    scalars: Scalars, node: yaml.Node | None, given: GivenValues, *, may_lack: bool = False
+) -> Values:
     """Read `parameters:`, and give each parameter its value.
 
     What is wrong with the declarations or with what was given is left with `scalars`.
@@ -31,6 +33,7 @@ def read_declarations(scalars: Scalars, node: yaml.Node | None, given: GivenValu
         scalars: The reader of the file, which puts nothing in yet.
         node: What stands under `parameters`; None if nothing does.
         given: Values by name; a parameter without one has its default.
+        may_lack: Whether one without either is no mistake.
     """
     declared: dict[str, Parameter] = {}
     values: dict[str, ParameterValue] = {}
@@ -48,7 +51,8 @@ def read_declarations(scalars: Scalars, node: yaml.Node | None, given: GivenValu
         parameter = _declaration(scalars, field.key, field.value, path)
         declared[field.key] = parameter
         if len(scalars.findings) == before:  # else its type may be another one
-            value = _value(scalars, parameter, given, path)
+            lacks = parameter.default is None and field.key not in given
+            value = None if lacks and may_lack else _value(scalars, parameter, given, path)
             if value is not None:
                 values[field.key] = value
     for name in (one for one in given if one not in declared):

@@ -65,8 +65,8 @@ class Reader:
         self._scalars = scalars
         self._complete = True
 
-    def read(self, root: yaml.Node, given: GivenValues) -> Draft:
-        """Read the whole file, and put the values of its parameters in."""
+    def read(self, root: yaml.Node, given: GivenValues, *, may_lack: bool = False) -> Draft:
+        """Read the whole file, and put the values of its parameters in; with `may_lack` those that there are."""
         scalars = self._scalars
         scalars.note((), mark_of(root.start_mark))
         entries = scalars.entries(root, (), "a mapping with `name` and `jobs`")
@@ -79,7 +79,7 @@ class Reader:
                 scalars.complain(
                     (field.key,), f"there is no {field.key!r} here; {remedy}", field.mark
                 )
-        values = read_declarations(scalars, found.get("parameters"), given)
+        values = read_declarations(scalars, found.get("parameters"), given, may_lack=may_lack)
         scalars.values = values
         name = ""
         if "name" in found:

@@ -107,6 +107,13 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "RemoveSecret": _STEER,
         "RotateSecretKey": _OPERATE,
     },
+    "shoal.v1.SpecsService": {
+        # It says which secrets and bundles are there, and takes a second of the controller's time.
+        "ValidateSpec": Rule(Verb.SUBMIT, namespace=_NAMESPACE, spec=("source",)),
+        "SubmitSource": Rule(
+            Verb.SUBMIT, namespace=_NAMESPACE, changes=True, recorded=True, spec=("source",)
+        ),
+    },
     "grpc.health.v1.Health": {"Check": _KNOW, "List": _KNOW, "Watch": _KNOW},
     "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": _KNOW},
 }

@@ -213,3 +213,21 @@ async def test_an_identity_that_is_no_gateways_is_refused_at_the_start(tmp_path:
         gateway = RunningGateway(tmp_path / "gateway", addresses.grpc, *words)
         with pytest.raises(AssertionError, match="shoal token create --role gateway"):
             await gateway.start()
+
+
+async def test_a_text_is_looked_at_and_run_by_a_submitter_alone(site: Site) -> None:
+    text = {"text": "name: hello\njobs:\n  greet: {run: 'true', timeout: soon}\n"}
+    asked = {"source": {"text": text}}
+    status, told = await site.gateway.ask("SpecsService/ValidateSpec", site.ann, asked)
+    (problem,) = told["problems"]
+    assert (status, problem["field"], problem["line"]) == (200, "jobs.greet.timeout", 3)
+    status, told = await site.gateway.ask("SpecsService/SubmitSource", site.ann, asked)
+    assert (status, reason_of(told)) == (400, "INVALID_SPEC")
+    text["text"] = text["text"].replace("soon", "5s")
+    status, told = await site.gateway.ask("SpecsService/ValidateSpec", site.ann, asked)
+    assert told["spec"]["jobs"][0]["timeoutSeconds"] == 5
+    status, told = await site.gateway.ask("SpecsService/SubmitSource", site.ann, asked)
+    assert (status, told["pipeline"]["creator"]) == (200, "gateway/web for ann")
+    for method in ("ValidateSpec", "SubmitSource"):
+        status, told = await site.gateway.ask(f"SpecsService/{method}", site.bob, asked)
+        assert (status, told["code"]) == (403, "permission_denied")

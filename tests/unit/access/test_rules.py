@@ -21,6 +21,7 @@ from shoal.v1 import (
     records_service_pb2,
     secrets_service_pb2,
     session_service_pb2,
+    specs_service_pb2,
 )
 
 MODULES: tuple[Any, ...] = (
@@ -34,6 +35,7 @@ MODULES: tuple[Any, ...] = (
     records_service_pb2,
     secrets_service_pb2,
     session_service_pb2,
+    specs_service_pb2,
     import_module("grpc_health.v1.health_pb2"),
     import_module("grpc_reflection.v1alpha.reflection_pb2"),
 )
@@ -95,7 +97,7 @@ def test_a_request_with_a_namespace_has_a_rule_that_reads_it(path: str) -> None:
 
 @pytest.mark.parametrize("path", METHODS)
 def test_what_changes_something_is_told(path: str) -> None:
-    reads = ("Get", "List", "Watch", "Read", "Explain", "Find", "Tap", "Check")
+    reads = ("Get", "List", "Watch", "Read", "Explain", "Find", "Tap", "Check", "Validate")
     # Streams and sessions are no single change, and a bundle or a renewal changes nothing for others.
     others = {"PullLane", "FeedLane", "Connect", "UploadBundle", "UploadPieces", "RenewCertificate"}
     name = path.rpartition("/")[2]
