@@ -5,6 +5,7 @@ goes through `door` first, then to the controller. A method that reads and is an
 the table of rules says which do.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,6 +165,8 @@ def _endpoint(offered: OfferedMethod, door: Door, upstream: Upstream) -> Any:
             async with contextlib.aclosing(stream) as responses:
                 async for response in responses:
                     yield response
+        except asyncio.CancelledError as error:
+            raise connect_error(door.watch().told(error)) from error
         except ShoalError as error:
             raise connect_error(error) from error
 

@@ -8,7 +8,6 @@ same function that the controller asks (`services/identity/access/decision.py`).
 This is looked at before anything of a request's body is read. What the request names is looked at once it is read.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from connectrpc.request import RequestContext
 from google.protobuf.message import Message
 
 from services.gateway.config import ANONYMOUS
+from services.gateway.open_watches import OpenWatch, OpenWatches
 from services.gateway.refusal import connect_error
 from services.gateway.session_file import SessionFile, is_second_word
 from services.gateway.user_file import GatewayUser, UserFile, UserFileError
@@ -59,7 +59,7 @@ class DoorLimits:
     watches: int
 
 
-class Door(MetadataInterceptor["GatewayUser | None"]):
+class Door(MetadataInterceptor["OpenWatch | None"]):
     """Lets callers in, or refuses them.
 
     Args:
@@ -86,30 +86,36 @@ class Door(MetadataInterceptor["GatewayUser | None"]):
         self._limits = limits
         self._cluster = cluster
         self._rates = CallRates(limits.calls_per_second, clock)
-        self._watches: Counter[str] = Counter()
+        self.watches = OpenWatches(users, sessions, limits.watches)
+        self._watch: ContextVar[OpenWatch] = ContextVar("watch that this call is")
         self._user: ContextVar[GatewayUser] = ContextVar("user of this call")
 
-    async def on_start(self, ctx: RequestContext[Any, Any]) -> GatewayUser | None:
+    async def on_start(self, ctx: RequestContext[Any, Any]) -> OpenWatch | None:
         """Look at the head of a call of the contract."""
         address = (ctx.client_address or "").rpartition(":")[0]
         try:
             user = self.caller(ctx.request_headers, ctx.http_method, address)
             if ctx.method.stream_type is StreamType.SERVER_STREAM:
-                self.take_watch(user)
+                watch = self.take_watch(user, ctx.request_headers)
                 self._user.set(user)
-                return user
+                self._watch.set(watch)
+                return watch
         except ShoalError as error:
             raise connect_error(error) from error
         self._user.set(user)
         return None
 
     async def on_end(
-        self, token: GatewayUser | None, ctx: RequestContext[Any, Any], error: Exception | None, /
+        self, token: OpenWatch | None, ctx: RequestContext[Any, Any], error: Exception | None, /
     ) -> None:
         """Give back the room of a call that lasted."""
         del ctx, error
         if token is not None:
-            self.give_watch(token)
+            self.watches.give(token)
+
+    def watch(self) -> OpenWatch:
+        """Return the watch that the call is which this is part of."""
+        return self._watch.get()
 
     def caller(self, headers: HeaderFields, http_method: str, address: str) -> GatewayUser:
         """Return the user that makes a request, and count it.
@@ -129,27 +135,14 @@ class Door(MetadataInterceptor["GatewayUser | None"]):
         )
         return user
 
-    def take_watch(self, user: GatewayUser) -> None:
-        """Take room for a call that lasts; `give_watch` gives it back.
+    def take_watch(self, user: GatewayUser, headers: HeaderFields) -> OpenWatch:
+        """Take room for a call that lasts, by the headers that let it in; `watches.give` gives it back.
 
         Raises:
             ShoalError: there is none.
         """
-        most = self._limits.watches
-        if self._watches[user.name] >= most:
-            raise ShoalError(
-                "QUOTA",
-                f"{user.name} has {most} calls open that last, which is the most (--watches): close one",
-                {"limit": str(most), "option": "--watches"},
-                "RESOURCE_EXHAUSTED",
-            )
-        self._watches[user.name] += 1
-
-    def give_watch(self, user: GatewayUser) -> None:
-        """Give back the room of a call that lasted."""
-        self._watches[user.name] -= 1
-        if not self._watches[user.name]:
-            del self._watches[user.name]
+        by_token = _bearer(headers) is not None
+        return self.watches.take(user, "" if by_token else session_word(headers))
 
     def let_in(self, rule: Rule, path: str, request: Message) -> GatewayUser:
         """Return the user of the call that this is part of, if it may make it.
@@ -180,9 +173,9 @@ class Door(MetadataInterceptor["GatewayUser | None"]):
             raise ShoalError(decision.reason, decision.message, code="PERMISSION_DENIED")
 
     def _known(self, headers: HeaderFields, http_method: str) -> GatewayUser:
-        said = headers.get("authorization") or ""
-        if said[: len(_BEARER)].lower() == _BEARER:
-            user = self._users.of_token(said[len(_BEARER) :].strip())
+        token = _bearer(headers)
+        if token is not None:
+            user = self._users.of_token(token)
             if user is None:
                 raise ShoalError(
                     "TOKEN_UNKNOWN",
@@ -225,6 +218,12 @@ class Door(MetadataInterceptor["GatewayUser | None"]):
                 "RESOURCE_EXHAUSTED",
                 seconds,
             )
+
+
+def _bearer(headers: HeaderFields) -> str | None:
+    """Return the token in a request's headers; None for none."""
+    said = headers.get("authorization") or ""
+    return said[len(_BEARER) :].strip() if said[: len(_BEARER)].lower() == _BEARER else None
 
 
 def session_word(headers: HeaderFields) -> str:

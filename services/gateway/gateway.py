@@ -108,6 +108,7 @@ class Gateway:
                 if config.health_file is not None:
                     health = HealthFile(config.health_file, self.process.boottime)
                     beating = tasks.create_task(health.run())
+                looking = tasks.create_task(door.watches.run())
                 await connected.wait()
                 updates = UpdateFeed(upstream, tasks)
                 pages = OriginalPages(door, upstream, updates, self.process.wall)
@@ -117,6 +118,7 @@ class Gateway:
                     await _serve(server, listening)
                 finally:
                     calling.cancel()
+                    looking.cancel()
                     if beating is not None:
                         beating.cancel()
 

@@ -223,7 +223,7 @@ def allow(state: Path, name: str, role: str, namespace: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def forbid(state: Path, name: str) -> None:
-    """Let a user in no more; a watch that it has open goes on until it ends."""
+    """Let a user in no more; what it watches ends within two seconds."""
     from services.gateway.user_file import USERS_NAME, UserFile, UserFileError  # noqa: PLC0415
 
     try:

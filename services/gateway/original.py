@@ -137,14 +137,14 @@ class OriginalPages:
         )
         asked = pipelines.ListEventsRequest(namespace=namespace)
         self._door.check(user, _LIST_EVENTS.rule, _LIST_EVENTS.path, asked)
-        self._door.take_watch(user)
+        watch = self._door.take_watch(user, request.headers)
         try:
             begin = await self._updates.begin(task, user.name)
         except BaseException:
-            self._door.give_watch(user)
+            self._door.watches.give(watch)
             raise
         events = _as_events(self._updates.follow(task, begin, user.name))
-        return _Watch(events, lambda: self._door.give_watch(user))
+        return _Watch(events, lambda: self._door.watches.give(watch))
 
     def _user(self, request: Request) -> GatewayUser:
         return self._door.caller(request.headers, request.method, address_of(request))

@@ -1,12 +1,20 @@
 """A browser signs in, and what a cookie may do."""
 
+import asyncio
+import contextlib
+import json
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from shoal.identity import Role
 from tests.integration.gateway.conftest import Site, running_site
+from tests.integration.gateway.messages import envelope, messages, watch
+from tests.kit.controller_credentials import credentials_of
+from tests.kit.scripted_agent import connected_agent
 
 
 async def call(session: aiohttp.ClientSession, site: Site, method: str, **headers: str) -> int:
@@ -66,6 +74,54 @@ async def test_a_sign_in_that_is_none_is_refused_with_the_remedy(site: Site) -> 
                 assert answer.status == 400, body[:20]
                 assert "as JSON" in (await answer.json())["message"]
         assert await call(session, site, "NodesService/ListNodes") == 401
+
+
+async def test_what_is_watched_ends_with_the_session_and_with_the_user(site: Site) -> None:
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(cookie_jar=jar) as page, aiohttp.ClientSession() as program:
+        _, told = await sign_in(page, site, site.bob)
+        word = {"x-shoal-csrf": told["csrf"]}
+        path = f"{site.gateway.url}/shoal.v1.NodesService/WatchNodes"
+        kind = {"content-type": "application/connect+json", **word}
+        async with (
+            page.post(path, data=envelope(b"{}"), headers=kind) as by_session,
+            watch(program, site, "NodesService/WatchNodes", site.bob, {}) as by_token,
+            watch(program, site, "NodesService/WatchNodes", site.ann, {}) as other,
+        ):
+            streams = [messages(answer) for answer in (by_session, by_token, other)]
+            for stream in streams:
+                assert (await anext(stream))[0] == 0
+            async with page.delete(f"{site.gateway.url}/session", headers=word) as answer:
+                assert answer.status == 200
+            await ended(streams[0], "sign in again")
+            site.gateway.command("forbid", "bob")
+            await ended(streams[1], "shoal gateway allow")
+            cam = credentials_of(site.state, Role.NODE, "cam-1")
+            async with connected_agent(site.controller, "cam-1", credentials=cam):
+                flags, data = await asyncio.wait_for(anext(streams[2]), 20)
+            assert (flags, b"cam-1" in data) == (0, True)
+        updates = {"userName": "u", "taskName": "t"}
+        head = {"authorization": f"Bearer {site.ann}"}
+        async with program.get(
+            f"{site.gateway.url}/updates", params=updates, headers=head
+        ) as answer:
+            await answer.content.readline()
+            site.gateway.command("forbid", "ann")
+            with contextlib.suppress(
+                aiohttp.ClientPayloadError
+            ):  # cut, so that the page asks again
+                await asyncio.wait_for(answer.content.read(), 20)
+        assert (await site.gateway.ask("NodesService/ListNodes", site.ann))[0] == 401
+    assert "Traceback" not in site.gateway.log()
+
+
+async def ended(stream: AsyncIterator[tuple[int, bytes]], why: str) -> None:
+    """Read a stream to its end, which says why."""
+    async with asyncio.timeout(20):
+        last = [one async for one in stream][-1]
+    assert last[0] == 2
+    error = json.loads(last[1])["error"]
+    assert (error["code"], why in error["message"]) == ("unauthenticated", True)
 
 
 async def test_a_page_on_a_wall_reads_without_a_sign_in(tmp_path: Path) -> None:

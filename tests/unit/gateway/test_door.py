@@ -109,15 +109,16 @@ def test_whoever_guesses_is_slowed_down_by_its_address(tmp_path: Path) -> None:
     assert entry.door.caller({"authorization": "Bearer ann-word"}, "POST", "10.0.0.1").name == "ann"
 
 
-def test_watches_have_a_limit_for_each_user(tmp_path: Path) -> None:
+async def test_a_watch_is_of_the_token_or_the_session_that_lets_it_in(tmp_path: Path) -> None:
     entry = Entry(tmp_path)
-    ann, bob = entry.user("ann"), entry.user("bob")
-    entry.door.take_watch(ann)
-    entry.door.take_watch(ann)
-    assert refused(lambda: entry.door.take_watch(ann)).metadata["option"] == "--watches"
-    entry.door.take_watch(bob)
-    entry.door.give_watch(ann)
-    entry.door.take_watch(ann)
+    ann = entry.user("ann")
+    word = await entry.sessions.begin(ann)
+    cookie = {"cookie": f"{COOKIE}={word}"}
+    assert entry.door.take_watch(ann, cookie).session == word
+    by_token = entry.door.take_watch(ann, {**cookie, "authorization": "Bearer ann-word"})
+    assert by_token.session == ""
+    error = refused(lambda: entry.door.take_watch(ann, cookie))
+    assert error.metadata["option"] == "--watches"
 
 
 @pytest.mark.parametrize("path", OFFERED)
