@@ -13,8 +13,9 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Final, assert_never
 
 from edge_agent.address_requests import AddressRequests
@@ -228,7 +229,7 @@ class AgentShell:
         self._facts = await self._links.facts.read()
         async with asyncio.TaskGroup() as group:
             self._group = group
-            group.create_task(self._keeper.run(self._listed, self._exited))
+            group.create_task(self._keeper.run(self._listed, self._exited, self._ended))
             facts = await self._journal.facts()
             await self._remember(facts)
             await self._restore(facts, self._first_list)
@@ -393,6 +394,25 @@ class AgentShell:
             if self._links.workshop.holds(ref):
                 await self._links.workshop.ended(ref)
             await self._attempts_driver.post(events.ProgramEnded(ref, ended))
+
+    def _ended(self, process: ProcessRecord) -> bool:
+        """Take the end of a program that ended well and of which nothing else is to be said; say whether it was one."""
+        if process.exit_code != 0 or process.left or process.not_begun:
+            return False
+        ref = attempt_of(process)
+        if ref is None or self._links.workshop.holds(ref):
+            return False
+        record, shell = self._attempts.records.get(ref), self._shells.get(ref)
+        nothing = (
+            record is not None
+            and shell is not None
+            and record.phase is Phase.RUNNING
+            and not record.assignment.has_ports
+            and shell.left_nothing(record.assignment)
+        )
+        return self._attempts_driver.offer(
+            events.ProgramEnded(ref, program_exit(process, "", ""), nothing)
+        )
 
     def _mask(self, ref: AttemptRef) -> SecretMask:
         """What hides the secrets of an attempt in all that is said of it."""
@@ -581,8 +601,19 @@ class AgentShell:
 
     # ---- the session
 
-    async def _act_on_session(self, effect: session_effects.SessionEffect) -> None:
+    def _act_on_session(
+        self, effect: session_effects.SessionEffect
+    ) -> Coroutine[Any, Any, None] | None:
         match effect:
+            case session_effects.Write():  # the most frequent first
+                self._link.write(effect)
+            case session_effects.Confirmed(messages):
+                return self._confirmed(iter(messages))
+            case session_effects.Deliver(message, delivery):
+                return self._deliver(message, delivery)
+            case session_effects.LeaseRenewed(until, lease_seconds):
+                if self._lease.renew(until, lease_seconds):
+                    self._renew_leases()
             case session_effects.Dial(link, address):
                 LOG.debug("dialling", extra=fields(controller=address))
                 self._dialled = address
@@ -590,8 +621,6 @@ class AgentShell:
             case session_effects.HangUp(reason):
                 LOG.warning("the session is given up", extra=fields(reason=reason))
                 self._link.hang_up()
-            case session_effects.Write():
-                self._link.write(effect)
             case session_effects.Follow(followed):
                 # Asked for here and now: what it wants is journalled later, so never without this.
                 self._spawn(_durable(self._journal.note(FOLLOWED, followed_text(followed))))
@@ -612,20 +641,13 @@ class AgentShell:
                 self._logs.session_opened()
                 self._spawn(self._streams.say_again())
                 self._spawn(self._addresses.say_again())
-                await self._attempts_driver.post(events.SessionOpened())
+                return self._attempts_driver.hand(events.SessionOpened())
             case session_effects.Closed(reason):
                 LOG.warning("session closed", extra=fields(reason=reason))
                 self._logs.session_closed()
-            case session_effects.Confirmed(messages):
-                for message in messages:
-                    await self._confirmed(message)
-            case session_effects.LeaseRenewed(until, lease_seconds):
-                if self._lease.renew(until, lease_seconds):
-                    self._renew_leases()
-            case session_effects.Deliver(message, delivery):
-                await self._deliver(message, delivery)
             case _:
                 assert_never(effect)
+        return None
 
     def _renew_leases(self) -> None:
         """Let what may not run twice run on, for as long as it is not replaced."""
@@ -638,25 +660,35 @@ class AgentShell:
         with contextlib.suppress(KeeperError):
             await self._keeper.renew_lease(keeper_id(ref), self._lease.program_until)
 
-    async def _confirmed(self, message: FromAgent) -> None:
-        match message:
-            case LogPiece():
-                self._logs.confirm(message)
-            case Observation():
-                await self._acknowledged(message)
-            case Hello():
-                for observation in message.attempts:
-                    await self._acknowledged(observation)
-            case _:
-                pass  # nothing waits for it
+    def _confirmed(self, messages: Iterator[FromAgent]) -> Coroutine[Any, Any, None] | None:
+        """Let go of what the controller has committed; what is returned waits for room, and goes on."""
+        for message in messages:
+            match message:
+                case Observation():
+                    waits = self._acknowledged(message)
+                    if waits is not None:
+                        return self._confirm_others(waits, messages)
+                case LogPiece():
+                    self._logs.confirm(message)
+                case Hello():
+                    return self._confirmed(chain(message.attempts, messages))
+                case _:
+                    pass  # nothing waits for it
+        return None
 
-    async def _acknowledged(self, observation: Observation) -> None:
-        if observation.state.terminal:
-            await self._attempts_driver.post(
-                events.Acknowledged(observation.ref, observation.state)
-            )
+    async def _confirm_others(
+        self, waits: Coroutine[Any, Any, None] | None, messages: Iterator[FromAgent]
+    ) -> None:
+        while waits is not None:
+            await waits
+            waits = self._confirmed(messages)
 
-    async def _deliver(
+    def _acknowledged(self, observation: Observation) -> Coroutine[Any, Any, None] | None:
+        if not observation.state.terminal:
+            return None
+        return self._attempts_driver.hand(events.Acknowledged(observation.ref, observation.state))
+
+    def _deliver(
         self,
         message: Desired
         | UploadsGranted
@@ -668,7 +700,7 @@ class AgentShell:
         | FactsWanted
         | BundlesWanted,
         delivery: int,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None] | None:
         match message:
             case Desired():
                 known, workshop = self._attempts.records, self._links.workshop
@@ -677,20 +709,18 @@ class AgentShell:
                     for one in message.assignments
                     if one.ref not in known and workshop.at_hand(one)
                 )
-                await self._attempts_driver.post(
+                return self._attempts_driver.hand(
                     events.DesiredChanged(message, delivery, self._process.wall(), at_hand)
                 )
             case UploadsGranted():
-                await self._attempts_driver.post(message)
+                return self._attempts_driver.hand(message)
             case FilesGranted():
                 self._addresses.take(message)
-            case Refused(ref, reason, text):
-                LOG.warning(
-                    "the controller refused", extra=fields(reason=reason, message=text, ref=ref)
-                )
+            case Refused():
+                _refused(message)
             case Fenced(ref, text):
-                await self._deliver(Refused(ref, str(ReasonCode.FENCED), text), delivery)
-                await self._attempts_driver.post(message)
+                _refused(Refused(ref, str(ReasonCode.FENCED), text))
+                return self._attempts_driver.hand(message)
             case FactsWanted():
                 self._facts_wanted.set()
             case BundlesWanted():
@@ -700,6 +730,7 @@ class AgentShell:
                     self._upkeep.take(message)
             case _:
                 assert_never(message)
+        return None
 
     async def _want(self, wanted: BundlesWanted) -> None:
         """Fetch and keep bundles; recorded first, so that they are kept after a restart without network."""
@@ -769,6 +800,13 @@ class AgentShell:
             never.cancel()
             return never
         return self._group.create_task(running)
+
+
+def _refused(refused: Refused) -> None:
+    LOG.warning(
+        "the controller refused",
+        extra=fields(reason=refused.reason, message=refused.message, ref=refused.ref),
+    )
 
 
 async def _asked(dismissal: Awaitable[None]) -> None:

@@ -82,6 +82,10 @@ class FolderWorkbench:
         self._prepared = tools.work.short.do(partial(self._prepare, assignment, at_hand))
         self._prepared.add_done_callback(lambda _: tools.environments.noted(at_hand))
 
+    def ready(self) -> asyncio.Future[StartRequest | None] | None:
+        """What `prepare` began; it has None where `plan` has to go step by step."""
+        return self._prepared
+
     def _prepare(self, assignment: Assignment, at_hand: AtHand) -> StartRequest | None:
         tools, folder, job = self._tools, self._folder, assignment.job
         sandbox = tools.sandbox
@@ -287,6 +291,10 @@ class FolderWorkbench:
             return
         await self._tools.kept.keep(self._ref, self._folder)
         await self._let_go()
+
+    def throw_at_once(self) -> asyncio.Future[bool] | None:
+        """Throw the folder away if a job has made nothing in it; the future says whether it was like that."""
+        return None if self._made is None else self._tools.work.short.do(self._remove)
 
     async def throw(self) -> None:
         """Throw the folder away: at once where a job has made nothing in it."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from edge_agent.attempt_folder import parse_keeper_id
 from edge_agent.attempts.local_attempt import ProgramExit
@@ -54,13 +54,15 @@ class KeeperLink:
         self,
         listed: Callable[[str, list[ProcessRecord]], Awaitable[None]],
         exited: Callable[[ProcessRecord], Awaitable[None]],
+        ended: Callable[[ProcessRecord], bool],
     ) -> None:
         """Stay connected until cancelled.
 
         Args:
             listed: hears which keeper it is, and everything that it remembers, after each connect,
                 before any other task may use the connection.
-            exited: hears each end.
+            exited: hears each end that `ended` did not take.
+            ended: takes an end at once, and says whether it did; it raises nothing.
 
         Raises:
             OtherVersionError: the keeper that is there is of a build that this agent cannot work with.
@@ -79,6 +81,7 @@ class KeeperLink:
                         await listed(self.instance, list(await client.list()))
                         self._client = client
                         self._ready.set()
+                        client.listen(ended)
                         async for record in client.exits():
                             await exited(record)
                     finally:
@@ -134,6 +137,15 @@ class KeeperLink:
             )
         await client.start(request)
 
+    def begin(self, request: StartRequest, instance: str) -> asyncio.Future[Any] | None:
+        """Have that keeper start a program without waiting; None where it is not connected, and `start` waits.
+
+        Raises:
+            KeeperError: the request is too long.
+        """
+        client = self._client
+        return None if client is None or self.instance != instance else client.begin(request)
+
     async def renew_lease(self, attempt: str, until: float) -> None:
         """Let a program run until a moment of the machine's clock of leases."""
         await (await self.client()).renew_lease(attempt, until)
@@ -150,6 +162,16 @@ class KeeperLink:
         """
         if self._client is not None and self.instance == instance:
             await self._client.shutdown()
+
+    def drop(self, attempt: str) -> bool:
+        """Leave nothing of a program without waiting; say whether that could be asked for."""
+        if self._client is None:
+            return False
+        try:
+            self._client.drop(attempt)
+        except KeeperGoneError:
+            return False
+        return True
 
     async def forget(self, attempt: str) -> None:
         """Leave nothing of a program."""

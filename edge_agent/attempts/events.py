@@ -77,9 +77,13 @@ class ProgramStarted(WorkOutcome):
 
 @dataclass(frozen=True, slots=True)
 class ProgramEnded(_OfAttempt):
-    """The keeper has seen the end of the program."""
+    """The keeper has seen the end of the program.
+
+    `left_nothing` says that a look has shown neither files nor words of it; else it is not known.
+    """
 
     exit: ProgramExit
+    left_nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

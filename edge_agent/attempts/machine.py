@@ -199,10 +199,10 @@ class AttemptsMachine:
         """
         self._now = now
         match event:
-            case events.Restored():
-                return self._restore(event)
             case events.DesiredChanged(desired, sequence, time, at_hand):
                 return [*self._desire(desired, time, at_hand), DesiredRecorded(sequence)]
+            case events.Restored():
+                return self._restore(event)
             case events.ProgramsListed(keeper, programs, unable):
                 self._keeper, self._unable = keeper, unable
                 self._dismissing = False
@@ -229,14 +229,14 @@ class AttemptsMachine:
         self, record: LocalAttempt, event: events.AttemptEvent
     ) -> Sequence[AttemptsEffect]:
         match event:
+            case events.ProgramStarted(start_time=start_time):
+                return self._started(record, start_time)
+            case events.ProgramEnded():
+                return self._program_ended(record, event.exit, left_nothing=event.left_nothing)
             case events.Prepared(time=time):
                 return self._prepared(record, time)
             case events.WorkFailed(reason=reason):
                 return self._work_failed(record, reason)
-            case events.ProgramStarted(start_time=start_time):
-                return self._started(record, start_time)
-            case events.ProgramEnded(exit=program_exit):
-                return self._program_ended(record, program_exit)
             case events.StreamsBroken(reason=reason):
                 return self._streams_broken(record, reason)
             case events.DiskFull(reason=reason):
@@ -595,7 +595,7 @@ class AttemptsMachine:
         return effects + self._finish(record)
 
     def _program_ended(
-        self, record: LocalAttempt, program_exit: ProgramExit
+        self, record: LocalAttempt, program_exit: ProgramExit, *, left_nothing: bool = False
     ) -> list[AttemptsEffect]:
         if record.phase not in ALIVE:
             # The keeper says it again to a new watcher.
@@ -619,6 +619,8 @@ class AttemptsMachine:
         if record.assignment.sends:
             record = self._move(record, Phase.DRAINING)
             return [*effects, *self._tell(record)]
+        if left_nothing and not record.assignment.has_ports:
+            return effects + self._end(record, _ARCHIVED)
         return effects + self._archive(record)
 
     def _listed(self, programs: Mapping[AttemptRef, ProgramStatus]) -> list[AttemptsEffect]:

@@ -14,8 +14,9 @@ import errno
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, TypeAlias, assert_never
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
@@ -60,6 +61,7 @@ _LATER: Final = Backoff(1.0, 30.0, jitter=0.0)
 """How long the controller is left alone whose archive is away."""
 _UPLOADS_AT_ONCE: Final = 8
 _WORDS_MAX: Final = 8_000
+_STARTING: Final = "the keeper is to start the program, and may take 15 s, until it is lost"
 _NO_ROOM: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 """What the system, and every program that passes its words on, says where there is no room."""
 
@@ -98,6 +100,7 @@ class AttemptShell:
         self._line: deque[effects.AttemptEffect | asyncio.Future[None]] = deque()
         self._held: asyncio.Future[None] | None = None
         """What the next effect waits for."""
+        self._performing = False
         self._room: asyncio.Event | None = None
         self._work: asyncio.Future[None] | None = None
         self._wait: WorkWait | None = None
@@ -123,14 +126,17 @@ class AttemptShell:
 
         A future is an effect that is on its way, such as an entry of the journal.
         """
-        if self._held is None and not self._line:
+        if self._held is None and not self._line and not self._performing:
+            self._performing = True
             held = self._perform(effect)
+            self._performing = False
             if held is not None:
                 self._hold(held)
+            if self._line:
+                self._go_on()
             return None
         self._line.append(effect)
-        if self._held is None:
-            self._go_on()
+        self._go_on()
         if len(self._line) < _LINE_MAX:
             return None
         self._room = self._room or asyncio.Event()
@@ -140,9 +146,16 @@ class AttemptShell:
         await room.wait()
 
     def _go_on(self) -> None:
-        """Perform what is in the line, up to the first that something has to wait for."""
+        """Perform what is in the line, up to the first that something has to wait for.
+
+        What an effect brings about at once may be an effect again: that one is next, and not within the first.
+        """
+        if self._performing:
+            return
         while self._line and self._held is None:
+            self._performing = True
             held = self._perform(self._line.popleft())
+            self._performing = False
             if held is not None:
                 self._hold(held)
         if self._room is not None and len(self._line) < _LINE_MAX:
@@ -173,14 +186,21 @@ class AttemptShell:
                 return effect
             case effects.Prepare(assignment):
                 self._bench.prepare(assignment)
+            case effects.StartProgram():
+                return self._start(effect)
+            case effects.Report(observation):
+                return self._report(observation)
+            case effects.Forget(_, has_ports, keep):
+                if has_ports or keep or not self._forget_at_once():
+                    return self._services.spawn(self._forget(has_ports=has_ports, keep=keep))
+            case effects.CollectArtifacts():
+                return self._look(effect)
             case effects.PrepareBundle():
                 return self._begin(effect.turn, self._lay_out(effect), ReasonCode.BUNDLE)
             case effects.PrepareEnvironment():
                 return self._begin(effect.turn, self._build(effect), ReasonCode.INSTALL)
             case effects.PrepareFiles():
                 return self._begin(effect.turn, self._fetch(effect), ReasonCode.FETCH)
-            case effects.StartProgram():
-                return self._begin(effect.turn, self._start(effect), ReasonCode.START)
             case effects.StopProgram(_, grace_seconds):
                 self._stopped.set()
                 return self._services.spawn(self._stop(grace_seconds))
@@ -192,8 +212,6 @@ class AttemptShell:
             case effects.Conclude(_, succeeded):
                 self._orders.conclude(succeeded=succeeded)
                 self._order()
-            case effects.CollectArtifacts():
-                return self._look(effect)
             case effects.WantUploads(ref, artifacts, parts):
                 contents = self._services.contents.of(ref, artifacts)
                 return self._say(UploadsWanted(ref, artifacts, parts, contents))
@@ -202,10 +220,6 @@ class AttemptShell:
                 return self._begin(effect.turn, self._upload(effect), ReasonCode.ARCHIVE)
             case effects.CancelWork():
                 return self._services.spawn(self._give_up()) if self._is_working() else None
-            case effects.Report(observation):
-                return self._report(observation)
-            case effects.Forget(_, has_ports, keep):
-                return self._services.spawn(self._forget(has_ports=has_ports, keep=keep))
             case _:
                 assert_never(effect)
         return None
@@ -244,6 +258,7 @@ class AttemptShell:
         finally:
             self._services.waits.end(wait)
         wait.end()
+        self._work = None  # what comes of it may be the next work
         await self._services.post(outcome)
 
     def _failed(self, turn: int, raised: Exception, code: ReasonCode) -> events.WorkFailed:
@@ -265,6 +280,8 @@ class AttemptShell:
         if self._work is not None and not self._work.done():
             self._work.cancel()
             await asyncio.wait({self._work})
+            if self._wait is not None:
+                self._services.waits.end(self._wait)
         self._work = None
 
     async def _lay_out(self, effect: effects.PrepareBundle) -> events.AttemptEvent:
@@ -294,7 +311,80 @@ class AttemptShell:
         await self._bench.fetch(effect.assignment, self._wait_for, self._services.ask)
         return events.Prepared(self._ref, effect.turn, self._services.wall())
 
-    async def _start(self, effect: effects.StartProgram) -> events.AttemptEvent:
+    def _start(self, effect: effects.StartProgram) -> asyncio.Future[None] | None:
+        """Have the program started: without a task where all is prepared, or is about to be."""
+        leased = effect.assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
+        ready = None if leased or self._is_working() else self._bench.ready()
+        if ready is None:
+            return self._begin(effect.turn, self._start_in_steps(effect), ReasonCode.START)
+        self._wait = self._services.waits.begin(self._say_progress, _STARTING)
+        work = self._work = asyncio.get_running_loop().create_future()
+        if ready.done():
+            self._ask_for_start(effect, work, ready)
+        else:
+            ready.add_done_callback(partial(self._ask_for_start, effect, work))
+        return None
+
+    def _ask_for_start(
+        self,
+        effect: effects.StartProgram,
+        work: asyncio.Future[None],
+        ready: asyncio.Future[StartRequest | None],
+    ) -> None:
+        if work.done() or ready.cancelled():
+            return  # it was given up
+        begun: asyncio.Future[Any] | None = None
+        error = ready.exception()
+        try:
+            request = None if error is not None else ready.result()
+            if request is not None:
+                begun = self._services.keeper.begin(request, effect.keeper)
+        except Exception as raised:  # noqa: BLE001 - the root of one attempt's work: its failure is its own
+            error = raised
+        if begun is not None:
+            begun.add_done_callback(partial(self._begun, effect, work))
+        elif error is not None:
+            self._started(effect, work, error)
+        else:
+            self._end_work(work)
+            self._begin_now(effect.turn, self._start_in_steps(effect), ReasonCode.START)
+
+    def _begun(
+        self,
+        effect: effects.StartProgram,
+        work: asyncio.Future[None],
+        begun: asyncio.Future[Any],
+    ) -> None:
+        error = None if begun.cancelled() else begun.exception()
+        if not work.done() and not begun.cancelled():
+            self._started(effect, work, error)
+
+    def _started(
+        self, effect: effects.StartProgram, work: asyncio.Future[None], error: BaseException | None
+    ) -> None:
+        """Tell what came of a start."""
+        services, ref = self._services, self._ref
+        self._end_work(work)
+        outcome: events.AttemptEvent
+        if error is None:
+            services.logs.follow(ref, self._folder.text, services.mask(ref))
+            outcome = events.ProgramStarted(ref, effect.turn, services.wall())
+        elif isinstance(error, Exception):
+            outcome = self._failed(effect.turn, error, ReasonCode.START)
+        else:
+            services.spawn(_raise(error))
+            return
+        if not services.offer(outcome):
+            services.spawn(_all_of(services.post(outcome)))
+
+    def _end_work(self, work: asyncio.Future[None]) -> None:
+        work.set_result(None)
+        self._work = None
+        if self._wait is not None:
+            self._services.waits.end(self._wait)
+            self._wait.end()
+
+    async def _start_in_steps(self, effect: effects.StartProgram) -> events.AttemptEvent:
         services, assignment = self._services, effect.assignment
         request = await self._bench.plan(assignment, self._say_build)
         if assignment.job.placement is Placement.AT_MOST_ONE_RUNNING:
@@ -304,9 +394,7 @@ class AttemptShell:
             )
             await self._start_leased(request, effect.keeper)
         else:
-            self._wait_for(
-                "the keeper is to start the program, and may take 15 s, until it is lost"
-            )
+            self._wait_for(_STARTING)
             await services.keeper.start(request, effect.keeper)
         services.logs.follow(self._ref, self._folder.text, services.mask(self._ref))
         return events.ProgramStarted(self._ref, effect.turn, services.wall())
@@ -346,9 +434,16 @@ class AttemptShell:
             leased.cancel()
             stopped.cancel()
 
+    def left_nothing(self, assignment: Assignment) -> bool:
+        """Whether a look shows that a program that has just ended left neither files nor words."""
+        if self._is_working() or not self._bench.left_nothing(assignment):
+            return False
+        self._services.logs.unfollow(self._ref)
+        return True
+
     def _look(self, effect: effects.CollectArtifacts) -> asyncio.Future[None] | None:
         """Find what is archived: at once where a program has left nothing at all, which a look at its folder shows."""
-        if not self._is_working() and self._bench.left_nothing(effect.assignment):
+        if self.left_nothing(effect.assignment):
             nothing = events.ArtifactsCollected(self._ref, effect.turn, ())
             if self._services.offer(nothing):
                 return None
@@ -498,6 +593,32 @@ class AttemptShell:
             )
             LOG.log(level, "attempt", extra=said)
 
+    def _forget_at_once(self) -> bool:
+        """Leave nothing of an attempt of which nothing but its folder is left; say whether that is on its way.
+
+        The keeper is not waited for: a program that ended well has left nothing that it had to end.
+        """
+        services, ref = self._services, self._ref
+        if self._is_working() or self._ordering is not None or services.workshop.holds(ref):
+            return False
+        if not services.logs.is_finished(ref) or not services.keeper.drop(keeper_id(ref)):
+            return False
+        thrown = self._bench.throw_at_once()
+        if thrown is None:
+            return False
+        services.contents.drop(ref)
+        thrown.add_done_callback(self._thrown)
+        return True
+
+    def _thrown(self, thrown: asyncio.Future[bool]) -> None:
+        if thrown.cancelled():
+            return  # the agent ends
+        if thrown.exception() is not None or not thrown.result():
+            self._services.spawn(self._forget(has_ports=False, keep=False))
+            return
+        self._services.journal.forget(self._ref)
+        self._forgotten(self._ref, False)
+
     async def _forget(self, *, has_ports: bool, keep: bool) -> None:
         await self._give_up()
         services = self._services
@@ -529,8 +650,12 @@ class AttemptShell:
         self._forgotten(self._ref, keep)
 
 
-async def _raise(error: Exception) -> None:
+async def _raise(error: BaseException) -> None:
     raise error
+
+
+async def _all_of(posting: Awaitable[None]) -> None:
+    await posting
 
 
 def _code(error: BaseException, expected: ReasonCode) -> ReasonCode | None:

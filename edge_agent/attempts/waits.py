@@ -69,17 +69,17 @@ class Waits:
     _waits: dict[WorkWait, None] = field(default_factory=dict[WorkWait, None])
     _some: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def begin(self, say: Callable[[str], None]) -> WorkWait:
-        """Watch a wait from now on; `end` it."""
-        wait = WorkWait(say, asyncio.get_running_loop().time())
+    def begin(self, say: Callable[[str], None], text: str = "") -> WorkWait:
+        """Watch a wait from now on; `end` it. The text says for what the work waits first."""
+        wait = WorkWait(say, asyncio.get_running_loop().time(), text)
         if not self._waits:
             self._some.set()
         self._waits[wait] = None
         return wait
 
     def end(self, wait: WorkWait) -> None:
-        """Watch a wait no more."""
-        del self._waits[wait]
+        """Watch a wait no more; harmless when it is not watched."""
+        self._waits.pop(wait, None)
         if not self._waits:
             self._some.clear()
 

@@ -16,11 +16,11 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Self, cast
+from typing import Any, Final, Self, cast
 
 from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.launch import Port
@@ -94,6 +94,7 @@ class KeeperClient:
         self._pages: dict[int, list[object]] = {}
         self._next_id = 1
         self._exits: asyncio.Queue[ProcessRecord | None] = asyncio.Queue(_EXITS_KEPT)
+        self._taker: Callable[[ProcessRecord], bool] | None = None
         # What is to be sent, each with the file that holds it, -1 for none.
         self._unsent: deque[tuple[bytes, int]] = deque()
         self._packs = self._knows_sandboxes = False
@@ -134,6 +135,12 @@ class KeeperClient:
         answer = await self._ask(self._said("start", request), plan=request.sandbox)
         return cast("int", answer["pid"])
 
+    def begin(self, request: StartRequest) -> asyncio.Future[Any]:
+        """Ask for the same without waiting; the future is done once the program has begun."""
+        if not self._knows_sandboxes:
+            return asyncio.ensure_future(self.start(request))
+        return self._ask(self._said("start", request), plan=request.sandbox)
+
     async def spawn(self, request: StartRequest) -> int:
         """Start a helper process that outlives the agent, and return its process id."""
         if not self._knows_sandboxes:
@@ -160,6 +167,11 @@ class KeeperClient:
         """Drop an attempt and kill what is left of it; not in a hurry."""
         await self._ask({"op": "forget", "attempt": attempt}, idle=True)
 
+    def drop(self, attempt: str) -> None:
+        """Ask for the same, and wait for no answer."""
+        answer = self._ask({"op": "forget", "attempt": attempt}, idle=True)
+        answer.add_done_callback(_unread)
+
     async def list(self) -> Sequence[ProcessRecord]:
         """Everything that the keeper remembers, helpers too, oldest first."""
         answer = await self._ask({"op": "list"})
@@ -180,8 +192,12 @@ class KeeperClient:
         self._packs, self._knows_sandboxes = known >= BATCHES, known >= SANDBOXES
         return str(answer.get("instance", ""))
 
+    def listen(self, taker: Callable[[ProcessRecord], bool]) -> None:
+        """Hand each end from now on to a taker first, which says whether it took it."""
+        self._taker = taker
+
     async def exits(self) -> AsyncIterator[ProcessRecord]:
-        """Every end since `watch`, in order, until the keeper is gone."""
+        """Every end since `watch` that no taker took, in order, until the keeper is gone."""
         while (record := await self._exits.get()) is not None:
             yield record
 
@@ -369,6 +385,8 @@ class KeeperClient:
     def _take(self, message: Mapping[str, object]) -> None:
         if "exited" in message:
             record = ProcessRecord.from_json(cast("Mapping[str, object]", message["exited"]))
+            if self._taker is not None and self._taker(record):
+                return
             try:
                 self._exits.put_nowait(record)
             except asyncio.QueueFull:
@@ -411,6 +429,12 @@ class KeeperClient:
         if self._exits.full():
             self._exits.get_nowait()
         self._exits.put_nowait(None)
+
+
+def _unread(answer: _Answer) -> None:
+    """See the answer to a request without a caller that waits, or an error of it would be logged."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _in_file(request: bytes) -> tuple[bytes, int]:

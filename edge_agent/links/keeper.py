@@ -1,10 +1,11 @@
 """The link from an agent to its keeper: a connection, and how one is had."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from edge_agent.keeper.client import KeeperClient, StartRequest, ensure_keeper
 from edge_agent.keeper.record import ProcessRecord
@@ -21,6 +22,10 @@ class KeeperConnection(Protocol):
         """Start a job's program and return its process id; the same attempt is never started twice."""
         ...
 
+    def begin(self, request: StartRequest) -> asyncio.Future[Any]:
+        """Ask for what `start` does; the future is done once the program has begun, and has the errors of a request."""
+        ...
+
     async def spawn(self, request: StartRequest) -> int:
         """Start a helper process that outlives the agent, and return its process id."""
         ...
@@ -35,6 +40,10 @@ class KeeperConnection(Protocol):
 
     async def forget(self, attempt: str) -> None:
         """Drop an attempt and kill what is left of it."""
+        ...
+
+    def drop(self, attempt: str) -> None:
+        """Ask for what `forget` does, and wait for no answer."""
         ...
 
     async def list(self) -> Sequence[ProcessRecord]:
@@ -63,8 +72,12 @@ class KeeperConnection(Protocol):
         """
         ...
 
+    def listen(self, taker: Callable[[ProcessRecord], bool]) -> None:
+        """Hand each end from now on to a taker first; it says whether it took it, and raises nothing."""
+        ...
+
     def exits(self) -> AsyncIterator[ProcessRecord]:
-        """Every end since `watch`, in order, until the keeper is gone."""
+        """Every end since `watch` that no taker took, in order, until the keeper is gone."""
         ...
 
 

@@ -1,5 +1,6 @@
 """The link from an agent to the work on its attempts: folders, environments, files, the archive."""
 
+import asyncio
 from collections.abc import Callable, Collection
 from typing import Protocol, TypeAlias
 
@@ -27,6 +28,10 @@ class Workbench(Protocol):
 
     def prepare(self, assignment: Assignment) -> None:
         """Begin to make ready what is at hand: the folder, and how the program is started; `plan` waits for it."""
+        ...
+
+    def ready(self) -> asyncio.Future[StartRequest | None] | None:
+        """What the keeper is asked for, once what `prepare` began is done; None where `plan` is needed."""
         ...
 
     async def lay_out(self, assignment: Assignment, waiting: Waiting) -> None:
@@ -110,6 +115,10 @@ class Workbench(Protocol):
         Raises:
             OSError: it cannot be moved.
         """
+        ...
+
+    def throw_at_once(self) -> asyncio.Future[bool] | None:
+        """Throw the folder away if it is like one that was just made, and say whether; None where `throw` is needed."""
         ...
 
     async def throw(self) -> None:

@@ -437,6 +437,7 @@ class MemoryKeeperConnection:
         self._pending: dict[asyncio.Future[Any], None] = {}
         self._exits: deque[ProcessRecord | None] = deque()
         self._news: asyncio.Future[None] | None = None
+        self._taker: Callable[[ProcessRecord], bool] | None = None
 
     async def __aenter__(self) -> Self:
         self._keeper.join(self)
@@ -450,6 +451,10 @@ class MemoryKeeperConnection:
     async def start(self, request: StartRequest) -> int:
         """See `KeeperConnection`."""
         return int(await self._ask(lambda: self._keeper.start_program(request, helper=False)))
+
+    def begin(self, request: StartRequest) -> asyncio.Future[Any]:
+        """See `KeeperConnection`."""
+        return asyncio.ensure_future(self.start(request))
 
     async def spawn(self, request: StartRequest) -> int:
         """See `KeeperConnection`."""
@@ -481,6 +486,15 @@ class MemoryKeeperConnection:
         """See `KeeperConnection`."""
         await self._ask(lambda: self._keeper.handle(events.ForgetAsked(attempt)))
 
+    def drop(self, attempt: str) -> None:
+        """See `KeeperConnection`."""
+        if not self._open:
+            raise KeeperGoneError("the keeper hung up")
+        answer = self._loop.create_future()  # which nobody reads
+        self._keeper.ask(
+            lambda: self._serve(lambda: self._keeper.handle(events.ForgetAsked(attempt)), answer)
+        )
+
     async def list(self) -> Sequence[ProcessRecord]:
         """See `KeeperConnection`."""
         records: Sequence[ProcessRecord] = await self._ask(self._keeper.records)
@@ -496,6 +510,10 @@ class MemoryKeeperConnection:
 
         return str(await self._ask(watch))
 
+    def listen(self, taker: Callable[[ProcessRecord], bool]) -> None:
+        """See `KeeperConnection`."""
+        self._taker = taker
+
     async def exits(self) -> AsyncIterator[ProcessRecord]:
         """See `KeeperConnection`."""
         while True:
@@ -503,7 +521,8 @@ class MemoryKeeperConnection:
                 record = self._exits.popleft()
                 if record is None:
                     return
-                yield record
+                if self._taker is None or not self._taker(record):
+                    yield record
             self._news = self._loop.create_future()
             await self._news
 

@@ -215,20 +215,24 @@ class MemoryWorkbench:
         self._ref = ref
         self._key = keeper_id(ref)
         self._built = False
-        self._preparing: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Task[StartRequest | None] | None = None
 
     def prepare(self, assignment: Assignment) -> None:
         """See `Workbench`."""
-        del assignment
-        self._preparing = asyncio.get_running_loop().create_task(self._prepare())
+        self._preparing = asyncio.get_running_loop().create_task(self._prepare(assignment))
 
-    async def _prepare(self) -> None:
+    def ready(self) -> asyncio.Future[StartRequest | None] | None:
+        """See `Workbench`."""
+        return self._preparing
+
+    async def _prepare(self, assignment: Assignment) -> StartRequest | None:
         shop = self._shop
         if self._key in shop.disk.folders:
-            return
+            return None
         folder = shop.disk.folders[self._key] = MemoryFolder()
         await shop.work(LOOK_SECONDS)
         folder.whole = self._built = not shop.fails()
+        return _request(assignment) if folder.whole else None
 
     async def lay_out(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
         """See `Workbench`."""
@@ -363,6 +367,18 @@ class MemoryWorkbench:
         if self._key in disk.folders:
             disk.kept[self._key] = asyncio.get_running_loop().time()
         disk.remove(self._key)
+
+    def throw_at_once(self) -> asyncio.Future[bool] | None:
+        """See `Workbench`."""
+        folder = self._shop.disk.folders.get(self._key)
+        if self._preparing is None or folder is None or any(folder.results.values()):
+            return None
+        return asyncio.get_running_loop().create_task(self._throw())
+
+    async def _throw(self) -> bool:
+        await self._shop.work(LOOK_SECONDS)
+        self._shop.disk.remove(self._key)
+        return True
 
     async def throw(self) -> None:
         """See `Workbench`."""

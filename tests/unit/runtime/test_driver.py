@@ -1,7 +1,7 @@
 """The shell around a machine: what it does in which order, and how it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -41,6 +41,12 @@ async def running(driver: Driver[str, str]) -> AsyncIterator[asyncio.Task[None]]
         await asyncio.wait([task], timeout=5)
 
 
+async def at_rest(driver: Driver[str, str], machine: Recorder) -> None:
+    """Wait until the task of the driver has taken an event, and waits for the next one."""
+    await driver.post("first")
+    await until(lambda: machine.calls, what="the first event handled")
+
+
 async def test_performs_effects_in_order_and_one_at_a_time() -> None:
     performed: list[str] = []
     go = asyncio.Event()
@@ -58,6 +64,74 @@ async def test_performs_effects_in_order_and_one_at_a_time() -> None:
         go.set()
         await until(lambda: len(performed) == 4, what="both effects performed")
     assert performed == ["begin record a", "end record a", "begin act a", "end act a"]
+
+
+async def test_performs_at_once_what_nothing_waits_for() -> None:
+    machine, performed = Recorder(), list[str]()
+    driver = Driver(machine, performed.append, lambda: 0.0)
+    async with running(driver):
+        await at_rest(driver, machine)
+        performed.clear()
+        assert driver.hand("a") is None
+        assert performed == ["record a", "act a"]
+
+
+async def test_what_an_effect_waits_for_holds_up_the_others_and_not_who_hands_over() -> None:
+    performed: list[str] = []
+    go = asyncio.Event()
+
+    async def waiting(effect: str) -> None:
+        await go.wait()
+        performed.append(effect)
+
+    def act(effect: str) -> Coroutine[None, None, None] | None:
+        if effect == "record a":
+            return waiting(effect)
+        performed.append(effect)
+        return None
+
+    machine = Recorder()
+    driver = Driver(machine, act, lambda: 0.0)
+    async with running(driver):
+        await at_rest(driver, machine)
+        performed.clear()
+        assert driver.offer("a")
+        assert driver.offer("b")
+        assert not performed
+        go.set()
+        await until(lambda: len(performed) == 4, what="the effects of both events")
+    assert performed == ["record a", "act a", "record b", "act b"]
+
+
+async def test_takes_what_an_effect_hands_over_after_all_effects_of_its_cause() -> None:
+    performed: list[str] = []
+
+    def act(effect: str) -> None:
+        performed.append(effect)
+        if effect == "record a":
+            assert driver.offer("b")
+
+    machine = Recorder()
+    driver = Driver(machine, act, lambda: 0.0)
+    async with running(driver):
+        await at_rest(driver, machine)
+        performed.clear()
+        assert driver.offer("a")
+        assert performed == ["record a", "act a", "record b", "act b"]
+
+
+async def test_a_failure_ends_the_driver_and_not_who_hands_over() -> None:
+    def act(effect: str) -> None:
+        if effect == "record a":
+            raise OSError(f"cannot {effect}")
+
+    machine = Recorder()
+    driver = Driver(machine, act, lambda: 0.0)
+    task = asyncio.create_task(driver.run())
+    await at_rest(driver, machine)
+    assert driver.offer("a")
+    with pytest.raises(OSError, match="cannot record a"):
+        await asyncio.wait_for(task, timeout=10)
 
 
 async def test_looks_at_the_deadline_before_it_takes_an_event() -> None:
