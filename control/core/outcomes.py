@@ -16,6 +16,7 @@ from control.core.machine_part import MachinePart
 from control.core.placement import Placer
 from control.core.rows import ManifestRow
 from control.core.scales import Scales
+from control.core.standing import counted
 from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
 from services.archive.manifest import manifest_key
 from shoal.backoff import Backoff
@@ -248,7 +249,8 @@ class Outcomes(MachinePart):
         pipeline.open_jobs -= 1
         if pipeline.open_jobs:
             return
-        states = {job.state for job in pipeline.jobs.values()}
+        pipeline.job_counts = counted(job.state for job in pipeline.jobs.values())
+        states = dict(pipeline.job_counts)
         failed = JobState.FAILED in states
         failure = outbox_rows.first_failure(pipeline.jobs.values()) if failed else None
         if failure is not None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from control.core.presence import Presence
+from control.core.standing import JobCounts, Standing
 from shoal import model
 from shoal.identity import Role
 from shoal.names import AttemptRef, JobRef, PipelineRef
@@ -64,7 +65,8 @@ class Queued(NamedTuple):
 class PipelineRow:
     """What changes about a pipeline. `stop` is why its jobs have to end, once they have to.
 
-    `finish_time` is when its sources were asked to end.
+    `finish_time` is when its sources were asked to end. `job_counts` says how many jobs are in each state, of one
+    that has ended; of another one that follows from its jobs.
     """
 
     ref: PipelineRef
@@ -76,6 +78,7 @@ class PipelineRow:
     finish_time: datetime | None = None
     dead_letter: model.DeadLetter = model.DeadLetter.NONE
     revived_by: str = ""
+    job_counts: JobCounts = ()
 
 
 @dataclass(slots=True)
@@ -459,7 +462,8 @@ class Loaded:
     not taken yet. `queued` are the first of those of which no job was ever placed, by position; those behind them
     are read later. `open_of` says how many pipelines each creator has that have not ended. `begin` decodes one of
     them (None if it cannot be read), and `ended` are those that have ended, the longest ended first, but for
-    `dead`, which are kept as dead letters, with when they ended.
+    `dead`, which are kept as dead letters, with when they ended. `standings` has all pipelines; how many jobs of one
+    are in each state is right but of those under way.
     """
 
     rows: PipelineRows = PipelineRows()
@@ -472,6 +476,7 @@ class Loaded:
     begin: Callable[[Queued], PipelineAdded | None] = _nothing
     ended: tuple[PipelineRef, ...] = ()
     dead: tuple[tuple[PipelineRef, datetime], ...] = ()
+    standings: Mapping[PipelineRef, Standing] = field(default_factory=dict[PipelineRef, Standing])
     nodes: tuple[NodeRow, ...] = ()
     tokens: tuple[TokenRow, ...] = ()
     certificates: tuple[CertificateRow, ...] = ()

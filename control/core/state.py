@@ -17,6 +17,7 @@ from control.core import lifecycle, rows
 from control.core.presence import Presence
 from control.core.scheduler.plan import asked
 from control.core.scheduler.snapshot import NodeSnapshot, Pending, Resident
+from control.core.standing import JobCounts
 from control.core.topology import LaneEnd, Replica, Topology, topology
 from shoal import model
 from shoal.names import AttemptRef, JobRef, PipelineRef
@@ -183,6 +184,8 @@ class PipelineRecord:
     dead_letter: model.DeadLetter = model.DeadLetter.NONE
     revived_from: str = ""
     revived_by: str = ""
+    job_counts: JobCounts = ()
+    """How many jobs are in each state, once it has ended."""
     prefetched: PrefetchView | None = None
     """On how many nodes its bundle is, while it is fetched before it is needed."""
     revision: int = 0
@@ -412,6 +415,7 @@ class Cluster:
         prefetching: Those pipelines whose bundle is fetched before it is needed; some may have ended.
         prefetch_changed: Whether what nodes shall have, or have, of these may be another now.
         revision: The revision of what was loaded.
+        standings: How all pipelines stood when they were loaded; empty once that was taken.
     """
 
     def __init__(self, loaded: rows.Loaded, revision: int) -> None:
@@ -421,6 +425,7 @@ class Cluster:
         self.prefetching: dict[PipelineRef, PipelineRecord] = {}
         self.prefetch_changed = False
         self.revision = revision
+        self.standings = loaded.standings
         self._begin = loaded.begin
         # By the identity of a spec, which is kept beside it: equal specs of a queue are one object.
         self._topologies: dict[int, tuple[Pipeline, Topology]] = {}

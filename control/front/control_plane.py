@@ -30,11 +30,12 @@ from control.store.store import Store
 from shoal.model import JobState, MemberState, Reason
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.secret import SecretUse
+from shoal.pipeline_filter import EVERY_PIPELINE, PipelineFilter
 from shoal.session.assignment import Assignment
 from shoal.session.messages import Fenced, Hello, NodeCondition
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
-from shoal.view import Event, NodeVerdict, NodeView, PipelineView
+from shoal.view import Event, NodeVerdict, NodeView, PipelineSummary, PipelineView
 
 _FORGOTTEN = Reason(
     message="it ended so long ago that nothing but its name and its request id is remembered"
@@ -235,9 +236,19 @@ class ControlPlane:
         return Page(items, str(items[-1].sequence) if len(found) > page_size else "")
 
     def watch_pipelines(
-        self, namespace: str, pipeline: str = "", since_revision: int = 0, *, at_once: int = 1
-    ) -> AbstractContextManager[Changes[PipelineView]]:
+        self,
+        namespace: str,
+        pipeline: str = "",
+        since_revision: int = 0,
+        *,
+        at_once: int = 1,
+        asked: PipelineFilter = EVERY_PIPELINE,
+        light: bool = False,
+    ) -> AbstractContextManager[Changes[PipelineView | PipelineSummary]]:
         """Watch the pipelines of a namespace, or one: snapshot, SnapshotEnd, changes.
+
+        The snapshot has those that match a filter, summed up if it is to be `light`. Of the changes those are shown
+        of which what lasts does match; how they stand is for the reader to look at.
 
         A `since_revision` that is still known leaves the snapshot and its mark out. The iterator
         raises WatcherTooSlowError, StoreFailedError or ClosingError. Its `resume` says from where to
@@ -246,8 +257,8 @@ class ControlPlane:
         self.leader.check_open()
         return self.shown.watched_pipelines.watch(
             since_revision,
-            lambda ref: ref.namespace == namespace and pipeline in {"", ref.pipeline},
-            lambda: self.shown.snapshot(namespace, pipeline),
+            lambda view: view.namespace == namespace and asked.lasts(view),
+            lambda: self.shown.snapshot(namespace, asked, pipeline, light=light),
             only=PipelineRef(namespace, pipeline) if pipeline else None,
             at_once=at_once,
             ended=lambda view: view.state.terminal,

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Generic, TypeVar
 
-from control.core.answers import Page
 from control.core.effects import Effect, ShowNode, ShowPipeline
 from control.core.errors import ControlError, PageTokenError, unknown_node, unknown_pipeline
 from control.core.hydration import records
 from control.core.machine import ControlMachine
+from control.core.pipeline_query import PageKey, PipelineQuery
 from control.core.rows import Loaded
 from control.core.state import Cluster
 from control.core.views import node_view, pipeline_view
+from control.front.pipeline_counts import PipelineCounts, PipelineSums
 from control.front.watch import Watched
 from control.store.store import Store
-from shoal.model import PipelineState
 from shoal.names import PipelineRef
-from shoal.view import NodeView, PipelineView
+from shoal.pipeline_filter import PipelineFilter
+from shoal.pipeline_order import PipelineOrder
+from shoal.view import NodeView, PipelineSummary, PipelineTotals, PipelineView
 
 PAGE_SIZE = 100
-POSITION_MAX = (1 << 63) - 1
+
+ShownT = TypeVar("ShownT", PipelineView, PipelineSummary)
 
 
 ENDED_IN_MEMORY = 1000
@@ -29,8 +33,26 @@ ENDED_IN_MEMORY = 1000
 
 _NAMES_AT_ONCE = 500
 
+COUNTED_AT_ONCE: Final = 10_000
+"""Names that are read together where they are only counted."""
+
 _AT_ONCE = 50
 """Pipelines that are read from the store and made into views before something else has its turn."""
+
+_PARTS_MAX: Final = 100
+"""Parts of the store that are looked through for one page: a million pipelines."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelinePage(Generic[ShownT]):
+    """A part of a list of pipelines, each with its key, and the key behind which the next part begins.
+
+    That is None on the last page.
+    """
+
+    items: tuple[ShownT, ...]
+    keys: tuple[PageKey, ...]
+    behind: PageKey | None
 
 
 class ReadModel:
@@ -53,7 +75,10 @@ class ReadModel:
         self._open: dict[PipelineRef, PipelineView] = {}
         self._ended: dict[PipelineRef, PipelineView] = {}
         self._nodes: dict[str, NodeView] = {}
-        self.watched_pipelines: Watched[PipelineRef, PipelineView] = Watched(0, *self._kept)
+        self._counts = PipelineCounts({})
+        self.watched_pipelines: Watched[PipelineRef, PipelineView | PipelineSummary] = Watched(
+            0, *self._kept
+        )
         self.watched_nodes: Watched[str, NodeView] = Watched(0, *self._kept)
 
     def begin(self, machine: ControlMachine) -> None:
@@ -63,6 +88,10 @@ class ReadModel:
         nodes = {name: node_view(cluster, node) for name, node in cluster.nodes.items()}
         self._open, self._nodes = opened, nodes
         self._machine, self._cluster = machine, cluster
+        self._counts = PipelineCounts(cluster.standings)
+        cluster.standings = {}
+        for ref, view in opened.items():
+            self._counts.show(ref, view)
         self.watched_pipelines = Watched(machine.revision, *self._kept)
         self.watched_nodes = Watched(machine.revision, *self._kept)
 
@@ -81,6 +110,7 @@ class ReadModel:
         for ref, gone in pipelines.items():
             if gone:
                 self._ended.pop(ref, None)
+                self._counts.forget(ref)
                 self.watched_pipelines.forget(ref)
             else:
                 self._show_pipeline(ref, pipeline_view(cluster.pipelines[ref]))
@@ -91,6 +121,7 @@ class ReadModel:
             self._keep_ended(ref, view)
         else:
             self._open[ref] = view
+        self._counts.show(ref, view)
         self.watched_pipelines.show(ref, view)
 
     def _keep_ended(self, ref: PipelineRef, view: PipelineView) -> None:
@@ -116,7 +147,8 @@ class ReadModel:
         return view
 
     def _known(self, ref: PipelineRef) -> PipelineView | None:
-        return self._open.get(ref) or self._ended.get(ref) or self.watched_pipelines.changed(ref)
+        view = self._open.get(ref) or self._ended.get(ref) or self.watched_pipelines.changed(ref)
+        return view if isinstance(view, PipelineView) else None  # what changed is shown whole
 
     async def find(self, ref: PipelineRef) -> PipelineView:
         """Return one pipeline, which is in memory from now on for a while.
@@ -140,59 +172,109 @@ class ReadModel:
 
     async def pipelines(
         self,
-        namespace: str,
-        states: frozenset[PipelineState] = frozenset(),
+        query: PipelineQuery,
         page_size: int = PAGE_SIZE,
-        page_token: str = "",
+        behind: PageKey | None = None,
         *,
-        dead: bool = False,
         fits: Callable[[PipelineView], bool] = lambda _: True,
-    ) -> Page[PipelineView]:
-        """List pipelines, newest first; no states means all, and `dead` means dead letters alone.
+    ) -> PipelinePage[PipelineView]:
+        """List pipelines that match as they are now.
 
-        A page has at least one, and ends before one that `fits` refuses.
+        A page ends before one that `fits` refuses, unless that is its first; it may be empty although more are left.
 
         Raises:
-            PageTokenError: The token is from nowhere.
+            UnknownNodeError: The filter names a node that there is none of.
             StoreFailedError: The store cannot be read.
         """
-        before = token(page_token) or POSITION_MAX
-        rows = await self._store.page(
-            namespace, states or frozenset(PipelineState), page_size + 1, before=before, dead=dead
-        )
-        found: list[PipelineView] = []
-        last = 0
-        for begin in range(0, page_size, _AT_ONCE):
-            part = rows[begin : min(begin + _AT_ONCE, page_size)]
-            views = {
-                (one.namespace, one.id): one for one in await self._views([r for _, r in part])
-            }
-            for position, ref in part:
-                view = views.get((ref.namespace, ref.pipeline))
-                if view is None:
-                    continue  # forgotten meanwhile
-                if not fits(view) and found:
-                    return Page(tuple(found), str(last))
-                found.append(view)
-                last = position
-        return Page(tuple(found), str(last) if len(rows) > page_size else "")
+        return await self._listed(query, page_size, behind, self._views, fits)
 
-    async def snapshot(self, namespace: str, pipeline: str) -> AsyncIterator[PipelineView]:
-        """Show all pipelines of a namespace, oldest first, or the one of that id."""
-        if pipeline:
-            for view in await self._views([PipelineRef(namespace, pipeline)]):
-                yield view
-            return
-        after = 0
-        while rows := await self._store.page(
-            namespace, frozenset(PipelineState), _NAMES_AT_ONCE, after=after
-        ):
-            for begin in range(0, len(rows), _AT_ONCE):
-                part = rows[begin : begin + _AT_ONCE]
-                for view in await self._views([ref for _, ref in part]):
-                    yield view
+    async def summaries(
+        self, query: PipelineQuery, page_size: int = PAGE_SIZE, behind: PageKey | None = None
+    ) -> PipelinePage[PipelineSummary]:
+        """List pipelines likewise, but only sum them up, which costs the same however many jobs one has."""
+        return await self._listed(query, page_size, behind, self._summed_up, lambda _: True)
+
+    async def _listed(
+        self,
+        query: PipelineQuery,
+        page_size: int,
+        behind: PageKey | None,
+        read: Callable[[Sequence[PipelineRef]], Awaitable[Sequence[ShownT]]],
+        fits: Callable[[ShownT], bool],
+    ) -> PipelinePage[ShownT]:
+        query = self._placed(query)
+        found: list[ShownT] = []
+        places: list[PageKey] = []
+        for _ in range(_PARTS_MAX):
+            wanted = min(page_size - len(found), _NAMES_AT_ONCE)
+            keys, after = await self._store.page(query, wanted, behind)
+            for begin in range(0, len(keys), _AT_ONCE):
+                part = keys[begin : begin + _AT_ONCE]
+                views = {
+                    (one.namespace, one.id): one for one in await read([ref for _, ref in part])
+                }
+                for key, ref in part:
+                    view = views.get(ref)
+                    # It may have been forgotten meanwhile, or match no longer.
+                    if view is not None and query.filter.matches(view):
+                        if not fits(view) and found:
+                            return PipelinePage(tuple(found), tuple(places), behind)
+                        found.append(view)
+                        places.append(key)
+                    behind = key
                 await asyncio.sleep(0)  # what is in memory takes no turns by itself
-            after = rows[-1][0]
+            behind = after
+            if behind is None or len(found) >= page_size:
+                break
+        return PipelinePage(tuple(found), tuple(places), behind)
+
+    def _placed(self, query: PipelineQuery) -> PipelineQuery:
+        """Say which pipelines have an attempt on the node that is asked for."""
+        name = query.filter.node
+        if not name:
+            return query
+        node = self._cluster.nodes.get(name)
+        if node is None:
+            raise unknown_node(name, self._cluster.nodes)
+        there = {ref.pipeline for ref in node.attempts if ref.namespace == query.namespace}
+        return replace(query, among=there if query.among is None else there & {*query.among})
+
+    async def totals(self, namespace: str, asked: PipelineFilter) -> PipelineTotals:
+        """Count pipelines and their jobs by state; those that a filter asks more of than was counted are looked for.
+
+        Raises:
+            UnknownNodeError: The filter names a node that there is none of.
+            StoreFailedError: The store cannot be read.
+        """
+        if asked.only_standing:
+            return self._counts.totals(namespace, asked)
+        query = self._placed(PipelineQuery(namespace, asked))
+        sums = PipelineSums()
+        keys, behind = await self._store.page(query, COUNTED_AT_ONCE)
+        while True:
+            self._counts.add_to(sums, [ref for _, ref in keys], asked)
+            if behind is None:
+                return sums.totals()
+            keys, behind = await self._store.page(query, COUNTED_AT_ONCE, behind)
+
+    async def snapshot(
+        self, namespace: str, asked: PipelineFilter, pipeline: str = "", *, light: bool = False
+    ) -> AsyncIterator[PipelineView | PipelineSummary]:
+        """Show all pipelines of a namespace that match, oldest first, or the one of that id."""
+        among = {pipeline} if pipeline else None
+        query = PipelineQuery(namespace, asked, PipelineOrder.OLDEST, among)
+        behind: PageKey | None = None
+        while True:
+            page: PipelinePage[PipelineView] | PipelinePage[PipelineSummary]
+            if light:
+                page = await self.summaries(query, _NAMES_AT_ONCE, behind)
+            else:
+                page = await self.pipelines(query, _AT_ONCE, behind)
+            for view in page.items:
+                yield view
+            behind = page.behind
+            if behind is None:
+                return
 
     async def _views(self, refs: Sequence[PipelineRef]) -> Sequence[PipelineView]:
         """Return the pipelines that there are, in their order, of at most `_AT_ONCE`."""
@@ -202,6 +284,17 @@ class ReadModel:
             rows = (await self._store.find(absent)).rows
             found |= {one.ref: pipeline_view(one) for one in records(rows, self._cluster)}
         return [view for view in found.values() if view is not None]
+
+    async def _summed_up(self, refs: Sequence[PipelineRef]) -> Sequence[PipelineSummary]:
+        """Sum up the pipelines that there are, in any order."""
+        found = [PipelineSummary.of(view) for ref in refs if (view := self._known(ref)) is not None]
+        known = {(one.namespace, one.id) for one in found}
+        absent = [ref for ref in refs if ref not in known]
+        if not absent:
+            return found
+        read = await self._store.summaries(absent)
+        revision = self._cluster.revision
+        return [*found, *(replace(one, revision=revision) for one in read)]
 
     def stir_node(self, name: str) -> None:
         """Show a node again to watchers that asked for what is not recorded of it."""
@@ -236,7 +329,7 @@ class ReadModel:
 
 
 def token(page_token: str) -> int:
-    """The number in a page token; 0 for none.
+    """The number in the page token of a list of events or artifacts; 0 for none.
 
     Raises:
         PageTokenError: The token is from nowhere.

@@ -69,17 +69,19 @@ class Watched(Generic[KeyT, ViewT]):
         self._revision = max(self._revision, view.revision)
         while len(self._changed) > self._changes_kept:
             self._known_from = self._changed.pop(next(iter(self._changed))).revision
-        for watcher in self._interested(key):
+        for watcher in self._interested(key, view):
             watcher.offer(key, view)
 
-    def _interested(self, key: KeyT) -> Iterable[_Watcher[KeyT, ViewT]]:
-        found = [watcher for watcher in self._watchers if watcher.match(key)]
+    def _interested(self, key: KeyT, view: ViewT) -> Iterable[_Watcher[KeyT, ViewT]]:
+        found = [watcher for watcher in self._watchers if watcher.match(view)]
         of_one = self._of_one.get(key)
-        return found if of_one is None else [*found, *of_one]
+        if of_one is None:
+            return found
+        return [*found, *(watcher for watcher in of_one if watcher.match(view))]
 
     def stir(self, key: KeyT, view: ViewT) -> None:
         """Show something again of which nothing was recorded, to watchers that asked for that; it has no revision."""
-        for watcher in self._interested(key):
+        for watcher in self._interested(key, view):
             if watcher.stirred:
                 watcher.offer(key, view)
 
@@ -96,7 +98,7 @@ class Watched(Generic[KeyT, ViewT]):
     def watch(
         self,
         since_revision: int,
-        match: Callable[[KeyT], bool],
+        match: Callable[[ViewT], bool],
         snapshot: Callable[[], AsyncIterator[ViewT]],
         *,
         only: KeyT | None = None,
@@ -108,9 +110,9 @@ class Watched(Generic[KeyT, ViewT]):
 
         Args:
             since_revision: Up to where changes are known.
-            match: Says by the key of a thing whether it is watched.
+            match: Says whether a thing is watched, by what never changes of it.
             snapshot: Shows all that are watched.
-            only: The one key that matches, if there is but one.
+            only: The one key that is watched, if there is but one; `match` is asked all the same.
             stirred: Whether things are shown, too, of which nothing was recorded.
             at_once: Most things that are taken together.
             ended: Says of a thing whether it has come to its end, so that it is shown while others are held.
@@ -120,7 +122,7 @@ class Watched(Generic[KeyT, ViewT]):
         if not whole:
             known = self._changed if only is None else {only: self._changed.get(only)}
             for key, view in known.items():
-                if view is not None and view.revision > since_revision and match(key):
+                if view is not None and view.revision > since_revision and match(view):
                     watcher.offer(key, view)
         watchers = self._watchers if only is None else self._of_one.setdefault(only, set())
         watchers.add(watcher)
@@ -200,7 +202,7 @@ class _Watcher(Generic[KeyT, ViewT]):
 
     def __init__(
         self,
-        match: Callable[[KeyT], bool],
+        match: Callable[[ViewT], bool],
         pending_max: int,
         ended: Callable[[ViewT], bool],
         *,

@@ -3,8 +3,17 @@
 Times are microseconds since 1970 in UTC; lists and mappings are JSON; a spec is a `PipelineSpec`.
 
 Each step is one version's statements. A new file takes all of them, and one of an earlier version takes
-those that it lacks, so a table is told once: what it began as, and what it got later.
+those that it lacks, so a table is told once: what it began as, and what it got later. `add_functions` gives a
+connection the functions that steps call.
 """
+
+import sqlite3
+
+from google.protobuf.message import DecodeError
+
+from control.store.spec_columns import job_counts_of, labels_of
+from shoal.model import PipelineState
+from shoal.v1 import spec_pb2
 
 _FIRST = """
 CREATE TABLE meta (
@@ -302,6 +311,23 @@ CREATE INDEX outbox_newest ON outbox (namespace, subject) WHERE published = 0 AN
 CREATE INDEX outbox_by_position ON outbox (position, sequence) WHERE position IS NOT NULL;
 """
 
+_SUMMARIES = f"""
+ALTER TABLE pipelines ADD COLUMN name TEXT NOT NULL DEFAULT '';
+ALTER TABLE pipelines ADD COLUMN labels TEXT NOT NULL DEFAULT '{{}}';
+ALTER TABLE pipelines ADD COLUMN job_counts TEXT NOT NULL DEFAULT '[]';
+UPDATE pipelines SET
+    name = spec_name(spec),
+    labels = spec_labels(spec),
+    job_counts = CASE WHEN state < {int(PipelineState.SUCCEEDED)} THEN spec_job_counts(spec) ELSE (
+        SELECT json_group_array(json_array(state, count)) FROM (
+            SELECT jobs.state, count(*) AS count FROM jobs
+            WHERE jobs.namespace = pipelines.namespace AND jobs.pipeline = pipelines.id
+            GROUP BY jobs.state ORDER BY jobs.state
+        )
+    ) END;
+CREATE INDEX pipelines_by_end ON pipelines (namespace, end_time, position) WHERE end_time IS NOT NULL;
+"""
+
 STEPS = (
     _FIRST,
     _SCALES,
@@ -322,8 +348,27 @@ STEPS = (
     _MOVES,
     _SECRETS,
     _POSITIONS_OF_EVENTS,
+    _SUMMARIES,
 )
 """The statements that lead from each version to the next one; an empty file has version 0."""
 
 VERSION = len(STEPS)
 """Kept in `PRAGMA user_version`."""
+
+
+def add_functions(connection: sqlite3.Connection) -> None:
+    """Let a connection read encoded specifications; one that cannot be read has no name, labels or jobs."""
+    connection.create_function("spec_name", 1, lambda data: _read(data).name, deterministic=True)
+    connection.create_function("spec_labels", 1, lambda data: labels_of(_read(data).labels))
+    connection.create_function(
+        "spec_job_counts",
+        1,
+        lambda data: job_counts_of(job.replicas for job in _read(data).jobs),
+    )
+
+
+def _read(data: bytes) -> spec_pb2.PipelineSpec:
+    try:
+        return spec_pb2.PipelineSpec.FromString(data)
+    except DecodeError:
+        return spec_pb2.PipelineSpec()

@@ -20,7 +20,7 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -35,6 +35,7 @@ from control.core.errors import (
     StoreVersionError,
     TermOverError,
 )
+from control.core.pipeline_query import PageFound, PageKey, PipelineQuery
 from control.core.rows import (
     FoundRows,
     KeptNames,
@@ -47,13 +48,13 @@ from control.core.rows import (
     Row,
 )
 from control.store import schema, statements
+from control.store.pipeline_page import page
 from services.runtime.group_commit import GroupWriter, connect, is_cut_off, open_database, transact
 from services.runtime.log import fields
 from services.runtime.migration import BackupError, NewerFileError, migrate, refuse_newer
 from services.runtime.state_folder import PRIVATE_FILE
-from shoal.model import PipelineState
 from shoal.names import PipelineRef
-from shoal.view import Event
+from shoal.view import Event, PipelineSummary
 from shoal.wire.fields import WireError
 
 LOG = logging.getLogger(__name__)
@@ -146,24 +147,14 @@ class SqliteStore:
         return await self._read(lambda connection: statements.find(connection, refs, requests))
 
     async def page(
-        self,
-        namespace: str,
-        states: Collection[PipelineState],
-        limit: int,
-        *,
-        before: int = 0,
-        after: int = 0,
-        dead: bool = False,
-    ) -> Sequence[tuple[int, PipelineRef]]:
-        """Return positions and names of pipelines: newest first below `before`, or oldest first above `after`.
+        self, query: PipelineQuery, limit: int, behind: PageKey | None = None
+    ) -> PageFound:
+        """Return the names of the next pipelines behind a key, `limit` at most."""
+        return await self._read(lambda connection: page(connection, query, limit, behind))
 
-        With `dead` of dead letters alone.
-        """
-        return await self._read(
-            lambda connection: statements.page(
-                connection, namespace, states, limit, before=before, after=after, dead=dead
-            )
-        )
+    async def summaries(self, refs: Sequence[PipelineRef]) -> Sequence[PipelineSummary]:
+        """Sum up pipelines, in any order; what is not there is left out."""
+        return await self._read(lambda connection: statements.summaries(connection, refs))
 
     async def commit(self, rows: Sequence[Row]) -> None:
         """Write all rows in one transaction."""
@@ -242,9 +233,7 @@ class SqliteStore:
             )
         try:
             refuse_newer(self._path, schema.VERSION)
-            connection = open_database(
-                self._path, lambda connection: migrate(connection, self._path, schema.STEPS)
-            )
+            connection = open_database(self._path, self._migrate)
         except NewerFileError as error:
             raise StoreVersionError(f"store {error}") from error
         except BackupError as error:
@@ -260,6 +249,10 @@ class SqliteStore:
             "store-writer", partial(self._settle, connection), group_size=self._batch_size
         )
         self._writer.start()
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        schema.add_functions(connection)
+        migrate(connection, self._path, schema.STEPS)
 
     def _make_room(self, connection: sqlite3.Connection) -> None:
         """Take the room of its own from the disk, as far as there is any."""

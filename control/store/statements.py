@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from google.protobuf.message import DecodeError
 
 from control.core import rows
 from control.core.errors import TermOverError
 from control.core.presence import Presence
+from control.core.standing import JobCounts, Standing
 from control.store import table
+from control.store.spec_columns import job_counts_of, labels_of
 from control.store.store import OUTBOX_BYTES
 from services.runtime.log import fields
 from shoal.identity import Role
@@ -24,7 +26,7 @@ from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.port_hold import PortHold
 from shoal.spec import Pipeline
 from shoal.v1 import spec_pb2
-from shoal.view import Event
+from shoal.view import Event, PipelineSummary
 from shoal.wire.fields import WireError
 from shoal.wire.spec import bring_within_limits, decode_pipeline_spec, encode_pipeline_spec
 
@@ -112,6 +114,7 @@ def load(connection: sqlite3.Connection, queue_page: int) -> rows.Loaded:
                 f"WHERE dead_letter = {int(DeadLetter.KEPT)} ORDER BY 3, position"
             )
         ),
+        standings=_standings(connection),
         nodes=tuple(nodes[name] for name in sorted(nodes)),
         tokens=tuple(map(_TOKENS.row, connection.execute(_TOKENS.select))),
         certificates=tuple(map(_CERTIFICATES.row, connection.execute(_CERTIFICATES.select))),
@@ -156,6 +159,80 @@ def queued(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows
     )
 
 
+def _standings(connection: sqlite3.Connection) -> Mapping[PipelineRef, Standing]:
+    """Read how all pipelines stand; equal standings are one object."""
+    words: dict[str, str] = {}
+    known: dict[tuple[str, int, int, str], Standing] = {}
+    found: dict[PipelineRef, Standing] = {}
+    for namespace, pipeline, *stands in connection.execute(
+        "SELECT namespace, id, creator, state, dead_letter, job_counts FROM pipelines"
+    ):
+        key = cast("tuple[str, int, int, str]", tuple(stands))
+        standing = known.get(key)
+        if standing is None:
+            creator, state, dead_letter, counts = key
+            standing = known[key] = Standing(
+                creator,
+                PipelineState(state),
+                DeadLetter(dead_letter),
+                _counts(json.loads(counts)),
+            )
+        found[PipelineRef(words.setdefault(namespace, namespace), pipeline)] = standing
+    return found
+
+
+def summaries(
+    connection: sqlite3.Connection, refs: Sequence[PipelineRef]
+) -> tuple[PipelineSummary, ...]:
+    """Sum up pipelines that have ended or of which no job was ever placed; what is not there is left out."""
+    return tuple(
+        PipelineSummary(
+            pipeline,
+            namespace,
+            PipelineState(state),
+            name,
+            MappingProxyType(json.loads(labels)),
+            MappingProxyType(dict(_counts(json.loads(counts)))),
+            table.REASON.read(code, number, message),
+            table.moment_of(created),
+            table.moment_of(ended),
+            0,
+            final_event_id,
+            table.moment_of(finish),
+            creator,
+            DeadLetter(dead_letter),
+            revived_from,
+            revived_by,
+        )
+        for part in _parts(refs)
+        for (
+            namespace,
+            pipeline,
+            state,
+            name,
+            labels,
+            counts,
+            code,
+            number,
+            message,
+            created,
+            ended,
+            final_event_id,
+            finish,
+            creator,
+            dead_letter,
+            revived_from,
+            revived_by,
+        ) in connection.execute(_wanted(_SUMMED, "id", len(part)), _values_of(part))
+    )
+
+
+_SUMMED = (
+    "SELECT namespace, id, state, name, labels, job_counts, reason_code, reason_number, reason_message, "
+    "create_time, end_time, final_event_id, finish_time, creator, dead_letter, revived_from, revived_by FROM pipelines"
+)
+
+
 def _open_of(connection: sqlite3.Connection) -> Mapping[str, int]:
     """Count the pipelines that have not ended of each creator."""
     found = connection.execute(
@@ -188,38 +265,6 @@ def find(
                 None if ended is None else PipelineState(ended),
             )
     return rows.FoundRows(recorded, known)
-
-
-_MANY = 1_000
-_SOME_OF_NAMESPACE = f"SELECT 1 FROM pipelines WHERE namespace = ? LIMIT {_MANY}"
-
-
-def page(
-    connection: sqlite3.Connection,
-    namespace: str,
-    states: Collection[PipelineState],
-    limit: int,
-    *,
-    before: int = 0,
-    after: int = 0,
-    dead: bool = False,
-) -> tuple[tuple[int, PipelineRef], ...]:
-    """Read positions and names of pipelines: newest first below `before`, or oldest first from `after` on.
-
-    With `dead` of dead letters alone.
-    """
-    oldest = "AND position > ? ORDER BY position"
-    newest = "AND position < ? ORDER BY position DESC"
-    few = dead or len(connection.execute(_SOME_OF_NAMESPACE, (namespace,)).fetchall()) < _MANY
-    found = connection.execute(
-        # A few are found by their namespace and sorted; of many, each page would sort all of them.
-        f"SELECT position, id FROM pipelines WHERE {'' if few else '+'}namespace = ? "
-        f"AND state IN ({', '.join(str(int(state)) for state in states)}) "
-        f"{f'AND dead_letter = {int(DeadLetter.KEPT)}' if dead else ''} "
-        f"{newest if before else oldest} LIMIT ?",
-        (namespace, before or after, limit),
-    )
-    return tuple((position, PipelineRef(namespace, pipeline)) for position, pipeline in found)
 
 
 def check_term(connection: sqlite3.Connection, term: int) -> None:
@@ -407,8 +452,8 @@ def mark_published(
 
 _ADD_PIPELINE = table.Many(
     "INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state, kind, "
-    "creator, revived_from, listings) VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "creator, revived_from, listings, name, labels, job_counts) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 _ADD_REQUEST = table.Many("INSERT INTO requests VALUES ", "(?, ?, ?, ?, ?, NULL)")
 _DROP_REQUESTS = (
@@ -469,6 +514,9 @@ def _added_values(added: Sequence[rows.PipelineAdded]) -> Iterator[table.Values]
             row.creator,
             row.revived_from,
             json.dumps(dict(row.listings)) if row.listings else "{}",
+            row.spec.name,
+            labels_of(row.spec.labels),
+            job_counts_of([job.replicas for job in row.spec.jobs]),
         )
 
 
@@ -515,6 +563,12 @@ _ARTIFACTS = table.listed(
     lambda artifacts: tuple(Artifact(*one) for one in artifacts),
     lambda artifacts: [[one.path, one.size_bytes, one.sha256, one.key] for one in artifacts],
 )
+
+
+def _counts(found: Iterable[tuple[int, int]]) -> JobCounts:
+    return tuple((JobState(state), count) for state, count in found)
+
+
 _PIPELINES = table.Table(
     "pipelines",
     rows.PipelineRow,
@@ -527,6 +581,7 @@ _PIPELINES = table.Table(
     *table.moment("finish_time"),
     table.number("dead_letter", DeadLetter),
     *table.plain("revived_by"),
+    table.listed("job_counts", _counts),
 )
 _JOBS = table.Table(
     "jobs",

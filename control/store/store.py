@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from control.core.pipeline_query import PageFound, PageKey, PipelineQuery
 from control.core.rows import (
     FoundRows,
     KeptNames,
@@ -16,9 +17,8 @@ from control.core.rows import (
     RequestKey,
     Row,
 )
-from shoal.model import PipelineState
 from shoal.names import PipelineRef
-from shoal.view import Event
+from shoal.view import Event, PipelineSummary
 
 OUTBOX_BYTES: Final = 16 * 1024**2
 """About the most that is read of the outbox at once: a manifest alone may have some MiB."""
@@ -49,18 +49,18 @@ class Store(Protocol):
         ...
 
     async def page(
-        self,
-        namespace: str,
-        states: Collection[PipelineState],
-        limit: int,
-        *,
-        before: int = 0,
-        after: int = 0,
-        dead: bool = False,
-    ) -> Sequence[tuple[int, PipelineRef]]:
-        """Return positions and names of pipelines: newest first below `before`, or oldest first above `after`.
+        self, query: PipelineQuery, limit: int, behind: PageKey | None = None
+    ) -> PageFound:
+        """Return the names of the next pipelines behind a key, `limit` at most.
 
-        With `dead` of dead letters alone.
+        There may be none although more are left: then it is asked again from where it looked to.
+        """
+        ...
+
+    async def summaries(self, refs: Sequence[PipelineRef]) -> Sequence[PipelineSummary]:
+        """Sum up pipelines, in any order; what is not there is left out.
+
+        How many jobs are in each state is right of those that have ended and those of which no job was ever placed.
         """
         ...
 

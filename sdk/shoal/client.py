@@ -8,6 +8,7 @@ ended = await client.wait(submitted.pipeline.name)
 import hashlib
 
 from shoal.calls.identities import IdentityCalls
+from shoal.calls.lists import ListCalls
 from shoal.calls.nodes import NodeCalls
 from shoal.calls.pipelines import EventPage, Submitted
 from shoal.calls.secrets import SecretCalls
@@ -18,7 +19,7 @@ from shoal.view import SnapshotEnd
 __all__ = ["Client", "EventPage", "SnapshotEnd", "Submitted", "request_key"]
 
 
-class Client(StreamCalls, NodeCalls, IdentityCalls, SecretCalls, SpecCalls):
+class Client(StreamCalls, ListCalls, NodeCalls, IdentityCalls, SecretCalls, SpecCalls):
     """All requests to one controller, on one connection; use it with `async with`.
 
     Args: see `shoal.calls.calls.ControllerCalls`.

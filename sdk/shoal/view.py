@@ -4,15 +4,22 @@ Frozen values. Times are aware datetimes in UTC, or None while the thing has not
 """
 
 import enum
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 
 from shoal import model
 from shoal.kept_folder import KeptFolder
 from shoal.node_facts import NodeFacts
 from shoal.sandbox import NodeSandbox
 from shoal.spec import Pipeline
+
+
+def no_counts() -> Mapping[model.JobState, int]:
+    """No jobs in any state."""
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +162,87 @@ class PipelineView:
     def name(self) -> str:
         """`pipelines/{id}`."""
         return f"pipelines/{self.id}"
+
+    @property
+    def spec_name(self) -> str:
+        """The name in its specification."""
+        return self.spec.name
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels of its specification."""
+        return self.spec.labels
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSummary:
+    """A pipeline without its spec and its jobs, as short as a line of a list: how many jobs are in each state.
+
+    `spec_name` is the name in its specification. The other fields are as those of `PipelineView`, but that a long
+    sentence of the reason may be cut.
+    """
+
+    id: str
+    namespace: str
+    state: model.PipelineState
+    spec_name: str = ""
+    labels: Mapping[str, str] = field(default_factory=model.no_strings)
+    job_counts: Mapping[model.JobState, int] = field(default_factory=no_counts)
+    reason: model.Reason = model.NO_REASON
+    create_time: datetime | None = None
+    end_time: datetime | None = None
+    revision: int = 0
+    final_event_id: str = ""
+    finish_time: datetime | None = None
+    creator: str = ""
+    dead_letter: model.DeadLetter = model.DeadLetter.NONE
+    revived_from: str = ""
+    revived_by: str = ""
+
+    @classmethod
+    def of(cls, pipeline: PipelineView) -> "PipelineSummary":
+        """Sum a pipeline up."""
+        counts = Counter([job.state for job in pipeline.jobs])
+        return cls(
+            pipeline.id,
+            pipeline.namespace,
+            pipeline.state,
+            pipeline.spec.name,
+            pipeline.spec.labels,
+            MappingProxyType(dict(sorted(counts.items()))),
+            pipeline.reason,
+            pipeline.create_time,
+            pipeline.end_time,
+            pipeline.revision,
+            pipeline.final_event_id,
+            pipeline.finish_time,
+            pipeline.creator,
+            pipeline.dead_letter,
+            pipeline.revived_from,
+            pipeline.revived_by,
+        )
+
+    @property
+    def name(self) -> str:
+        """`pipelines/{id}`."""
+        return f"pipelines/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """In a watch with a filter: a pipeline changed that does not match now; whether it did before is not said."""
+
+    id: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineTotals:
+    """How many pipelines are in each state, how many jobs of them are, and how many are kept as dead letters."""
+
+    pipelines: Mapping[model.PipelineState, int]
+    jobs: Mapping[model.JobState, int]
+    dead_letters: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,11 @@ def _cut(job: JobView, artifacts: int, attempts: int, *, short: bool) -> JobView
     )
 
 
+def short_job(job: JobView) -> JobView:
+    """Return a job as one of many: with its newest attempt alone, without artifacts, and with short sentences."""
+    return _cut(job, 0, 1, short=True)
+
+
 def _first(manifest: Manifest | None, most: int) -> tuple[Manifest | None, int]:
     """Return the first artifacts of a manifest, and how many more there may be."""
     if manifest is None:

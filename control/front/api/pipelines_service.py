@@ -15,15 +15,12 @@ from control.front.access.checked_call import bound_to, note_of
 from control.front.api import submissions
 from control.front.api.artifact_page import ArtifactQuery, page_of_job, page_of_pipeline
 from control.front.api.bundle_upload import check_digest, take_bundle
+from control.front.api.job_listing import list_jobs
+from control.front.api.light_picture import light_given, light_picture, unlisted_given
 from control.front.api.log_reading import LogQuery, LogReading
 from control.front.api.picture import picture, picture_given
-from control.front.api.request import (
-    job_of,
-    namespace_of,
-    page_size_of,
-    pipeline_of,
-    states_of,
-)
+from control.front.api.pipeline_listing import filter_of, is_light, list_pipelines
+from control.front.api.request import job_of, namespace_of, page_size_of, pipeline_of
 from control.front.api.shared_pictures import SharedPictures
 from control.front.api.watch_pace import HOLD_SECONDS, WatchPace
 from control.front.bundles.piece_uploads import PieceUploads
@@ -41,11 +38,12 @@ from services.archive.object_store import ObjectMissingError, ObjectStore
 from services.runtime.rpc import RpcError, rpc_error
 from shoal import limits
 from shoal.names import check_id, parse_pipeline
-from shoal.v1 import pipeline_pb2
+from shoal.pipeline_filter import PipelineFilter
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import pipelines_service_pb2_grpc as v1_grpc
-from shoal.view import LogChunk, PipelineView, SnapshotEnd
+from shoal.view import LogChunk, PipelineSummary, PipelineView, SnapshotEnd
 from shoal.wire.fields import moment
+from shoal.wire.pipeline_filter import encode_totals
 from shoal.wire.state import encode_artifact
 from shoal.wire.view import encode_event, encode_log_chunk, encode_verdict
 
@@ -107,7 +105,8 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self._garbage = garbage
         self._wall = wall
         self._url_expires_seconds = url_expires_seconds
-        self._pictures = SharedPictures()
+        self._pictures = SharedPictures(picture_given)
+        self._light_pictures = SharedPictures(light_given)
 
     async def SubmitPipeline(
         self, request: v1.SubmitPipelineRequest, context: Context
@@ -166,33 +165,25 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
     ) -> v1.GetPipelineResponse:
         """Return one pipeline with its jobs."""
         view = await self._plane.shown.find(pipeline_of(request.name, request.namespace))
-        return v1.GetPipelineResponse(pipeline=picture(view))
+        shown = light_picture(view) if is_light(request.view) else picture(view)
+        return v1.GetPipelineResponse(pipeline=shown)
 
     async def ListPipelines(
         self, request: v1.ListPipelinesRequest, context: Context
     ) -> v1.ListPipelinesResponse:
-        """List pipelines, newest first."""
-        said: list[pipeline_pb2.Pipeline] = []
-        room = limits.BATCH_BYTES_MAX
+        """List pipelines, in the order that is asked for."""
+        return await list_pipelines(self._plane.shown, request)
 
-        def fits(view: PipelineView) -> bool:
-            nonlocal room
-            said.append(picture(view))
-            room -= said[-1].ByteSize()
-            return room >= 0
+    async def CountPipelines(
+        self, request: v1.CountPipelinesRequest, context: Context
+    ) -> v1.CountPipelinesResponse:
+        """Count pipelines and their jobs by state."""
+        namespace = namespace_of(request.namespace)
+        return encode_totals(await self._plane.shown.totals(namespace, filter_of(request)))
 
-        page = await self._plane.shown.pipelines(
-            namespace_of(request.namespace),
-            states_of(request.states),
-            page_size_of(request.page_size),
-            request.page_token,
-            dead=request.dead_letters,
-            fits=fits,
-        )
-        return v1.ListPipelinesResponse(
-            pipelines=said[: len(page.items)],
-            next_page_token=page.next_page_token,
-        )
+    async def ListJobs(self, request: v1.ListJobsRequest, context: Context) -> v1.ListJobsResponse:
+        """List jobs of pipelines."""
+        return await list_jobs(self._plane.shown, request)
 
     async def CancelPipeline(
         self, request: v1.CancelPipelineRequest, context: Context
@@ -268,6 +259,9 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
     ) -> AsyncIterator[v1.WatchPipelinesResponse]:
         """Show pipelines as they are, a mark, and then what changes."""
         namespace = namespace_of(request.namespace)
+        asked, light = filter_of(request), is_light(request.view)
+        if asked.node:
+            self._plane.shown.node(asked.node)  # an unknown one would never have an attempt
         pipeline = ""
         if request.name:
             ref = pipeline_of(request.name, namespace)
@@ -275,9 +269,10 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             pipeline = ref.pipeline
         at_once = _PICTURES_TOGETHER if request.together else 1
         with self._plane.watch_pipelines(
-            namespace, pipeline, request.since_revision, at_once=at_once
+            namespace, pipeline, request.since_revision, at_once=at_once, asked=asked, light=light
         ) as changes:
-            async for response in _shown(changes, self._pictures, together=request.together):
+            pictures = self._light_pictures if light else self._pictures
+            async for response in _shown(changes, pictures, asked, together=request.together):
                 yield response
 
     async def ReadLogs(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -456,7 +451,11 @@ def _log_query(request: v1.ReadLogsRequest) -> LogQuery:
 
 
 async def _shown(
-    changes: Changes[PipelineView], pictures: SharedPictures, *, together: bool
+    changes: Changes[PipelineView | PipelineSummary],
+    pictures: SharedPictures,
+    asked: PipelineFilter,
+    *,
+    together: bool,
 ) -> AsyncIterator[v1.WatchPipelinesResponse]:
     """Write what a watcher is shown; several pictures in a message only if they may come `together`."""
     clock = asyncio.get_running_loop().time
@@ -468,15 +467,18 @@ async def _shown(
         if isinstance(change, SnapshotEnd):
             yield v1.WatchPipelinesResponse(snapshot_end=v1.SnapshotEnd(), revision=change.revision)
             continue
-        jobs += len(change.jobs)
+        listed = asked.stands(change)
+        if listed and isinstance(change, PipelineView):
+            jobs += len(change.jobs)
         if together:
-            room -= pictures.add(response, change)
+            room -= pictures.add(response, change) if listed else _add_unlisted(response, change)
             if room > 0 and changes.more:
                 continue
             response.revision = changes.resume
             yield response
         else:
-            yield v1.WatchPipelinesResponse(pipeline=picture_given(change), revision=changes.resume)
+            given = pictures.given(change) if listed else unlisted_given(change)
+            yield v1.WatchPipelinesResponse(pipeline=given, revision=changes.resume)
         count = len(response.pipelines) or 1
         more = not together or room <= 0 or count >= _PICTURES_TOGETHER
         now = clock()
@@ -488,6 +490,12 @@ async def _shown(
             await asyncio.sleep(rest)
         response = v1.WatchPipelinesResponse()
         room, jobs = limits.BATCH_BYTES_MAX, 0
+
+
+def _add_unlisted(
+    response: v1.WatchPipelinesResponse, change: PipelineView | PipelineSummary
+) -> int:
+    return response.pipelines.add(**unlisted_given(change)).ByteSize()
 
 
 async def _read_all(

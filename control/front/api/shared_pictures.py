@@ -8,29 +8,34 @@ Bounds. The last `KEPT` of those that have up to `SMALL_BYTES`; a larger one is 
 the jobs that `shoal.wire.known_jobs` knows.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-from control.front.api.picture import picture_given
 from shoal.v1 import pipelines_service_pb2 as v1
-from shoal.view import PipelineView
+from shoal.view import PipelineSummary, PipelineView
 
 KEPT: Final = 1024
 SMALL_BYTES: Final = 16 * 1024
 
 
 class SharedPictures:
-    """Puts pictures into messages of watches."""
+    """Puts pictures into messages of watches.
 
-    def __init__(self) -> None:
-        self._written: dict[int, tuple[PipelineView, bytes]] = {}
+    Args:
+        given: returns what a message is given that carries a picture.
+    """
 
-    def add(self, response: v1.WatchPipelinesResponse, view: PipelineView) -> int:
+    def __init__(self, given: Callable[[Any], Any]) -> None:
+        self.given = given
+        self._written: dict[int, tuple[PipelineView | PipelineSummary, bytes]] = {}
+
+    def add(self, response: v1.WatchPipelinesResponse, view: PipelineView | PipelineSummary) -> int:
         """Add the picture of a pipeline to a message; returns its bytes."""
         known = self._written.get(id(view))
         if known is not None:
             response.pipelines.add().MergeFromString(known[1])
             return len(known[1])
-        data = response.pipelines.add(**picture_given(view)).SerializeToString()
+        data = response.pipelines.add(**self.given(view)).SerializeToString()
         if len(data) <= SMALL_BYTES:
             self._written[id(view)] = (view, data)
             if len(self._written) > KEPT:

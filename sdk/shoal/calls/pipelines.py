@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from shoal.calls.piece_sending import PieceSending, write_or_cut
 from shoal.connection import Pause, Unary, decoded
 from shoal.download import download
 from shoal.errors import ShoalError, TooLateError
-from shoal.model import Artifact, PipelineState
+from shoal.model import Artifact
 from shoal.pieces import measure
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.view import SnapshotEnd
 from shoal.wire.fields import moment
 from shoal.wire.known_specs import encode_known_spec
-from shoal.wire.state import PIPELINE_STATE, decode_artifact
+from shoal.wire.state import decode_artifact
 from shoal.wire.view import decode_event, decode_pipeline, decode_verdict
 
 _CHUNK_BYTES = 1024 * 1024
@@ -165,32 +165,6 @@ class PipelineCalls(ControllerCalls):
         async for page in pages:
             found += [decoded(decode_artifact, one) for one in page.artifacts]
         return replace(manifest, artifacts=tuple(found), left_out=0)
-
-    async def list(
-        self,
-        states: Sequence[PipelineState] = (),
-        *,
-        page_size: int = 100,
-        dead_letters: bool = False,
-    ) -> AsyncGenerator[view.PipelineView, None]:
-        """List pipelines, newest first, page by page; with `dead_letters` those that are kept as such alone.
-
-        Raises:
-            ShoalError: a page could not be read.
-        """
-        pages = self._pages(
-            self._held.pipelines.ListPipelines,
-            lambda token: v1.ListPipelinesRequest(
-                namespace=self.namespace,
-                page_size=page_size,
-                page_token=token,
-                states=[PIPELINE_STATE.encode(state) for state in states],
-                dead_letters=dead_letters,
-            ),
-        )
-        async for page in pages:
-            for pipeline in page.pipelines:
-                yield decoded(decode_pipeline, pipeline)
 
     async def cancel(self, name: str, reason: str = "") -> view.PipelineView:
         """Ask for the end of a pipeline, and return how it stands right after.

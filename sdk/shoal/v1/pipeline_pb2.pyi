@@ -274,6 +274,26 @@ class Pipeline(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
@@ -292,6 +312,10 @@ class Pipeline(_message.Message):
     REVIVED_FROM_FIELD_NUMBER: _builtins.int
     REVIVED_BY_FIELD_NUMBER: _builtins.int
     PREFETCH_FIELD_NUMBER: _builtins.int
+    SPEC_NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    JOB_COUNTS_FIELD_NUMBER: _builtins.int
+    UNLISTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pipelines/{pipeline}`."""
     namespace: _builtins.str
@@ -312,6 +336,12 @@ class Pipeline(_message.Message):
     """Id of the pipeline whose specification this one runs again; empty for one that was submitted."""
     revived_by: _builtins.str
     """Id of the pipeline that runs its specification again, once it was revived."""
+    spec_name: _builtins.str
+    """In the light view: the name in its specification."""
+    unlisted: _builtins.bool
+    """In a watch with a filter: it does not match now, and nothing else of this message but its name and namespace means
+    anything.
+    """
     @_builtins.property
     def spec(self) -> _spec_pb2.PipelineSpec:
         """What was asked for."""
@@ -344,6 +374,14 @@ class Pipeline(_message.Message):
     def prefetch(self) -> Global___Prefetch:
         """On how many nodes its bundle is; only while it runs, and with `prefetch` alone."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """In the light view: the labels of its specification."""
+
+    @_builtins.property
+    def job_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobCount]:
+        """In the light view: how many of its jobs are in each state, in the order of their numbers."""
+
     def __init__(
         self,
         *,
@@ -365,14 +403,44 @@ class Pipeline(_message.Message):
         revived_from: _builtins.str = ...,
         revived_by: _builtins.str = ...,
         prefetch: Global___Prefetch | None = ...,
+        spec_name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        job_counts: _abc.Iterable[Global___JobCount] | None = ...,
+        unlisted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "finish_time", b"finish_time", "prefetch", b"prefetch", "reason", b"reason", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "dead_letter", b"dead_letter", "end_time", b"end_time", "final_event_id", b"final_event_id", "finish_time", b"finish_time", "id", b"id", "jobs", b"jobs", "name", b"name", "namespace", b"namespace", "prefetch", b"prefetch", "reason", b"reason", "revision", b"revision", "revived_by", b"revived_by", "revived_from", b"revived_from", "scales", b"scales", "spec", b"spec", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "dead_letter", b"dead_letter", "end_time", b"end_time", "final_event_id", b"final_event_id", "finish_time", b"finish_time", "id", b"id", "job_counts", b"job_counts", "jobs", b"jobs", "labels", b"labels", "name", b"name", "namespace", b"namespace", "prefetch", b"prefetch", "reason", b"reason", "revision", b"revision", "revived_by", b"revived_by", "revived_from", b"revived_from", "scales", b"scales", "spec", b"spec", "spec_name", b"spec_name", "state", b"state", "unlisted", b"unlisted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Pipeline: _TypeAlias = Pipeline  # noqa: Y015
+
+@_typing.final
+class JobCount(_message.Message):
+    """How many jobs are in a state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    state: Global___JobState.ValueType
+    """The state."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        state: Global___JobState.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobCount: _TypeAlias = JobCount  # noqa: Y015
 
 @_typing.final
 class Prefetch(_message.Message):

@@ -22,6 +22,64 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PipelineView:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PipelineViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PipelineView.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PIPELINE_VIEW_UNSPECIFIED: _PipelineView.ValueType  # 0
+    """As PIPELINE_VIEW_FULL."""
+    PIPELINE_VIEW_FULL: _PipelineView.ValueType  # 1
+    """Everything but `spec_name`, `labels` and `job_counts`, which the specification and the jobs say."""
+    PIPELINE_VIEW_LIGHT: _PipelineView.ValueType  # 2
+    """Without `spec`, `jobs`, `scales` and `prefetch`, and with `spec_name`, `labels` and `job_counts` in their place; a
+    long sentence of `reason` is cut. Some hundred bytes, however many jobs there are.
+    """
+
+class PipelineView(_PipelineView, metaclass=_PipelineViewEnumTypeWrapper):
+    """How much of a pipeline is told."""
+
+PIPELINE_VIEW_UNSPECIFIED: PipelineView.ValueType  # 0
+"""As PIPELINE_VIEW_FULL."""
+PIPELINE_VIEW_FULL: PipelineView.ValueType  # 1
+"""Everything but `spec_name`, `labels` and `job_counts`, which the specification and the jobs say."""
+PIPELINE_VIEW_LIGHT: PipelineView.ValueType  # 2
+"""Without `spec`, `jobs`, `scales` and `prefetch`, and with `spec_name`, `labels` and `job_counts` in their place; a
+long sentence of `reason` is cut. Some hundred bytes, however many jobs there are.
+"""
+Global___PipelineView: _TypeAlias = PipelineView  # noqa: Y015
+
+class _PipelineOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PipelineOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PipelineOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PIPELINE_ORDER_UNSPECIFIED: _PipelineOrder.ValueType  # 0
+    """As PIPELINE_ORDER_NEWEST."""
+    PIPELINE_ORDER_NEWEST: _PipelineOrder.ValueType  # 1
+    """The one that was submitted last comes first."""
+    PIPELINE_ORDER_OLDEST: _PipelineOrder.ValueType  # 2
+    """The one that was submitted first comes first."""
+    PIPELINE_ORDER_ENDED: _PipelineOrder.ValueType  # 3
+    """Those that have ended alone; the one that ended last comes first."""
+
+class PipelineOrder(_PipelineOrder, metaclass=_PipelineOrderEnumTypeWrapper):
+    """In which order pipelines are listed. Each follows from what never changes of a pipeline, or changes once, so that a
+    list stays right while others come and go.
+    """
+
+PIPELINE_ORDER_UNSPECIFIED: PipelineOrder.ValueType  # 0
+"""As PIPELINE_ORDER_NEWEST."""
+PIPELINE_ORDER_NEWEST: PipelineOrder.ValueType  # 1
+"""The one that was submitted last comes first."""
+PIPELINE_ORDER_OLDEST: PipelineOrder.ValueType  # 2
+"""The one that was submitted first comes first."""
+PIPELINE_ORDER_ENDED: PipelineOrder.ValueType  # 3
+"""Those that have ended alone; the one that ended last comes first."""
+Global___PipelineOrder: _TypeAlias = PipelineOrder  # noqa: Y015
+
 class _LogStream:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -243,6 +301,84 @@ class Refusal(_message.Message):
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
+class PipelineFilter(_message.Message):
+    """Which pipelines are meant: those of which everything holds that is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    CREATOR_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """A part of the name in the specification; with `*` or `?` a pattern of the whole name. At most 256 characters."""
+    creator: _builtins.str
+    """A part of the identity that submitted it, or a pattern, as for `name`."""
+    dead_letters: _builtins.bool
+    """It is kept as a dead letter."""
+    node: _builtins.str
+    """It has an attempt on this node that has not ended."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels of the specification, at most 16: each has this value, or any, where the value is empty."""
+
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_pipeline_pb2.PipelineState.ValueType]:
+        """It is in one of these states."""
+
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """It was submitted at this moment or later, by the clock of the controller."""
+
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """It was submitted before this moment."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        creator: _builtins.str = ...,
+        states: _abc.Iterable[_pipeline_pb2.PipelineState.ValueType] | None = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        dead_letters: _builtins.bool = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["creator", b"creator", "dead_letters", b"dead_letters", "labels", b"labels", "name", b"name", "node", b"node", "since_time", b"since_time", "states", b"states", "until_time", b"until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PipelineFilter: _TypeAlias = PipelineFilter  # noqa: Y015
+
+@_typing.final
 class GetPipelineRequest(_message.Message):
     """See GetPipeline."""
 
@@ -250,19 +386,23 @@ class GetPipelineRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pipelines/{pipeline}` or the id alone."""
     namespace: _builtins.str
     """Namespace; empty means `default`."""
+    view: Global___PipelineView.ValueType
+    """How much of it."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         namespace: _builtins.str = ...,
+        view: Global___PipelineView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "namespace", b"namespace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "namespace", b"namespace", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -303,17 +443,28 @@ class ListPipelinesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace; empty means `default`."""
     page_size: _builtins.int
     """At most this many; 0 means 100, and 1,000 is the most."""
     page_token: _builtins.str
-    """From the last answer."""
+    """From the last answer to the same question; INVALID_PAGE_TOKEN with another one."""
     dead_letters: _builtins.bool
     """Only those that are kept as dead letters."""
+    order: Global___PipelineOrder.ValueType
+    """In which order."""
+    view: Global___PipelineView.ValueType
+    """How much of each."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_pipeline_pb2.PipelineState.ValueType]:
         """Only pipelines in one of these states; empty means all."""
+
+    @_builtins.property
+    def filter(self) -> Global___PipelineFilter:
+        """Which ones; what it says of states and dead letters holds beside the two fields above."""
 
     def __init__(
         self,
@@ -323,10 +474,13 @@ class ListPipelinesRequest(_message.Message):
         page_token: _builtins.str = ...,
         states: _abc.Iterable[_pipeline_pb2.PipelineState.ValueType] | None = ...,
         dead_letters: _builtins.bool = ...,
+        filter: Global___PipelineFilter | None = ...,
+        order: Global___PipelineOrder.ValueType = ...,
+        view: Global___PipelineView.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letters", b"dead_letters", "namespace", b"namespace", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letters", b"dead_letters", "filter", b"filter", "namespace", b"namespace", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -341,10 +495,12 @@ class ListPipelinesResponse(_message.Message):
     PIPELINES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """Empty on the last page. A pipeline that was there, and matched, from the first page to the last is on one of
+    them, and none is on two, whatever comes and goes meanwhile.
+    """
     @_builtins.property
     def pipelines(self) -> _containers.RepeatedCompositeFieldContainer[_pipeline_pb2.Pipeline]:
-        """Newest first."""
+        """In the order that was asked for. There may be none although there is another page."""
 
     def __init__(
         self,
@@ -359,6 +515,174 @@ class ListPipelinesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPipelinesResponse: _TypeAlias = ListPipelinesResponse  # noqa: Y015
+
+@_typing.final
+class CountPipelinesRequest(_message.Message):
+    """See CountPipelines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace; empty means `default`."""
+    @_builtins.property
+    def filter(self) -> Global___PipelineFilter:
+        """Which ones; unset means all."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        filter: Global___PipelineFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountPipelinesRequest: _TypeAlias = CountPipelinesRequest  # noqa: Y015
+
+@_typing.final
+class CountPipelinesResponse(_message.Message):
+    """See CountPipelines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINES_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    dead_letters: _builtins.int
+    """How many of these pipelines are kept as dead letters."""
+    @_builtins.property
+    def pipelines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PipelineCount]:
+        """By state, in the order of their numbers; a state without any is left out."""
+
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_pipeline_pb2.JobCount]:
+        """The jobs of these pipelines by state, likewise."""
+
+    def __init__(
+        self,
+        *,
+        pipelines: _abc.Iterable[Global___PipelineCount] | None = ...,
+        jobs: _abc.Iterable[_pipeline_pb2.JobCount] | None = ...,
+        dead_letters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letters", b"dead_letters", "jobs", b"jobs", "pipelines", b"pipelines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountPipelinesResponse: _TypeAlias = CountPipelinesResponse  # noqa: Y015
+
+@_typing.final
+class PipelineCount(_message.Message):
+    """How many pipelines are in a state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    state: _pipeline_pb2.PipelineState.ValueType
+    """The state."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        state: _pipeline_pb2.PipelineState.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PipelineCount: _TypeAlias = PipelineCount  # noqa: Y015
+
+@_typing.final
+class ListJobsRequest(_message.Message):
+    """See ListJobs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace; empty means `default`."""
+    page_size: _builtins.int
+    """At most this many; 0 means 100, and 1,000 is the most."""
+    page_token: _builtins.str
+    """From the last answer to the same question."""
+    pipeline: _builtins.str
+    """Only those of `pipelines/{pipeline}`, or of its id; empty means of all that the filter lets pass."""
+    node: _builtins.str
+    """Only those whose newest attempt is, or was, on this node."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_pipeline_pb2.JobState.ValueType]:
+        """Only those in one of these states; empty means all."""
+
+    @_builtins.property
+    def filter(self) -> Global___PipelineFilter:
+        """Of which pipelines."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        pipeline: _builtins.str = ...,
+        node: _builtins.str = ...,
+        states: _abc.Iterable[_pipeline_pb2.JobState.ValueType] | None = ...,
+        filter: Global___PipelineFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "namespace", b"namespace", "node", b"node", "page_size", b"page_size", "page_token", b"page_token", "pipeline", b"pipeline", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJobsRequest: _TypeAlias = ListJobsRequest  # noqa: Y015
+
+@_typing.final
+class ListJobsResponse(_message.Message):
+    """See ListJobs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_pipeline_pb2.Job]:
+        """Each with its newest attempt, without artifacts (`left_out` says how many there are), and with sentences cut. There
+        may be none although there is another page.
+        """
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[_pipeline_pb2.Job] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJobsResponse: _TypeAlias = ListJobsResponse  # noqa: Y015
 
 @_typing.final
 class CancelPipelineRequest(_message.Message):
@@ -636,6 +960,8 @@ class WatchPipelinesRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SINCE_REVISION_FIELD_NUMBER: _builtins.int
     TOGETHER_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace; empty means `default`."""
     name: _builtins.str
@@ -644,6 +970,14 @@ class WatchPipelinesRequest(_message.Message):
     """Resume after this revision: no snapshot, unless the controller no longer knows the changes since then."""
     together: _builtins.bool
     """Whether several pipelines may come in one answer, as `pipelines`; else each comes as `change`."""
+    view: Global___PipelineView.ValueType
+    """How much of each."""
+    @_builtins.property
+    def filter(self) -> Global___PipelineFilter:
+        """Which ones. One that changes and does not match, though its name, labels, creator and time do, comes with
+        `unlisted`: it may have matched before.
+        """
+
     def __init__(
         self,
         *,
@@ -651,10 +985,12 @@ class WatchPipelinesRequest(_message.Message):
         name: _builtins.str = ...,
         since_revision: _builtins.int = ...,
         together: _builtins.bool = ...,
+        filter: Global___PipelineFilter | None = ...,
+        view: Global___PipelineView.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "namespace", b"namespace", "since_revision", b"since_revision", "together", b"together"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "name", b"name", "namespace", b"namespace", "since_revision", b"since_revision", "together", b"together", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

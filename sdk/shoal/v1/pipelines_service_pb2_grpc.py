@@ -55,6 +55,16 @@ class PipelinesServiceStub:
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ListPipelinesRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.ListPipelinesResponse.FromString,
                 _registered_method=True)
+        self.CountPipelines = channel.unary_unary(
+                '/shoal.v1.PipelinesService/CountPipelines',
+                request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.CountPipelinesRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.CountPipelinesResponse.FromString,
+                _registered_method=True)
+        self.ListJobs = channel.unary_unary(
+                '/shoal.v1.PipelinesService/ListJobs',
+                request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ListJobsRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.ListJobsResponse.FromString,
+                _registered_method=True)
         self.CancelPipeline = channel.unary_unary(
                 '/shoal.v1.PipelinesService/CancelPipeline',
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineRequest.SerializeToString,
@@ -158,7 +168,22 @@ class PipelinesServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPipelines(self, request, context):
-        """Lists pipelines, newest first.
+        """Lists pipelines, newest first unless another order is asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountPipelines(self, request, context):
+        """Counts pipelines and their jobs by state. Without a name, labels, times or a node in the filter it costs the same
+        however many there are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobs(self, request, context):
+        """Lists jobs of pipelines, such as those of one node; the pipelines newest first, the jobs of each in its order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -293,6 +318,16 @@ def add_PipelinesServiceServicer_to_server(servicer, server):
                     servicer.ListPipelines,
                     request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.ListPipelinesRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ListPipelinesResponse.SerializeToString,
+            ),
+            'CountPipelines': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountPipelines,
+                    request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.CountPipelinesRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.CountPipelinesResponse.SerializeToString,
+            ),
+            'ListJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobs,
+                    request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.ListJobsRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ListJobsResponse.SerializeToString,
             ),
             'CancelPipeline': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelPipeline,
@@ -479,6 +514,60 @@ class PipelinesService:
             '/shoal.v1.PipelinesService/ListPipelines',
             shoal_dot_v1_dot_pipelines__service__pb2.ListPipelinesRequest.SerializeToString,
             shoal_dot_v1_dot_pipelines__service__pb2.ListPipelinesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountPipelines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoal.v1.PipelinesService/CountPipelines',
+            shoal_dot_v1_dot_pipelines__service__pb2.CountPipelinesRequest.SerializeToString,
+            shoal_dot_v1_dot_pipelines__service__pb2.CountPipelinesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoal.v1.PipelinesService/ListJobs',
+            shoal_dot_v1_dot_pipelines__service__pb2.ListJobsRequest.SerializeToString,
+            shoal_dot_v1_dot_pipelines__service__pb2.ListJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

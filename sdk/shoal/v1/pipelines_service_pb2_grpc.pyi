@@ -23,7 +23,13 @@ class PipelinesServiceStub:
     GetPipeline: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.GetPipelineRequest, _pipelines_service_pb2.GetPipelineResponse]
     """Returns one pipeline with its jobs."""
     ListPipelines: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.ListPipelinesRequest, _pipelines_service_pb2.ListPipelinesResponse]
-    """Lists pipelines, newest first."""
+    """Lists pipelines, newest first unless another order is asked for."""
+    CountPipelines: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.CountPipelinesRequest, _pipelines_service_pb2.CountPipelinesResponse]
+    """Counts pipelines and their jobs by state. Without a name, labels, times or a node in the filter it costs the same
+    however many there are.
+    """
+    ListJobs: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.ListJobsRequest, _pipelines_service_pb2.ListJobsResponse]
+    """Lists jobs of pipelines, such as those of one node; the pipelines newest first, the jobs of each in its order."""
     CancelPipeline: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.CancelPipelineRequest, _pipelines_service_pb2.CancelPipelineResponse]
     """Asks for the end of a pipeline; returns at once."""
     FinishPipeline: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.FinishPipelineRequest, _pipelines_service_pb2.FinishPipelineResponse]
@@ -92,7 +98,25 @@ class PipelinesServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pipelines_service_pb2.ListPipelinesRequest,
         context: _aio.ServicerContext[_pipelines_service_pb2.ListPipelinesRequest, _abc.Awaitable[_pipelines_service_pb2.ListPipelinesResponse]],
     ) -> _abc.Awaitable[_pipelines_service_pb2.ListPipelinesResponse]:
-        """Lists pipelines, newest first."""
+        """Lists pipelines, newest first unless another order is asked for."""
+
+    @_abc_1.abstractmethod
+    def CountPipelines(
+        self,
+        request: _pipelines_service_pb2.CountPipelinesRequest,
+        context: _aio.ServicerContext[_pipelines_service_pb2.CountPipelinesRequest, _abc.Awaitable[_pipelines_service_pb2.CountPipelinesResponse]],
+    ) -> _abc.Awaitable[_pipelines_service_pb2.CountPipelinesResponse]:
+        """Counts pipelines and their jobs by state. Without a name, labels, times or a node in the filter it costs the same
+        however many there are.
+        """
+
+    @_abc_1.abstractmethod
+    def ListJobs(
+        self,
+        request: _pipelines_service_pb2.ListJobsRequest,
+        context: _aio.ServicerContext[_pipelines_service_pb2.ListJobsRequest, _abc.Awaitable[_pipelines_service_pb2.ListJobsResponse]],
+    ) -> _abc.Awaitable[_pipelines_service_pb2.ListJobsResponse]:
+        """Lists jobs of pipelines, such as those of one node; the pipelines newest first, the jobs of each in its order."""
 
     @_abc_1.abstractmethod
     def CancelPipeline(

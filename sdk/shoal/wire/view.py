@@ -1,10 +1,11 @@
 """What clients see, between `shoal.view` and the contract."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
-from shoal import limits, names, view
+from shoal import limits, model, names, view
 from shoal.v1 import keys_service_pb2, nodes_service_pb2, pipeline_pb2, pipelines_service_pb2
 from shoal.wire import fields, state
 from shoal.wire.codec import (
@@ -110,15 +111,17 @@ _SCALE = codec(
 )
 _PREFETCH = codec(view.PrefetchView, pipeline_pb2.Prefetch)
 # The message says its name, too, which is made of the id.
+_PIPELINE_ID = spread(
+    lambda value: (value, f"pipelines/{value}"),
+    lambda message, path: fields.identifier("pipeline", message.id, fields.at(path, "id")),
+    *("id", "name"),
+)
 encode_pipeline, decode_pipeline = codec(
     view.PipelineView,
     pipeline_pb2.Pipeline,
     "pipeline",
-    id=spread(
-        lambda value: (value, f"pipelines/{value}"),
-        lambda message, path: fields.identifier("pipeline", message.id, fields.at(path, "id")),
-        *("id", "name"),
-    ),
+    unread=("spec_name", "labels", "job_counts", "unlisted"),
+    id=_PIPELINE_ID,
     namespace=identifier("namespace"),
     spec=one(KNOWN_SPEC),
     state=one(state.PIPELINE_STATE),
@@ -128,6 +131,49 @@ encode_pipeline, decode_pipeline = codec(
     dead_letter=one(state.DEAD_LETTER),
     prefetch=maybe(_PREFETCH),
 )
+
+
+def _read_counts(items: Iterable[pipeline_pb2.JobCount], path: str) -> Mapping[model.JobState, int]:
+    counts: dict[model.JobState, int] = {}
+    for index, item in enumerate(items):
+        where = f"{path}[{index}]"
+        counts[state.JOB_STATE.decode(item.state, fields.at(where, "state"))] = item.count
+    return MappingProxyType(counts)
+
+
+def _write_counts(counts: Mapping[model.JobState, int]) -> Sequence[object]:
+    return [{"state": state, "count": count} for state, count in counts.items()]
+
+
+encode_summary, decode_light = codec(
+    view.PipelineSummary,
+    pipeline_pb2.Pipeline,
+    "pipeline",
+    unread=("spec", "jobs", "scales", "prefetch", "unlisted"),
+    id=_PIPELINE_ID,
+    namespace=identifier("namespace"),
+    state=one(state.PIPELINE_STATE),
+    reason=one(state.REASON),
+    dead_letter=one(state.DEAD_LETTER),
+    job_counts=checked(_read_counts, _write_counts),
+)
+
+
+def decode_summary(
+    message: pipeline_pb2.Pipeline, path: str = "pipeline"
+) -> view.PipelineSummary | view.Unlisted:
+    """Read a light picture; one that a controller of before sends in its place, which knows no other, is summed up.
+
+    Raises:
+        WireError: A field breaks the contract.
+    """
+    if message.unlisted:
+        return view.Unlisted(message.id, message.namespace)
+    if message.HasField("spec"):
+        return view.PipelineSummary.of(decode_pipeline(message, path))
+    return decode_light(message, path)
+
+
 encode_node, decode_node = codec(
     view.NodeView,
     nodes_service_pb2.Node,

@@ -34,6 +34,8 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         ),
         "GetPipeline": _READ,
         "ListPipelines": _READ,
+        "CountPipelines": _READ,
+        "ListJobs": _READ,
         "CancelPipeline": _STEER,
         "FinishPipeline": _STEER,
         "RevivePipeline": _STEER,

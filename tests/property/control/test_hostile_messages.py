@@ -53,6 +53,7 @@ class Peers:
         self.calls = count(1)
         self.taken = 0
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        schema.add_functions(self.connection)
         self.connection.executescript("".join(schema.STEPS))
         self.machine = self.begin()
 

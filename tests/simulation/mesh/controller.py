@@ -65,6 +65,7 @@ class MemoryStore(SqliteStore):
         self._recorded = recorded
         self._let_go = let_go
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        schema.add_functions(self.connection)
         self.connection.executescript("".join(schema.STEPS))
         self.fails = False
 

@@ -62,6 +62,7 @@ class OtherStoreWorld(World):
         """Copy the store as a backup does, while the controller runs."""
         target = sqlite3.connect(":memory:", isolation_level=None)
         if self._empty:
+            schema.add_functions(target)
             target.executescript("".join(schema.STEPS))
         else:
             self.controller.store.connection.backup(target)

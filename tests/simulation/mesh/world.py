@@ -25,18 +25,21 @@ from control.core.answers import Refusal, Submission, SubmitResult
 from control.core.errors import ControlError, UnknownPipelineError
 from control.core.hydration import records
 from control.core.machine import ControlMachine
+from control.core.pipeline_query import PipelineQuery
 from control.core.presence import Presence
 from control.core.state import PipelineRecord
 from control.core.views import pipeline_view
 from control.front.control_plane import ControlPlane
 from control.leader.plane_config import PlaneConfig
 from control.store import statements
+from control.store.pipeline_page import page
 from edge_agent.attempts.events import Acknowledged, DesiredChanged
 from services.streams.machine import AttemptStreamsMachine
 from services.streams.worker.port_link import PortName
 from shoal.backoff import Backoff
 from shoal.model import Capacity, JobState, MemberState, PipelineState
 from shoal.names import AttemptRef, PipelineRef, parse_attempt
+from shoal.pipeline_filter import PipelineFilter
 from shoal.spec import Pipeline, Placement
 from shoal.v1.streams_service_pb2 import PullAck, PullRequest
 from shoal.view import PipelineView
@@ -743,7 +746,8 @@ class World:
     def _recorded(self, states: Collection[PipelineState]) -> list[PipelineRef]:
         """The pipelines in the store in any of these states, newest first."""
         connection = self.controller.store.connection
-        return [ref for _, ref in statements.page(connection, "default", states, 1000, before=1000)]
+        query = PipelineQuery("default", PipelineFilter(states=frozenset(states)))
+        return [ref for _, ref in page(connection, query, 1000, None).found]
 
     def _settled(self) -> bool:
         plane = self.controller.plane

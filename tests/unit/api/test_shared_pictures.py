@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
+from control.front.api.picture import picture_given
 from control.front.api.shared_pictures import KEPT, SMALL_BYTES, SharedPictures
 from shoal.model import JobState, PipelineState
 from shoal.spec import Job, Pipeline
@@ -46,7 +47,7 @@ def calls_of(act: Callable[[], object]) -> int:
 
 
 def test_each_watcher_is_shown_the_same_and_writing_it_again_costs_little() -> None:
-    pictures = SharedPictures()
+    pictures = SharedPictures(picture_given)
     views = [pipeline(number) for number in range(20)]
     assert shown(pictures, *views) == views
     assert shown(pictures, *views) == views
@@ -57,7 +58,7 @@ def test_each_watcher_is_shown_the_same_and_writing_it_again_costs_little() -> N
 
 
 def test_another_version_is_another_picture() -> None:
-    pictures = SharedPictures()
+    pictures = SharedPictures(picture_given)
     view = pipeline(1)
     assert shown(pictures, view) == [view]
     for state in (PipelineState.RUNNING, PipelineState.SUCCEEDED):
@@ -67,7 +68,7 @@ def test_another_version_is_another_picture() -> None:
 
 def test_very_many_pictures_and_large_ones_are_not_kept() -> None:
     """A view that is gone leaves its identity to another one, which is shown as it is."""
-    pictures = SharedPictures()
+    pictures = SharedPictures(picture_given)
     for number in range(2 * KEPT):
         view = pipeline(number, "x" * SMALL_BYTES if number % 7 == 0 else "")
         assert shown(pictures, view) == [view]

@@ -14,11 +14,14 @@ from control.core.call_note import CallNote
 from control.core.effects import Admitted, Answer, CommitRows, Effect, EndSession, Taken, Tell
 from control.core.machine import ControlMachine
 from control.core.machine_config import MachineConfig
+from control.core.pipeline_query import PipelineQuery
 from control.core.rows import OutboxRow
 from control.core.state import JobRecord, PipelineRecord
 from control.store import schema, statements
-from shoal.model import JobState, MemberState, PipelineState, Reason, ReasonCode
+from control.store.pipeline_page import page
+from shoal.model import JobState, MemberState, Reason, ReasonCode
 from shoal.names import AttemptRef, PipelineRef
+from shoal.pipeline_order import PipelineOrder
 from shoal.session.assignment import Assignment
 from shoal.session.messages import Fenced, Hello
 from shoal.session.observation import Observation
@@ -39,6 +42,7 @@ class Desk:
         self.now = 0.0
         self.ids = numbered_ids()
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        schema.add_functions(self.connection)
         self.connection.executescript("".join(schema.STEPS))
         self.calls = count(1)
         self.sessions: dict[str, str] = {}
@@ -60,10 +64,10 @@ class Desk:
             wall=lambda: BEGAN + timedelta(seconds=self.now),
             ids=self.ids,
         )
-        page = loaded.queued
-        while page:
-            page = statements.queued(self.connection, page[-1].position, QUEUE_PAGE)
-            self.machine.line_up(page)
+        rows = loaded.queued
+        while rows:
+            rows = statements.queued(self.connection, rows[-1].position, QUEUE_PAGE)
+            self.machine.line_up(rows)
         return self.machine
 
     def post(self, make: Callable[[int], events.Event]) -> object:
@@ -154,9 +158,8 @@ class Desk:
 
     def remembered(self) -> list[PipelineRef]:
         """All pipelines in the store, oldest first."""
-        return [
-            ref for _, ref in statements.page(self.connection, "default", list(PipelineState), 1000)
-        ]
+        query = PipelineQuery("default", order=PipelineOrder.OLDEST)
+        return [ref for _, ref in page(self.connection, query, 1000, None).found]
 
     def job(self, ref: PipelineRef, job: str) -> JobRecord:
         return self.pipeline(ref).jobs[job]

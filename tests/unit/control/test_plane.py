@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +16,6 @@ from control.core.answers import Refusal, Submission, SubmitResult
 from control.core.errors import (
     ClosingError,
     InternalError,
-    PageTokenError,
     SessionEndedError,
     StoreFailedError,
     UnknownJobError,
@@ -24,6 +23,7 @@ from control.core.errors import (
     UnknownPipelineError,
     WatcherTooSlowError,
 )
+from control.core.pipeline_query import PageFound, PageKey, PipelineQuery
 from control.core.rows import (
     FoundRows,
     KeptNames,
@@ -40,13 +40,14 @@ from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
 from shoal.model import Capacity, JobState, MemberState, PipelineState, StreamCounters
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.pipeline_filter import PipelineFilter
 from shoal.session.assignment import Goal
 from shoal.session.bundles import BundlesWanted
 from shoal.session.messages import Desired
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.spec import Job, Pipeline
-from shoal.view import Event, NodeView, PipelineView, SnapshotEnd
+from shoal.view import Event, NodeView, PipelineSummary, PipelineView, SnapshotEnd
 from tests.kit.until import until
 from tests.unit.control.world import (
     Clock,
@@ -342,19 +343,15 @@ async def test_pipelines_are_listed_newest_first_in_pages(tmp_path: Path) -> Non
     async with running_plane(tmp_path / "control.db") as plane:
         refs = [await submit(plane, single(f"p{number}")) for number in range(5)]
         await plane.cancel(refs[3], "enough")
-        first = await plane.shown.pipelines("default", page_size=2)
+        first = await plane.shown.pipelines(PipelineQuery("default"), 2)
         assert [view.id for view in first.items] == [refs[4].pipeline, refs[3].pipeline]
-        rest = await plane.shown.pipelines(
-            "default", page_size=100, page_token=first.next_page_token
-        )
+        rest = await plane.shown.pipelines(PipelineQuery("default"), 100, first.behind)
         assert [view.id for view in rest.items] == [ref.pipeline for ref in refs[2::-1]]
-        assert rest.next_page_token == ""
-        cancelled = await plane.shown.pipelines("default", frozenset({PipelineState.CANCELLED}))
+        assert rest.behind is None
+        asked = PipelineFilter(states=frozenset({PipelineState.CANCELLED}))
+        cancelled = await plane.shown.pipelines(PipelineQuery("default", asked))
         assert [view.id for view in cancelled.items] == [refs[3].pipeline]
-        assert (await plane.shown.pipelines("other")).items == ()
-        for token in ("x", "-1", "9" * 40):
-            with pytest.raises(PageTokenError, match="none of ours"):
-                await plane.shown.pipelines("default", page_token=token)
+        assert (await plane.shown.pipelines(PipelineQuery("other"))).items == ()
 
 
 async def test_unknown_things_are_said_to_be_unknown(tmp_path: Path) -> None:
@@ -380,8 +377,8 @@ async def test_what_has_ended_is_shown_from_the_store(tmp_path: Path) -> None:
     async with running_plane(path) as plane:
         with pytest.raises(UnknownPipelineError):
             plane.shown.pipeline(refs[0])
-        page = await plane.shown.pipelines("default", page_size=3)
-        rest = await plane.shown.pipelines("default", page_token=page.next_page_token)
+        page = await plane.shown.pipelines(PipelineQuery("default"), 3)
+        rest = await plane.shown.pipelines(PipelineQuery("default"), behind=page.behind)
         assert [one.id for one in (*page.items, *rest.items)] == [one.id for one in before[::-1]]
         with plane.watch_pipelines("default") as changes:
             shown = [await anext(changes) for _ in range(5)]
@@ -545,18 +542,12 @@ class BreakableStore:
         return await self._store.find(refs, requests)
 
     async def page(
-        self,
-        namespace: str,
-        states: Collection[PipelineState],
-        limit: int,
-        *,
-        before: int = 0,
-        after: int = 0,
-        dead: bool = False,
-    ) -> Sequence[tuple[int, PipelineRef]]:
-        return await self._store.page(
-            namespace, states, limit, before=before, after=after, dead=dead
-        )
+        self, query: PipelineQuery, limit: int, behind: PageKey | None = None
+    ) -> PageFound:
+        return await self._store.page(query, limit, behind)
+
+    async def summaries(self, refs: Sequence[PipelineRef]) -> Sequence[PipelineSummary]:
+        return await self._store.summaries(refs)
 
     async def commit(self, rows: Sequence[Row]) -> None:
         self._check()
@@ -623,7 +614,7 @@ async def test_a_failing_store_refuses_with_its_reason_and_recovers(tmp_path: Pa
 
             await until(works, 10, "the store works again")
             await submit(plane, single())
-            assert len((await plane.shown.pipelines("default")).items) == 2, (
+            assert len((await plane.shown.pipelines(PipelineQuery("default"))).items) == 2, (
                 "nothing of the failed one happened"
             )
             assert plane.shown.node("n1").member_state is MemberState.ALIVE, (
@@ -646,7 +637,7 @@ async def test_whoever_waits_is_let_go_at_the_end(tmp_path: Path) -> None:
 async def test_a_thousand_submissions_share_commits(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         await asyncio.gather(*(submit(plane, single(f"p{n}"), f"k{n}") for n in range(1000)))
-        assert len((await plane.shown.pipelines("default", page_size=1000)).items) == 1000
+        assert len((await plane.shown.pipelines(PipelineQuery("default"), 1000)).items) == 1000
 
 
 class TestPoison:

@@ -10,6 +10,7 @@ import pytest
 
 from control.core.answers import Submission, SubmitResult
 from control.core.errors import ClosingError, TermOverError
+from control.core.pipeline_query import PipelineQuery
 from control.front.control_plane import ControlPlane
 from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
@@ -44,9 +45,9 @@ async def test_the_older_controller_records_nothing_and_ends(tmp_path: Path) -> 
             with pytest.raises(TermOverError, match=r"in term 2, so term 1 of this one is over"):
                 await running
             assert isinstance(before, SubmitResult)
-            assert [one.id for one in (await later.shown.pipelines("default")).items] == [
-                before.view.id
-            ]
+            assert [
+                one.id for one in (await later.shown.pipelines(PipelineQuery("default"))).items
+            ] == [before.view.id]
             (after,) = await later.submit([Submission("default", "after", single())])
             assert isinstance(after, SubmitResult)
             assert not after.repeated, "the older one recorded nothing of it"

@@ -33,7 +33,9 @@ async def taken(
     """What the first items of a new watch are; a mark has no name."""
     everything = {name: watched.changed(name) or Thing("a", 10) for name in ("a", *names)}
     snapshot = [thing for name, thing in everything.items() if only in {"", name}]
-    with watched.watch(since, lambda name: only in {"", name}, lambda: each(snapshot)) as items:
+    with watched.watch(
+        since, lambda thing: only in {"", thing.name}, lambda: each(snapshot)
+    ) as items:
         found = [await anext(items) for _ in range(count)]
     return [("" if isinstance(one, SnapshotEnd) else one.name, one.revision) for one in found]
 
@@ -130,8 +132,8 @@ async def test_one_that_watches_one_thing_hears_of_that_alone() -> None:
     watched = things(pending_max=2)
     show(watched, ("a", 11), ("b", 12))
     with (
-        watched.watch(10, "a".__eq__, lambda: each(()), only="a") as of_a,
-        watched.watch(11, "a".__eq__, lambda: each(()), only="a") as later,
+        watched.watch(10, lambda thing: thing.name == "a", lambda: each(()), only="a") as of_a,
+        watched.watch(11, lambda thing: thing.name == "a", lambda: each(()), only="a") as later,
         watched.watch(12, lambda _: True, lambda: each(())) as of_all,
     ):
         assert await anext(of_a) == Thing("a", 11)
