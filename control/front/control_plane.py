@@ -29,8 +29,8 @@ from control.leader.plane_config import PlaneConfig
 from control.store.store import Store
 from shoal.model import JobState, MemberState, Reason
 from shoal.names import AttemptRef, JobRef, PipelineRef
-from shoal.secret import SecretUse
 from shoal.pipeline_filter import EVERY_PIPELINE, PipelineFilter
+from shoal.secret import SecretUse
 from shoal.session.assignment import Assignment
 from shoal.session.messages import Fenced, Hello, NodeCondition
 from shoal.session.observation import Observation

@@ -186,13 +186,15 @@ class ReadModel:
             UnknownNodeError: The filter names a node that there is none of.
             StoreFailedError: The store cannot be read.
         """
-        return await self._listed(query, page_size, behind, self._views, fits)
+        return await self._listed(query, page_size, behind, self._views, fits, _AT_ONCE)
 
     async def summaries(
         self, query: PipelineQuery, page_size: int = PAGE_SIZE, behind: PageKey | None = None
     ) -> PipelinePage[PipelineSummary]:
         """List pipelines likewise, but only sum them up, which costs the same however many jobs one has."""
-        return await self._listed(query, page_size, behind, self._summed_up, lambda _: True)
+        return await self._listed(
+            query, page_size, behind, self._summed_up, lambda _: True, _NAMES_AT_ONCE
+        )
 
     async def _listed(
         self,
@@ -201,6 +203,7 @@ class ReadModel:
         behind: PageKey | None,
         read: Callable[[Sequence[PipelineRef]], Awaitable[Sequence[ShownT]]],
         fits: Callable[[ShownT], bool],
+        at_once: int,
     ) -> PipelinePage[ShownT]:
         query = self._placed(query)
         found: list[ShownT] = []
@@ -208,8 +211,8 @@ class ReadModel:
         for _ in range(_PARTS_MAX):
             wanted = min(page_size - len(found), _NAMES_AT_ONCE)
             keys, after = await self._store.page(query, wanted, behind)
-            for begin in range(0, len(keys), _AT_ONCE):
-                part = keys[begin : begin + _AT_ONCE]
+            for begin in range(0, len(keys), at_once):
+                part = keys[begin : begin + at_once]
                 views = {
                     (one.namespace, one.id): one for one in await read([ref for _, ref in part])
                 }
