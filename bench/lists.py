@@ -8,8 +8,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -21,7 +20,6 @@ from control.core.pipeline_query import PageKey, PipelineQuery
 from control.core.rows import AttemptRow, JobRow, PipelineAdded, PipelineRow
 from control.front.api.job_listing import list_jobs
 from control.front.control_plane import ControlPlane
-from control.front.read_model import PipelinePage
 from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
 from shoal.model import JobState, PipelineState
@@ -30,6 +28,7 @@ from shoal.pipeline_filter import EVERY_PIPELINE, PipelineFilter
 from shoal.pipeline_order import PipelineOrder
 from shoal.spec import Job, Pipeline
 from shoal.v1 import pipelines_service_pb2 as v1
+from shoal.wire.state import JOB_STATE
 
 PIPELINES = 100_000
 _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -90,9 +89,6 @@ async def _fill(store: SqliteStore, pipelines: int) -> None:
         await store.commit(rows)
 
 
-Ask = Callable[[PageKey | None], Awaitable[PipelinePage[Any]]]
-
-
 async def _ask(plane: ControlPlane) -> None:
     shown = plane.shown
     filters = {
@@ -104,29 +100,22 @@ async def _ask(plane: ControlPlane) -> None:
     }
     for what, asked in filters.items():
         query = PipelineQuery("default", asked)
-        await _first_page(f"light page: {what}", lambda key, q=query: shown.summaries(q, 100, key))
-        await _first_page(f"whole page: {what}", lambda key, q=query: shown.pipelines(q, 100, key))
+        await _timed(f"light page: {what}", shown.summaries(query))
+        await _timed(f"whole page: {what}", shown.pipelines(query))
         await _timed(f"count: {what}", shown.totals("default", asked))
     by_end = PipelineQuery("default", filters["a name"], PipelineOrder.ENDED)
-    await _first_page("light page by end: a name", lambda key: shown.summaries(by_end, 100, key))
+    await _timed("light page by end: a name", shown.summaries(by_end))
     for what in ("all", "nothing"):
-        query = PipelineQuery("default", replace(filters[what]))
-        await _timed(
-            f"light, every page: {what}",
-            _every_page(lambda key, q=query: shown.summaries(q, 1_000, key)),
-        )
-    states = [int(JobState.CANCELLED)]
-    await _timed("jobs of a state", list_jobs(shown, v1.ListJobsRequest(states=states)))
+        every = _every_page(plane, PipelineQuery("default", filters[what]))
+        await _timed(f"light, every page: {what}", every)
+    cancelled = v1.ListJobsRequest(states=[JOB_STATE.encode(JobState.CANCELLED)])
+    await _timed("jobs of a state", list_jobs(shown, cancelled))
     await _timed("jobs of a node", list_jobs(shown, v1.ListJobsRequest(node="n7")))
 
 
-async def _first_page(what: str, ask: Ask) -> None:
-    await _timed(what, ask(None))
-
-
-async def _every_page(ask: Ask) -> None:
+async def _every_page(plane: ControlPlane, query: PipelineQuery) -> None:
     behind: PageKey | None = None
-    while (behind := (await ask(behind)).behind) is not None:
+    while (behind := (await plane.shown.summaries(query, 1_000, behind)).behind) is not None:
         pass
 
 

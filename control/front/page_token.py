@@ -89,4 +89,4 @@ def _parts(token: str) -> list[Any] | None:
         parts: Any = json.loads(data)
     except (binascii.Error, ValueError, RecursionError):
         return None
-    return parts if isinstance(parts, list) and parts else None
+    return [*parts] if type(parts) is list and parts else None

@@ -358,13 +358,21 @@ VERSION = len(STEPS)
 
 def add_functions(connection: sqlite3.Connection) -> None:
     """Let a connection read encoded specifications; one that cannot be read has no name, labels or jobs."""
-    connection.create_function("spec_name", 1, lambda data: _read(data).name, deterministic=True)
-    connection.create_function("spec_labels", 1, lambda data: labels_of(_read(data).labels))
-    connection.create_function(
-        "spec_job_counts",
-        1,
-        lambda data: job_counts_of(job.replicas for job in _read(data).jobs),
-    )
+    connection.create_function("spec_name", 1, _name_of)
+    connection.create_function("spec_labels", 1, _labels_of)
+    connection.create_function("spec_job_counts", 1, _job_counts_of)
+
+
+def _name_of(data: bytes) -> str:
+    return _read(data).name
+
+
+def _labels_of(data: bytes) -> str:
+    return labels_of(_read(data).labels)
+
+
+def _job_counts_of(data: bytes) -> str:
+    return job_counts_of(job.replicas for job in _read(data).jobs)
 
 
 def _read(data: bytes) -> spec_pb2.PipelineSpec:

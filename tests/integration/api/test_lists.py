@@ -62,7 +62,7 @@ async def test_a_list_has_what_its_filter_asks_for(
         await client.submit(spec("running", "busy", site="north", shift="night"))
         await agent.observe((await agent.assignment("busy")).ref, JobState.RUNNING)
         await client.submit(spec("waiting", "main", replicas=50))
-        asked = [
+        asked: list[tuple[PipelineFilter, list[str]]] = [
             (PipelineFilter(), ["waiting", "running", "broken", "done"]),
             (PipelineFilter("ro"), ["broken"]),
             (PipelineFilter("?o*"), ["done"]),
