@@ -14,7 +14,7 @@ JobCounts = tuple[tuple[JobState, int], ...]
 
 
 class Standing(NamedTuple):
-    """Who submitted a pipeline, its state, whether it is a dead letter, and how many jobs are in each state."""
+    """The submitter of a pipeline, its state, whether it is a dead letter, and how many jobs are in each state."""
 
     creator: str
     state: PipelineState

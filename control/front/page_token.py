@@ -1,11 +1,11 @@
-"""Where the next page of a list begins, as a word that means nothing to whoever carries it.
+"""Where the next page of a list begins, as a word that means nothing to its reader.
 
 Rule. A token is good for the question that it answers a part of, and for no other: it has a digest of the method and of
 all that is asked but the size and the token of a page. So a filter that was changed between two pages is a mistake that
 is told, and not a list with gaps.
 
 What it says is where the page before ended, by what never changes of the things listed; the controller remembers
-nothing of it. It is no secret: whoever makes one up gets a part of a list that they may read anyway.
+nothing of it. It is no secret: a caller that makes one up gets a part of a list that it may read anyway.
 """
 
 import base64
