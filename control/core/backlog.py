@@ -44,7 +44,9 @@ class Equals:
     """The jobs of one kind, by rank.
 
     `missed` is why they find no room, by namespace, for as long as there is no more of it anywhere; `told`
-    is what those behind the first one were told of that, and `told_at` when, in monotonic seconds.
+    is what those behind the first one were told of that, and `told_at` when, in monotonic seconds. `before` is what
+    `missed` was at the look before, `worded_at` when words for it were made, and `nodes_then` how often nodes had
+    changed by then in more than what is free of them.
     """
 
     kind: Hashable
@@ -52,8 +54,11 @@ class Equals:
         default_factory=lambda: (OrderedDict(), OrderedDict(), OrderedDict())
     )
     missed: dict[str, Missed] = field(default_factory=dict[str, Missed])
+    before: dict[str, Missed] = field(default_factory=dict[str, Missed])
     told: str = ""
     told_at: float = -inf
+    worded_at: float = -inf
+    nodes_then: int = -1
 
     def __iter__(self) -> Iterator[Waiting]:
         """All of them in their order; none may be put in or taken out meanwhile."""

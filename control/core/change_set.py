@@ -20,6 +20,8 @@ class ChangeSet:
         self.start = start
         self.revision = revision
         self._next_sequence = next_sequence
+        self.node_changes = 0
+        """How often a node changed in more than what is claimed of it."""
         self._begin()
 
     def _begin(self) -> None:
@@ -78,6 +80,7 @@ class ChangeSet:
     def node(self, node: NodeRecord) -> None:
         """A node changed."""
         self._nodes[node.name] = node
+        self.node_changes += 1
         self.show_node(node)
 
     def show_node(self, node: NodeRecord) -> None:

@@ -145,5 +145,6 @@ class Nodes(MachinePart):
             return
         if node.condition.refuses != event.condition.refuses:
             self._situation.room_grew = True  # or shrank: then jobs that wait say why
+            self._change.node_changes += 1
         node.condition = event.condition
         self._change.show_node(node)

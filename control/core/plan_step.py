@@ -5,7 +5,9 @@ one. The first that misses stands for all behind it, so a look costs what is pla
 not how many jobs do. Those that have room of their own (`KeptRooms`) are looked at besides.
 
 Those behind the first of a line are told why they wait when that has changed, the first `plan_width` of them and
-at most once a second: as many words would change with each job that ends else.
+at most once a second: as many words would change with each job that ends else. The first one itself, if it has been
+told before, is told within a second of what is free now, and at once of anything else that changed of a node: in a busy
+cluster each end makes other words, which nobody could read.
 """
 
 from __future__ import annotations
@@ -66,18 +68,15 @@ class PlanStep:
     def __post_init__(self) -> None:
         self._planner: Planner | None = None
         self._gangs: dict[tuple[PipelineRef, str], Missed] = {}
-
-    @property
-    def placed(self) -> Mapping[JobRef, str]:
+        self.placed: Mapping[JobRef, str] = {}
         """The node of each job that was placed, in order."""
-        return {} if self._planner is None else self._planner.placed
 
     def look_at_lines(self) -> None:
         """Look at the first of each line, and go on where that is placed."""
         backlog = self.situation.backlog
         turns: list[tuple[Ticket, int, Waiting, Iterator[Waiting]]] = []
         for number, equals in enumerate(backlog.kinds()):
-            equals.missed = {}
+            equals.before, equals.missed = equals.missed, {}
             line = iter(equals)
             first = next(line)
             turns.append((first.ticket, number, first, line))
@@ -126,17 +125,35 @@ class PlanStep:
         missed = self._gangs.get((job.pipeline, name))
         if missed is None:
             gang = self._gang(pipeline, job, name)
-            missed = self._place(pipeline, gang)
+            known = self._told_lately(waiting, gang)
+            missed = self._place(pipeline, gang, known)
             if missed is None:
                 return True
             first = self.everything and not self._gangs
             self._gangs[job.pipeline, name] = missed
+            if missed is known:
+                equals = waiting.equals
+                equals.missed[job.ref.namespace] = missed
+                self.tell_at = min(self.tell_at, equals.worded_at + TELL_SECONDS)
+                return False
             for one in gang:
                 self.missed(pipeline, one, missed, first=first and one is job)
         if missed.kept:
             return True
         self._note(waiting, missed)
         return False
+
+    def _told_lately(self, waiting: Waiting, gang: Sequence[JobRecord]) -> Missed | None:
+        """What a gang was told that is good enough for now if it misses again."""
+        equals, situation = waiting.equals, self.situation
+        known = equals.before.get(waiting.job.ref.namespace)
+        lately = (
+            known is not None
+            and situation.now < equals.worded_at + TELL_SECONDS
+            and equals.nodes_then == situation.change.node_changes
+            and all(one.waiting_for for one in gang)
+        )
+        return known if lately else None
 
     def _gang(self, pipeline: PipelineRecord, job: JobRecord, name: str) -> Sequence[JobRecord]:
         """The jobs of a gang that wait, in the order of the queue."""
@@ -148,15 +165,19 @@ class PlanStep:
         found = [backlog[one.ref] for one in jobs if one.ref in backlog]
         return [one.job for one in sorted(found, key=lambda one: one.ticket)]
 
-    def _place(self, pipeline: PipelineRecord, gang: Sequence[JobRecord]) -> Missed | None:
+    def _place(
+        self, pipeline: PipelineRecord, gang: Sequence[JobRecord], known: Missed | None = None
+    ) -> Missed | None:
         if self._planner is None:
             self._planner = Planner(self.snapshot())
-        return self._planner.place([self.told(pipeline.pending(job)) for job in gang])
+            self.placed = self._planner.placed
+        return self._planner.place([self.told(pipeline.pending(job)) for job in gang], known)
 
     def _note(self, waiting: Waiting, missed: Missed) -> None:
         """Keep with a line why its first one missed, and tell those behind it if that is news."""
         equals, now = waiting.equals, self.situation.now
         equals.missed[waiting.job.ref.namespace] = missed
+        equals.worded_at, equals.nodes_then = now, self.situation.change.node_changes
         if missed.why == equals.told:
             return
         may_tell_at = equals.told_at + TELL_SECONDS

@@ -289,6 +289,7 @@ class PipelineRecord:
                 features=known.features if known else needed_features(self.spec, spec),
                 sandbox=spec.sandbox,
                 secrets=spec.secrets,
+                alone=len(self.jobs) == 1,
             )
             if known is None or job.pinned_node:
                 known = asked(pending)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -32,6 +32,7 @@ _LOOK_AGAIN: Final = -math.inf
 """The score of a node of which all filters have to be asked."""
 
 _GIB = 1 << 30
+_NOBODY: Final = frozenset[str]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ class Planner:
         self.placed: dict[JobRef, str] = {}
         """The node of each job that was placed, in the order in which they were."""
 
-    def place(self, gang: Sequence[Pending]) -> Missed | None:
-        """Choose nodes for all jobs of a gang, or say why there are none."""
+    def place(self, gang: Sequence[Pending], known: Missed | None = None) -> Missed | None:
+        """Choose nodes for all jobs of a gang, or say why there are none: what is known of it, if that is good enough."""
         board = self._board
         mine = board.release(gang)
         # NodeRoom only shrinks while a plan is made: what did not fit before does not fit now. What is
@@ -82,6 +83,8 @@ class Planner:
             first = board.place(gang, self.placed)
             if first is None:
                 return None
+            if known is not None and not mine:
+                return known
             if self._empty is None:
                 self._empty = _Board(self._snapshot, EVER, empty=True)
             why, never = _why(self._snapshot, gang, first, (board, self._empty))
@@ -160,6 +163,8 @@ class _Board:
 
     def release(self, gang: Sequence[Pending]) -> tuple[Kept, ...]:
         """Let the jobs of a gang have what is kept for them; return it."""
+        if not self._kept:
+            return ()
         mine = tuple(self._kept[job.ref] for job in gang if job.ref in self._kept)
         for kept in mine:
             if kept.node in self.rooms:
@@ -205,7 +210,8 @@ class _Board:
 
     def _take_back(self, job: Pending, node: str) -> None:
         self.rooms[node].give_back(job.resources)
-        _count_near(self._nodes_near(job), job, node, -1)
+        if not job.alone:
+            _count_near(self._nodes_near(job), job, node, -1)
 
     def _place(self, gang: Sequence[Pending], placed: dict[JobRef, str]) -> Pending | None:
         done: list[tuple[Pending, str]] = []
@@ -225,10 +231,13 @@ class _Board:
 
     def _put(self, job: Pending, node: str, placed: dict[JobRef, str], near: _Near) -> None:
         self.rooms[node].take(job.resources)
-        _count_near(near, job, node, 1)
+        if not job.alone:
+            _count_near(near, job, node, 1)
         placed[job.ref] = node
 
     def _nodes_near(self, job: Pending) -> _Near:
+        if job.alone:
+            return {}
         pipeline = job.ref.pipeline_ref
         near = self._near.get(pipeline)
         if near is None:
@@ -239,6 +248,9 @@ class _Board:
         return near
 
     def _best(self, job: Pending, near: _Near) -> str | None:
+        if not near and not job.avoid and not job.place.prefer:
+            other = self._best_stranger(job, _NOBODY)
+            return None if other is None else other[1]
         special = {*near, *job.avoid, *job.place.prefer}
         best: tuple[float, str] | None = None  # lower is better, then the name decides
         for name in sorted(special):
@@ -254,7 +266,7 @@ class _Board:
         chosen = best or other if best is None or other is None else min(best, other)
         return None if chosen is None else chosen[1]
 
-    def _best_stranger(self, job: Pending, special: set[str]) -> tuple[float, str] | None:
+    def _best_stranger(self, job: Pending, special: Set[str]) -> tuple[float, str] | None:
         """Return the best of the nodes that mean nothing particular to this job."""
         shape = job.shape or asked(job).shape
         heap = self._heaps.get(shape)

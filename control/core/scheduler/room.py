@@ -16,6 +16,10 @@ ROUNDING = 1e-6
 """Cores are fractions, and sums of fractions are off by a little."""
 
 
+_NO_DEVICES: Counter[str] = Counter()
+"""That of all nodes that have none and of which none is claimed; nobody takes one of them."""
+
+
 class NodeRoom:
     """Free cores, bytes and devices of one node; `take` and `give_back` as the plan is made."""
 
@@ -28,8 +32,9 @@ class NodeRoom:
         self.kept: dict[JobRef, Kept] = {}
         self.cpus = node.capacity.cpus - (0.0 if empty else claimed.cpus)
         self.memory_bytes = node.capacity.memory_bytes - (0 if empty else claimed.memory_bytes)
-        self.devices = Counter(node.capacity.devices)
-        if not empty:
+        devices = node.capacity.devices
+        self.devices = Counter(devices) if devices or claimed.devices else _NO_DEVICES
+        if claimed.devices and not empty:
             self.devices.subtract(claimed.devices)
 
     def missing_devices(self, wanted: Sequence[str]) -> tuple[str, ...]:

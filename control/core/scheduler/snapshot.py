@@ -54,7 +54,8 @@ class Pending:
     Jobs of a pipeline with the same `gang` stream to each other, so they are placed together or
     not at all. `pinned_node` is where it has to go, if anywhere; nodes in `avoid` lost it before.
     `features` is what its agent has to be able to do, and `sandbox` what its node has to be able to do. `secrets`
-    are those that it names, and `lacks` is why it cannot be given them now.
+    are those that it names, and `lacks` is why it cannot be given them now. `alone` says that its pipeline has no
+    other job, so that none is near.
     """
 
     ref: JobRef
@@ -69,6 +70,7 @@ class Pending:
     sandbox: Sandbox = ASKS_NOTHING
     secrets: tuple[SecretUse, ...] = ()
     lacks: str = ""
+    alone: bool = False
     asks: str = field(default="", compare=False, repr=False)
     shape: str = field(default="", compare=False, repr=False)
     """What `plan.asked` said of it; empty where it was not asked."""

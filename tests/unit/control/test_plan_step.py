@@ -75,6 +75,23 @@ def test_those_behind_the_first_are_told_of_another_reason_once_a_second() -> No
     assert told() == [False] * 3
 
 
+def test_the_first_is_told_within_a_second_of_what_is_free_now() -> None:
+    desk = Desk()
+    desk.dial(hello("n1"))
+    small = [desk.submit(single("small")) for _ in range(3)]
+    large = desk.submit(single("large", resources=Resources(cpus=4)))
+    assert "4 cpus are needed, 1 of 4 free" in desk.job(large, "main").waiting_for
+    desk.pass_time(2.0)
+    desk.succeed(small[0], "main")
+    assert "2 of 4 free" in desk.job(large, "main").waiting_for
+    desk.succeed(small[1], "main")
+    assert "2 of 4 free" in desk.job(large, "main").waiting_for
+    desk.pass_time(1.0)
+    assert "3 of 4 free" in desk.job(large, "main").waiting_for
+    desk.succeed(small[2], "main")
+    assert desk.nodes(large) == {"main": "n1"}
+
+
 def test_more_than_one_step_places_are_placed_by_the_next_ones_in_their_order() -> None:
     desk = Desk()
     count = 2 * PLACED_MAX + 7
