@@ -7,7 +7,7 @@ not how many jobs do. Those that have room of their own (`KeptRooms`) are looked
 Those behind the first of a line are told why they wait when that has changed, the first `plan_width` of them and
 at most once a second: as many words would change with each job that ends else. The first one itself, if it has been
 told before, is told within a second of what is free now, and at once of anything else that changed of a node: in a busy
-cluster each end makes other words, which nobody could read.
+cluster each end makes other words, more than a person can read.
 """
 
 from __future__ import annotations

@@ -23,8 +23,13 @@ from control.core.state import PipelineRecord
 from shoal.model import Reason, ReasonCode
 from shoal.names import PipelineRef
 
-ID_SUFFIX = 6
-"""Random characters at the end of a pipeline's id."""
+ID_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+ID_ORDERED = 4
+"""Characters of a pipeline's id that rise with each submission, so that what is submitted together stands together in
+the store: it writes a fraction of the pages that it would write for random ids. They begin anew after 1.7 million."""
+ID_RANDOM = 2
+"""Random characters behind them, at the end."""
+ID_SUFFIX = ID_ORDERED + ID_RANDOM
 
 _ID_MAX = 63
 _SHAPES_KEPT = 10_000
@@ -118,12 +123,12 @@ class Submissions(MachinePart):
         )
 
     def _new_ref(self, namespace: str, name: str) -> PipelineRef:
-        while True:
-            ref = PipelineRef(
-                namespace, f"{name[: _ID_MAX - ID_SUFFIX - 1]}-{self._situation.ids(ID_SUFFIX)}"
-            )
-            if not self._memory.remembers(ref):
-                return ref
+        begin = f"{name[: _ID_MAX - ID_SUFFIX - 1]}-"
+        ids = self._situation.ids
+        ref = PipelineRef(namespace, f"{begin}{_ordered(self._next_position)}{ids(ID_RANDOM)}")
+        while self._memory.remembers(ref):
+            ref = PipelineRef(namespace, f"{begin}{ids(ID_SUFFIX)}")
+        return ref
 
     def _shape(self, kinds: tuple[Hashable, ...], pipeline: PipelineRecord) -> str:
         shape = self._shapes.get(kinds)
@@ -155,6 +160,15 @@ class Submissions(MachinePart):
                 self._scales.abandon(pipeline, pipeline.holding, "the pipeline is finishing")
             self._sources.end(pipeline)
         return None
+
+
+def _ordered(position: int) -> str:
+    """Write the last digits of a position."""
+    digits = ""
+    for _ in range(ID_ORDERED):
+        position, digit = divmod(position, len(ID_DIGITS))
+        digits = ID_DIGITS[digit] + digits
+    return digits
 
 
 def _repeated(submission: Submission, digest: str, known: KnownRequest) -> Taken | Refusal:

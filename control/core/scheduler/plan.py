@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -72,7 +73,7 @@ class Planner:
         """The node of each job that was placed, in the order in which they were."""
 
     def place(self, gang: Sequence[Pending], known: Missed | None = None) -> Missed | None:
-        """Choose nodes for all jobs of a gang, or say why there are none: what is known of it, if that is good enough."""
+        """Choose nodes for all jobs of a gang, or say why there are none: with what is known, if that will do."""
         board = self._board
         mine = board.release(gang)
         # NodeRoom only shrinks while a plan is made: what did not fit before does not fit now. What is
@@ -266,7 +267,7 @@ class _Board:
         chosen = best or other if best is None or other is None else min(best, other)
         return None if chosen is None else chosen[1]
 
-    def _best_stranger(self, job: Pending, special: Set[str]) -> tuple[float, str] | None:
+    def _best_stranger(self, job: Pending, special: AbstractSet[str]) -> tuple[float, str] | None:
         """Return the best of the nodes that mean nothing particular to this job."""
         shape = job.shape or asked(job).shape
         heap = self._heaps.get(shape)

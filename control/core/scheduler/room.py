@@ -17,7 +17,7 @@ ROUNDING = 1e-6
 
 
 _NO_DEVICES: Counter[str] = Counter()
-"""That of all nodes that have none and of which none is claimed; nobody takes one of them."""
+"""That of all nodes that have none and of which none is claimed, so that it never changes."""
 
 
 class NodeRoom:

@@ -272,6 +272,18 @@ def test_what_an_agent_says_again_of_an_ended_pipeline_is_no_intrusion() -> None
     assert desk.dial(hello("n1", Observation(attempt.ref, S.SUCCEEDED))) == ()
 
 
+def test_ids_rise_with_submissions_and_none_is_taken_twice() -> None:
+    desk = Desk()
+    refs = [desk.submit(single("p")) for _ in range(100)]
+    ordered = [ref.pipeline[: len("p-0000")] for ref in refs]
+    assert ordered == sorted(set(ordered))
+    submissions = desk.machine._submissions
+    submissions._next_position -= 1
+    given = iter([refs[-1].pipeline.removeprefix(ordered[-1]), "abcdef"])
+    desk.machine._situation.ids = lambda _: next(given)
+    assert submissions._new_ref("default", "p") == PipelineRef("default", "p-abcdef")
+
+
 # --- failures
 
 
@@ -288,9 +300,9 @@ def test_a_failure_is_tried_again_after_its_backoff_and_then_fails_everything() 
     assert (job.state, job.epoch, job.number) == (S.ASSIGNED, 2, 2)
     assert desk.assignment(ref, "camera").replacement
     desk.fail(ref, "camera")
-    desk.pass_time(1.75)
+    desk.pass_time(1.5)
     assert desk.states(ref)["camera"] == "RETRY_WAIT"
-    desk.pass_time(0.25)
+    desk.pass_time(0.5)
     desk.fail(ref, "camera")
     assert desk.states(ref)["camera"] == "FAILED"
     assert desk.assignment(ref, "counter").goal is Goal.STOP
