@@ -1,7 +1,7 @@
-"""The files by which processes join control groups, kept open, as groups are used again.
+"""The files by which programs join control groups: a starter keeps them open, as groups are used again.
 
 Invariant. A descriptor means the group that was there when it was opened, and not its path. Writing to one whose group
-was removed fails (ENODEV) and changes nothing; so the keeper drops it then, and opens what is there now.
+was removed fails (ENODEV) and changes nothing; so the keeper drops it then, and has its starter get what is there now.
 """
 
 import os
@@ -9,46 +9,46 @@ from collections.abc import Sequence
 from typing import Final
 
 _SETS_MAX: Final = 48
-"""How many groups are kept; a board runs fewer jobs at once, and a process has 1024 descriptors where no one has said
-otherwise."""
+"""How many groups a starter has at most; a board runs fewer jobs at once."""
 
 
-class GroupFiles:
-    """The open files of the groups that were joined last; each group is a file in each of some hierarchies."""
+class GroupNumbers:
+    """By which number a starter knows the files of each group, which is one in each of some hierarchies.
 
-    def __init__(self) -> None:
-        self._open: dict[Sequence[str], Sequence[int]] = {}
+    Args:
+        files: how many files it may have open for this.
+    """
 
-    def have(self, paths: Sequence[str]) -> bool:
-        """Whether they are open already."""
-        return paths in self._open
+    def __init__(self, files: int) -> None:
+        self._files = files
+        self._numbers: dict[Sequence[str], int] = {}
 
-    def get(self, paths: Sequence[str]) -> Sequence[int]:
-        """Descriptors of these files, to write to.
+    def known(self, paths: Sequence[str]) -> bool:
+        """Whether the starter has them."""
+        return paths in self._numbers
 
-        Raises:
-            OSError: one cannot be opened, which the text says.
-        """
-        found = self._open.pop(paths, None)
-        if found is None:
-            if len(self._open) >= _SETS_MAX:
-                self.drop(next(iter(self._open)))
-            found = _opened(paths)
-        self._open[paths] = found  # the last one now
-        return found
+    def number(self, paths: Sequence[str]) -> int:
+        """The number of these; that of the group that was joined longest ago where they have none and none is left."""
+        known = self._numbers.get(paths)
+        if known is not None:
+            return known
+        if len(self._numbers) < max(1, min(_SETS_MAX, self._files // len(paths))):
+            return len(self._numbers)
+        return next(iter(self._numbers.values()))
 
-    def drop(self, paths: Sequence[str]) -> None:
-        """Close those of a group that is not there any more."""
-        for descriptor in self._open.pop(paths, ()):
-            os.close(descriptor)
-
-    def close(self) -> None:
-        """Close all."""
-        for paths in tuple(self._open):
-            self.drop(paths)
+    def has(self, paths: Sequence[str], number: int) -> None:
+        """The starter has these by that number now, and they were joined last."""
+        if self._numbers.pop(paths, None) is None and number < len(self._numbers):
+            del self._numbers[next(iter(self._numbers))]
+        self._numbers[paths] = number
 
 
-def _opened(paths: Sequence[str]) -> Sequence[int]:
+def opened(paths: Sequence[str]) -> list[int]:
+    """Open these files to write to.
+
+    Raises:
+        OSError: one cannot be opened, which the text says.
+    """
     found: list[int] = []
     for path in paths:
         try:

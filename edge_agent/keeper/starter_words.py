@@ -1,7 +1,8 @@
 """What a keeper and its starters say to each other: packets on a socket of sequenced packets, trusted at both ends.
 
-An order brings descriptors: first those of the groups' files that it joins, then those that the program gets. The
-groups stand in the order of the hierarchies of the starter's template.
+An order brings descriptors: those that the program gets, and before them those of the groups' files that it joins,
+unless the starter has them. The groups stand in the order of the hierarchies of the starter's template. Ends are told
+otherwise (`edge_agent.keeper.told_ends`).
 """
 
 import os
@@ -24,12 +25,10 @@ CANNOT: Final = b"n"
 STARTED: Final = b"s"
 FAILED: Final = b"f"
 REFUSED: Final = b"r"
-ENDED: Final = b"e"
 
 _SIGNAL: Final = struct.Struct("=cii")
 _STARTED: Final = struct.Struct("=ci")
-_ENDED: Final = struct.Struct("=ci?i")
-_ORDER: Final = struct.Struct("=cIIQHHHH")
+_ORDER: Final = struct.Struct("=cIIQhHHHH")
 _FAILED: Final = struct.Struct("=ch")
 _END: Final = b"\0"
 _WHY_BYTES: Final = 4096
@@ -42,7 +41,8 @@ class Order(NamedTuple):
     Attributes:
         uid: its user, and `gid` its group.
         mark: what its processes are known by.
-        join: how many control groups it joins.
+        groups: by which number the starter knows the control groups that it joins; -1 for none.
+        join: how many files of these groups come along; 0 where the starter has them.
         numbers: what the program calls the descriptors that come along.
         cwd: its folder.
         stdin: what is opened as its standard input, with its rights; empty for none.
@@ -53,6 +53,7 @@ class Order(NamedTuple):
     uid: int
     gid: int
     mark: int
+    groups: int
     join: int
     numbers: Sequence[int]
     cwd: str
@@ -67,23 +68,23 @@ def order_bytes(order: Order) -> bytes:
     Raises:
         ValueError: a word holds a NUL, or is no text of a path.
     """
-    uid, gid, mark, join, numbers, cwd, stdin, argv, env = order
+    uid, gid, mark, groups, join, numbers, cwd, stdin, argv, env = order
     texts = [cwd, stdin, *argv, *env, *env.values()]
     words = os.fsencode("\0".join(texts))
     if words.count(_END) != len(texts) - 1:
         raise ValueError("a word holds a NUL")
-    head = _ORDER.pack(START, uid, gid, mark, join, len(argv), len(env), len(numbers))
+    head = _ORDER.pack(START, uid, gid, mark, groups, join, len(argv), len(env), len(numbers))
     return head + struct.pack(f"={len(numbers)}H", *numbers) + words
 
 
 def read_order(packet: bytes) -> Order:
     """Read what `order_bytes` wrote."""
-    _, uid, gid, mark, join, argv, env, count = _ORDER.unpack_from(packet)
+    _, uid, gid, mark, groups, join, argv, env, count = _ORDER.unpack_from(packet)
     numbers = struct.unpack_from(f"={count}H", packet, _ORDER.size)
     cwd, stdin, *texts = os.fsdecode(packet[_ORDER.size + 2 * count :]).split("\0")
     values = argv + env
     variables = dict(zip(texts[argv:values], texts[values:], strict=True))
-    return Order(uid, gid, mark, join, numbers, cwd, stdin, texts[:argv], variables)
+    return Order(uid, gid, mark, groups, join, numbers, cwd, stdin, texts[:argv], variables)
 
 
 def signal_bytes(pid: int, number: int) -> bytes:
@@ -122,20 +123,9 @@ def refused(why: str) -> bytes:
     return REFUSED + _cut(why)
 
 
-def ended(pid: int, status: int, *, exited: bool) -> bytes:
-    """A program has ended; `status` is its exit code, or the signal that ended it."""
-    return _ENDED.pack(ENDED, pid, exited, status)
-
-
 def read_started(packet: bytes) -> int:
     """Read what `started` wrote."""
     return int(_STARTED.unpack(packet)[1])
-
-
-def read_ended(packet: bytes) -> tuple[int, bool, int]:
-    """Read what `ended` wrote: the process, whether it exited, and its code or signal."""
-    _, pid, exited, status = _ENDED.unpack(packet)
-    return pid, exited, status
 
 
 def read_failed(packet: bytes) -> tuple[str, int | None]:

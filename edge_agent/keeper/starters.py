@@ -45,8 +45,10 @@ from edge_agent.keeper import starter, strays
 from edge_agent.keeper import starter_words as words
 from edge_agent.keeper.child import ChildEnd
 from edge_agent.keeper.execution import Execution, SpawnError
-from edge_agent.keeper.group_files import GroupFiles
+from edge_agent.keeper.group_files import GroupNumbers, opened
 from edge_agent.keeper.remains import Remains
+from edge_agent.keeper.starter_hand import known_machine
+from edge_agent.keeper.told_ends import ENDS_MAX, ToldEnds
 from edge_agent.sandbox.plan import FilesRule, SandboxPlan
 
 STARTERS_MAX: Final = 8
@@ -63,7 +65,10 @@ _WORDS_MAX: Final = 10_000
 _HIGHEST: Final = 2
 _JOINS_KEPT: Final = 256
 _FILES_MIN: Final = 64
+_FILES_OWN: Final = 32
+"""What of that a starter needs for itself, and for what it is brought."""
 _BELL_BYTES: Final = 4096
+_NO_GROUPS: Final = -1
 _DATA_MIN: Final = 128 << 20
 _PROCESSES_MIN: Final = 2
 _HOLDABLE: Final = {
@@ -88,6 +93,8 @@ class _Held:
     pid: int
     control: socket.socket
     bell: int
+    ends: ToldEnds
+    groups: GroupNumbers
     template: SandboxPlan
     places: tuple[tuple[int, int], ...]
     looked_at: float
@@ -130,9 +137,9 @@ class Starters:
         self._mounts: dict[str, str] = {}
         self._hierarchies = functools.lru_cache(_JOINS_KEPT)(self._hierarchies_of)
         self._last: tuple[_Template, _Held | None] = ((), None)
-        self._groups = GroupFiles()
+        self._bells: dict[int, _Held] = {}
         # Only root's threads lose all rights by becoming another user.
-        self._not_before = 0.0 if os.geteuid() == 0 and starter.known_machine() else math.inf
+        self._not_before = 0.0 if os.geteuid() == 0 and known_machine() else math.inf
 
     @property
     def pids(self) -> set[int]:
@@ -149,7 +156,7 @@ class Starters:
             return None
         now = self.clock()
         held = self._at_hand(execution.plan, now) or self._get(execution, now)
-        if held is None:
+        if held is None or len(held.programs) >= ENDS_MAX:
             return None
         held.used_at = now
         try:
@@ -172,16 +179,17 @@ class Starters:
 
     def hear(self, bell: int) -> None:
         """Take what the starter says that has rung this bell, or is gone."""
-        for held in self._all():
-            if held.bell == bell:
-                try:
-                    rung = os.read(bell, _BELL_BYTES)
-                except BlockingIOError:
-                    return  # that of a starter which was gone in this turn, and whose number is this one's now
-                held.rung += len(rung)
-                if not rung or not self._drain(held):
-                    self._lose(held)
-                return
+        held = self._bells.get(bell)
+        if held is None:
+            return  # it was lost in this turn
+        try:
+            rung = os.read(bell, _BELL_BYTES)
+        except BlockingIOError:
+            return  # that of a starter which was gone in this turn, and whose number is this one's now
+        held.rung += len(rung)
+        self._take(held)
+        if not rung:
+            self._lose(held)
 
     def ended(self) -> Iterator[ChildEnd]:
         """Yield the ends that were told and not yielded yet."""
@@ -221,7 +229,6 @@ class Starters:
         """Let go of all of them."""
         for held in self._all():
             self._retire(held)
-        self._groups.close()
 
     def _all(self) -> list[_Held]:
         return [*self._held.values(), *self._leaving]
@@ -287,6 +294,7 @@ class Starters:
         template = template_of(execution.plan)
         places = _places(template)
         bell, rings = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        ends = ToldEnds()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * words.PACKET_BYTES)
@@ -297,15 +305,17 @@ class Starters:
             with theirs, strays.worn(execution.mark):
                 pid = os.fork()
                 if pid == 0:
-                    starter.be_starter(template, homes, theirs, rings, self._name)
+                    starter.be_starter(template, homes, theirs, rings, ends, self._name)
         except OSError:
             ours.close()
             os.close(bell)
+            ends.close()
             return None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(rings)
-        held = _Held(pid, ours, bell, template, places, now, now)
+        groups = GroupNumbers(_files(template) - _FILES_OWN)
+        held = _Held(pid, ours, bell, ends, groups, template, places, now, now)
         self._pids.add(pid)
         packet = self._wait(held)
         if packet != words.ready():
@@ -317,39 +327,26 @@ class Starters:
             _kill(pid)
             ours.close()
             os.close(bell)
+            ends.close()
             return None
+        self._bells[bell] = held
         self._selector.register(bell, selectors.EVENT_READ, self)
         return held
 
     def _ask(self, held: _Held, execution: Execution) -> int | None:
         plan = execution.plan
-        packet = words.order_bytes(
-            words.Order(
-                plan.uid,
-                plan.gid if plan.gid >= 0 else os.getgid(),
-                execution.mark,
-                len(plan.join),
-                [theirs for _, theirs in execution.descriptors],
-                execution.cwd,
-                execution.stdin,
-                execution.argv,
-                execution.env,
-            )
-        )
-        if len(packet) > words.PACKET_BYTES:
-            return None
-        descriptors = [ours for ours, _ in execution.descriptors]
-        known = self._groups.have(plan.join)
-        said = self._order(held, packet, [*self._groups.get(plan.join), *descriptors])
-        if said is not None and said[:1] == words.REFUSED and known:
+        known = not plan.join or held.groups.known(plan.join)
+        said = self._order(held, execution, bring=not known)
+        if said is not None and said[:1] == words.REFUSED and known and plan.join:
             # Its groups may have been removed since they were opened; others may have their names.
-            self._groups.drop(plan.join)
-            said = self._order(held, packet, [*self._groups.get(plan.join), *descriptors])
+            said = self._order(held, execution, bring=True)
         if said is None:
             return None
         match said[:1]:
             case words.STARTED:
                 pid = words.read_started(said)
+                while pid in self._owner and held.ends.left():
+                    self._take_one(held)  # that of before, which was told first
                 held.programs.add(pid)
                 self._owner[pid] = held
                 return pid
@@ -366,45 +363,56 @@ class Starters:
                 _end(plan)
                 raise _problem(execution, "its starter was ended as the program began")
 
-    def _order(self, held: _Held, packet: bytes, descriptors: list[int]) -> bytes | None:
+    def _order(self, held: _Held, execution: Execution, *, bring: bool) -> bytes | None:
         """What a starter answers to an order; nothing if it does not, and None from one that never heard of it."""
+        plan = execution.plan
+        number = held.groups.number(plan.join) if plan.join else _NO_GROUPS
+        packet = words.order_bytes(
+            words.Order(
+                plan.uid,
+                plan.gid if plan.gid >= 0 else os.getgid(),
+                execution.mark,
+                number,
+                len(plan.join) if bring else 0,
+                [theirs for _, theirs in execution.descriptors],
+                execution.cwd,
+                execution.stdin,
+                execution.argv,
+                execution.env,
+            )
+        )
+        if len(packet) > words.PACKET_BYTES:
+            return None
+        files = opened(plan.join) if bring else ()
         try:
+            descriptors = [*files, *[ours for ours, _ in execution.descriptors]]
             socket.send_fds(held.control, [packet], descriptors)
         except OSError:
             self._lose(held)
             return None
+        finally:
+            for descriptor in files:
+                os.close(descriptor)
+        if plan.join:
+            held.groups.has(plan.join, number)
         return self._wait(held)
 
     def _wait(self, held: _Held) -> bytes:
         """What it answers; nothing where it does not."""
         give_up_at = time.monotonic() + _START_SECONDS
         while True:
-            try:
-                packet = _receive(held.control)
-            except BlockingIOError:  # for as long as `_WAIT` says
-                if _stopped(held.pid) or time.monotonic() >= give_up_at:
-                    return b""
-                continue
-            if packet[:1] != words.ENDED:
-                return packet
-            self._take(held, packet)
+            with contextlib.suppress(BlockingIOError):  # for as long as `_WAIT` says
+                return _receive(held.control)
+            if _stopped(held.pid) or time.monotonic() >= give_up_at:
+                return b""
 
-    def _drain(self, held: _Held) -> bool:
-        """Take the ends that it has rung for, whose programs are reaped; returns whether it may say more."""
-        try:
-            while held.rung > 0:
-                packet = _receive(held.control, socket.MSG_DONTWAIT)
-                if not packet:
-                    return False
-                if packet[:1] == words.ENDED:
-                    self._take(held, packet)
-        except BlockingIOError:
-            pass
-        return True
+    def _take(self, held: _Held) -> None:
+        """Take the ends that it has rung for, whose programs are reaped."""
+        while held.ends.taken < held.rung:
+            self._take_one(held)
 
-    def _take(self, held: _Held, packet: bytes) -> None:
-        held.rung -= 1  # below 0 for an end that was told before an answer, and is rung for yet
-        end = ChildEnd(*words.read_ended(packet))
+    def _take_one(self, held: _Held) -> None:
+        end = held.ends.take()
         held.programs.discard(end.pid)
         held.used_at = self.clock()
         if self._owner.pop(end.pid, None) is not None:
@@ -430,18 +438,18 @@ class Starters:
             self._last = ((), None)
         if held in self._leaving:
             self._leaving.remove(held)
-        with contextlib.suppress(KeyError, ValueError):
+        if self._bells.pop(held.bell, None) is not None:
             self._selector.unregister(held.bell)
         gone = False
         give_up_at = time.monotonic() + _END_SECONDS
         while not gone and time.monotonic() < give_up_at:
             with contextlib.suppress(BlockingIOError):
-                packet = _receive(held.control)
-                gone = not packet
-                if packet[:1] == words.ENDED:
-                    self._take(held, packet)
+                gone = not _receive(held.control)
+        while held.ends.left():
+            self._take_one(held)
         held.control.close()
         os.close(held.bell)
+        held.ends.close()
         for pid in held.programs:
             self._owner.pop(pid, None)
         return gone
@@ -470,14 +478,18 @@ def _takes(execution: Execution) -> bool:
 
 def _bears(plan: SandboxPlan) -> bool:
     """Whether a starter can work within the limits of its programs."""
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     for which, amount in plan.limits:
         least = _HOLDABLE.get(which)
         if least is None or 0 <= amount < least:
             return False
-        if which == resource.RLIMIT_NOFILE and amount >= 0:
-            files = min(files, amount)
-    return files >= _FILES_MIN
+    return _files(plan) >= _FILES_MIN
+
+
+def _files(plan: SandboxPlan) -> int:
+    """How many files a starter may have open, and its programs."""
+    own = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    asked = [files for which, files in plan.limits if which == resource.RLIMIT_NOFILE]
+    return min([own, *(files for files in asked if files >= 0)])
 
 
 def template_of(plan: SandboxPlan) -> SandboxPlan:

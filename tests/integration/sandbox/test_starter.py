@@ -380,6 +380,13 @@ def refused(what):
 def call(*words):
     if libc.syscall(*map(ctypes.c_long, words)) < 0: raise OSError(ctypes.get_errno(), "")
 number = {"x86_64": (101, 234, 200), "aarch64": (117, 131, 130)}[os.uname().machine]
+def users(thread):
+    with open(f"/proc/{starter}/task/{thread}/status") as file:
+        return next(line for line in file if line.startswith("Uid")).split()[1:]
+threads = list(map(int, os.listdir(f"/proc/{starter}/task")))
+for thread in threads:
+    while users(thread) != ["0"] * 4:  # the one that has started this
+        os.sched_yield()
 ways = {
     "SIGKILL": lambda: os.kill(starter, 9),
     "SIGSTOP": lambda: os.kill(starter, 19),
@@ -397,6 +404,18 @@ ways = {
     "descriptors": lambda: os.listdir(f"/proc/{starter}/fd"),
     "score": lambda: open(f"/proc/{starter}/oom_score_adj", "w"),
 }
+for one in set(threads) - {starter}:
+    ways |= {
+        "tkill a hand": lambda: call(number[2], one, 9),
+        "tgkill a hand": lambda: call(number[1], starter, one, 19),
+        "ptrace a hand": lambda: call(number[0], 0x4206, one, 0, 0),
+        "prlimit of a hand": lambda: resource.prlimit(one, resource.RLIMIT_NOFILE, (3, 3)),
+        "affinity of a hand": lambda: os.sched_setaffinity(one, {0}),
+        "scheduler of a hand": lambda: os.sched_setscheduler(one, os.SCHED_BATCH, os.sched_param(0)),
+        "nice of a hand": lambda: os.setpriority(os.PRIO_PROCESS, one, 19),
+        "memory of a hand": lambda: open(f"/proc/{one}/mem", "rb"),
+    }
+assert len(threads) == 2, threads
 print(sorted(name for name, what in ways.items() if not refused(what)), flush=True)
 """
 STORM = r"""
@@ -416,6 +435,56 @@ async def test_a_program_reaches_nothing_of_its_starter(board: Path) -> None:
         assert record.exit_code == 0, (board / "a.err").read_text()
         assert len(starters(board)) == 1
     assert (board / "a.out").read_text() == "[]\n"
+
+
+async def test_a_hand_that_was_changed_starts_no_further_program(board: Path) -> None:
+    """As a program may change it that hits the moment of its own start; here root does."""
+    tell = "import os; print(os.nice(0), len(os.sched_getaffinity(0)), os.sched_getscheduler(0))"
+    async with KeeperClient(board / "keeper.sock") as client:
+        found: list[str] = []
+        hands: list[set[str]] = []
+        for number in range(3):
+            plan = shared(board, f"n{number}", USER + number)
+            record = await run(client, board, plan, PYTHON, "-c", tell, attempt=f"n{number}")
+            assert record.exit_code == 0, (board / f"n{number}.err").read_text()
+            found.append((board / f"n{number}.out").read_text())
+            [starter] = starters(board)
+            threads = os.listdir(f"/proc/{starter}/task")
+            hands.append(set(threads) - {str(starter)})
+            if not number:
+                [hand] = hands[0]
+                os.setpriority(os.PRIO_PROCESS, int(hand), min(19, os.nice(0) + 1))
+                os.sched_setaffinity(int(hand), {min(os.sched_getaffinity(0))})
+                os.sched_setscheduler(int(hand), os.SCHED_BATCH, os.sched_param(0))
+        assert found[2] == found[0]
+        assert hands[2] != hands[0]
+
+
+async def test_programs_that_run_at_once_have_a_hand_each_and_those_that_follow_share_one(
+    board: Path,
+) -> None:
+    """So each has a scope of Landlock of its own, and nothing of another program lives in it."""
+    many, scoped = 12, shared(board).scoped
+    async with KeeperClient(board / "keeper.sock") as client:
+        for number in range(many):
+            plan = shared(board, f"n{number}", USER + number)
+            argv = ("/bin/sleep", "762")
+            request = program(board, *argv, attempt=f"n{number}", sandbox=plan)
+            await client.start(replace(request, cwd=board / f"attempts/n{number}/work"))
+        [starter] = starters(board)
+        # Hands whose programs run on are kept up to a number, beside the one on duty and the first thread.
+        threads = len(os.listdir(f"/proc/{starter}/task"))
+        assert threads == (1 + 1 + min(many - 1, 8) if scoped else 2)
+        for number in range(many):
+            await client.stop(f"n{number}", 0.0)
+            assert (await ended(client, f"n{number}")).signal == signal.SIGKILL
+        # And each takes so many scopes, one within the other, and no more.
+        for number in range(100, 140):
+            plan = shared(board, f"n{number}", USER + number)
+            record = await run(client, board, plan, "/bin/true", attempt=f"n{number}")
+            assert (record.exit_code, record.left) == (0, "")
+        assert starters(board) == [starter]
+        assert len(os.listdir(f"/proc/{starter}/task")) <= threads
 
 
 async def test_programs_that_shoot_at_the_threads_of_their_starter_end_no_other(

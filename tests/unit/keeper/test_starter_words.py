@@ -30,6 +30,7 @@ _USER = st.integers(0, (1 << 32) - 1)
         uid=_USER,
         gid=_USER,
         mark=st.integers(0, (1 << 62) - 1),
+        groups=st.integers(-1, 47),
         join=st.integers(0, 12),
         numbers=st.lists(st.integers(0, 500), max_size=5).map(tuple),
         cwd=_TEXT,
@@ -43,14 +44,12 @@ def test_an_order_is_read_as_it_was_written(order: Order) -> None:
 
 
 def test_a_word_with_a_nul_is_no_order() -> None:
-    order = Order(1, 1, 1, 0, (), "/", "", ["/bin/true", "a\0b"], {})
+    order = Order(1, 1, 1, -1, 0, (), "/", "", ["/bin/true", "a\0b"], {})
     with pytest.raises(ValueError, match="NUL"):
         words.order_bytes(order)
 
 
-@pytest.mark.parametrize("exited", [True, False])
-def test_an_end_and_a_start_are_read_as_they_were_written(*, exited: bool) -> None:
-    assert words.read_ended(words.ended(4711, 9, exited=exited)) == (4711, exited, 9)
+def test_answers_are_read_as_they_were_written() -> None:
     assert words.read_started(words.started(4711)) == 4711
     assert words.read_signal(words.signal_bytes(4711, 15)) == (4711, 15)
     assert words.read_why(words.refused("no such file")) == "no such file"
