@@ -24,6 +24,11 @@ class ChangeSet:
         """How often a node changed in more than what is claimed of it."""
         self._begin()
 
+    @property
+    def last_sequence(self) -> int:
+        """The outbox sequence that was taken last; 0 for none."""
+        return self._next_sequence - 1
+
     def _begin(self) -> None:
         self._added: list[rows.PipelineAdded] = []
         self._pipelines: dict[PipelineRef, PipelineRecord] = {}

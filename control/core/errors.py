@@ -32,6 +32,10 @@ class PageTokenError(ControlError, ValueError):
     """A page token that no answer contained."""
 
 
+class UnknownSequenceError(ControlError, ValueError):
+    """An event that this controller has not recorded: another store, or an older copy of it, had it."""
+
+
 class SessionEndedError(ControlError):
     """The session is not, or no longer, that of its node: dial again."""
 

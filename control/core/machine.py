@@ -345,6 +345,11 @@ class ControlMachine:
         return self._situation.change.revision
 
     @property
+    def last_sequence(self) -> int:
+        """Sequence of the last row of the outbox; 0 for none."""
+        return self._situation.change.last_sequence
+
+    @property
     def situation(self) -> Situation:
         """What all parts share, to be read."""
         return self._situation

@@ -19,6 +19,7 @@ from shoal.identity import Role
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.port_hold import PortHold
 from shoal.spec import Pipeline
+from shoal.view import Event
 
 
 @dataclass(slots=True)
@@ -446,6 +447,17 @@ class ObjectsWaiting(NamedTuple):
     """
 
     rows: Sequence[OutboxRow]
+    through: int
+    more: bool
+
+
+class EventsRead(NamedTuple):
+    """Events in their order, which may be none.
+
+    `through` is the sequence up to which, or newest first down to which, that is all; behind it there may be `more`.
+    """
+
+    events: tuple[Event, ...]
     through: int
     more: bool
 

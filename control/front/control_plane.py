@@ -14,12 +14,14 @@ from control.core import admission, events
 from control.core.answers import Page, Refusal, Submission, SubmitResult
 from control.core.call_note import CallNote
 from control.core.effects import Admitted, AnswerValue, Issued, Revoked, Taken
-from control.core.errors import ControlError
+from control.core.errors import ControlError, PageTokenError, UnknownSequenceError
+from control.core.event_query import EventQuery
 from control.core.identities import Identities
 from control.core.job_secrets import JobSecrets
 from control.core.rows import CertificateRow, Holder, SecretRow, TokenRow
 from control.front.access.refused_calls import RefusedCalls
 from control.front.desired_feeds import DesiredFeeds
+from control.front.event_feed import EventFeed, EventsBegin
 from control.front.known_facts import KnownFacts
 from control.front.read_model import PAGE_SIZE, ReadModel, token
 from control.front.trust_feed import TrustFeed
@@ -27,6 +29,7 @@ from control.front.watch import Changes, each
 from control.leader.leader import Leader
 from control.leader.plane_config import PlaneConfig
 from control.store.store import Store
+from shoal.limits import BATCH_BYTES_MAX
 from shoal.model import JobState, MemberState, Reason
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.pipeline_filter import EVERY_PIPELINE, PipelineFilter
@@ -36,6 +39,12 @@ from shoal.session.messages import Fenced, Hello, NodeCondition
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.view import Event, NodeVerdict, NodeView, PipelineSummary, PipelineView
+
+_NEWEST_FIRST: Final = "n"
+"""How the token of a page begins that goes on to older events; what its place is in the other direction differs."""
+
+_READINGS_OF_A_PAGE: Final = 50
+"""After so many a page ends with what was found, so that a call takes about a second."""
 
 _FORGOTTEN = Reason(
     message="it ended so long ago that nothing but its name and its request id is remembered"
@@ -64,6 +73,7 @@ class ControlPlane:
         feeds: What agents are told.
         trust: Which certificates are revoked.
         facts: What agents told of their machines.
+        events_shown: Events as they are recorded.
     """
 
     def __init__(
@@ -79,6 +89,7 @@ class ControlPlane:
         self.feeds = DesiredFeeds()
         self.trust = TrustFeed()
         self.shown = ReadModel(store, config.changes_kept, config.watch_pending_max)
+        self.events_shown = EventFeed(store, config.events_in_memory, config.quiet_seconds)
         self.facts = KnownFacts(wall, self.shown.stir_node)
         self.leader = Leader(
             store=store,
@@ -86,7 +97,7 @@ class ControlPlane:
             clock=clock,
             wall=wall,
             ids=ids,
-            projections=(self.feeds, self.shown, self.trust),
+            projections=(self.feeds, self.shown, self.trust, self.events_shown),
         )
         self.outbox_grown = self.leader.outbox_grown
         """Set after each commit that added outbox rows; the publisher clears it."""
@@ -214,26 +225,68 @@ class ControlPlane:
 
     async def events(
         self,
-        namespace: str,
-        pipeline: str = "",
+        query: EventQuery,
         page_size: int = PAGE_SIZE,
         page_token: str = "",
         *,
-        identities: bool = True,
+        newest_first: bool = False,
     ) -> Page[Event]:
-        """List events, kept and published ones, oldest first; `pipeline` is an id or empty.
+        """List events, kept and published ones, oldest first unless `newest_first`.
 
-        Without `identities`, what is told of callers and identities is left out.
+        A page that has a token may have few events or none, where much lies between those that are wanted.
 
         Raises:
-            PageTokenError: The token is from nowhere.
+            PageTokenError: The token is from nowhere, or goes in the other direction.
         """
-        after = token(page_token)
-        found = await self._store.events(
-            namespace, pipeline, after, page_size + 1, identities=identities
-        )
-        items = tuple(found[:page_size])
-        return Page(items, str(items[-1].sequence) if len(found) > page_size else "")
+        place = _place(page_token, newest_first=newest_first)
+        found: list[Event] = []
+        size = 0
+        for _ in range(_READINGS_OF_A_PAGE):
+            limit = page_size + 1 - len(found)
+            read = await self._store.events(query, place, limit, newest_first=newest_first)
+            found += read.events
+            size += sum(len(event.data_json) for event in read.events)
+            place = read.through
+            if len(found) > page_size:
+                place = found[page_size - 1].sequence
+                break
+            if not read.more:
+                return Page(tuple(found))
+            if size >= BATCH_BYTES_MAX:
+                break
+        return Page(tuple(found[:page_size]), f"{_NEWEST_FIRST if newest_first else ''}{place}")
+
+    async def watch_events(
+        self, query: EventQuery, after: int = 0, since: datetime | None = None
+    ) -> EventsBegin:
+        """Return where a watch of events begins; `events_shown.follow` goes on from there.
+
+        Args:
+            query: Which events.
+            after: Behind this sequence; 0 for all that are remembered, or those from `since` on.
+            since: From the first event on that was recorded then or later.
+
+        Raises:
+            UnknownSequenceError: No such event was recorded yet.
+        """
+        self.leader.check_open()
+        newest = self.events_shown.newest
+        if after > newest:
+            raise UnknownSequenceError(
+                f"event {after} was never recorded here, the newest is {newest}: the store is another one, or an older "
+                "copy of it was put back; watch without a sequence, or since a time"
+            )
+        if after or since is None:
+            missing = bool(after) and after < await self._store.events_forgotten_through()
+            return EventsBegin(after, newest, missing)
+        wanted = replace(query, types=(), since=since)
+        place, more = 0, True
+        while more:
+            read = await self._store.events(wanted, place, 1)
+            if read.events:
+                return EventsBegin(read.events[0].sequence - 1, newest)
+            place, more = read.through, read.more
+        return EventsBegin(place, newest)
 
     def watch_pipelines(
         self,
@@ -550,6 +603,16 @@ class ControlPlane:
                 return answer
             case _:
                 raise TypeError(f"a submission was answered with {answer!r}")
+
+
+def _place(page_token: str, *, newest_first: bool) -> int:
+    if not newest_first or not page_token:
+        return token(page_token)
+    if not page_token.startswith(_NEWEST_FIRST):
+        raise PageTokenError(
+            f"page token {page_token!r} goes on to newer events: use it without newest_first"
+        )
+    return token(page_token.removeprefix(_NEWEST_FIRST))
 
 
 def _refusal(value: AnswerValue) -> Refusal | None:

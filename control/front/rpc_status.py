@@ -25,6 +25,7 @@ _CONTROL: Mapping[type[errors.ControlError], tuple[grpc.StatusCode, str]] = {
     errors.NodeNotGoneError: (grpc.StatusCode.FAILED_PRECONDITION, "NODE_NOT_GONE"),
     errors.RevokedError: (grpc.StatusCode.PERMISSION_DENIED, "REVOKED"),
     errors.HelloRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "HELLO_REFUSED"),
+    errors.UnknownSequenceError: (grpc.StatusCode.OUT_OF_RANGE, "UNKNOWN_SEQUENCE"),
     # These may be tried again: the client dials anew where it was.
     errors.SessionEndedError: (grpc.StatusCode.ABORTED, "SESSION_ENDED"),
     errors.WatcherTooSlowError: (grpc.StatusCode.ABORTED, "WATCHER_TOO_SLOW"),

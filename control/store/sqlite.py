@@ -35,8 +35,10 @@ from control.core.errors import (
     StoreVersionError,
     TermOverError,
 )
+from control.core.event_query import EventQuery
 from control.core.pipeline_query import PageFound, PageKey, PipelineQuery
 from control.core.rows import (
+    EventsRead,
     FoundRows,
     KeptNames,
     Loaded,
@@ -47,14 +49,14 @@ from control.core.rows import (
     RequestKey,
     Row,
 )
-from control.store import schema, statements
+from control.store import event_rows, schema, statements
 from control.store.pipeline_page import page
 from services.runtime.group_commit import GroupWriter, connect, is_cut_off, open_database, transact
 from services.runtime.log import fields
 from services.runtime.migration import BackupError, NewerFileError, migrate, refuse_newer
 from services.runtime.state_folder import PRIVATE_FILE
 from shoal.names import PipelineRef
-from shoal.view import Event, PipelineSummary
+from shoal.view import PipelineSummary
 from shoal.wire.fields import WireError
 
 LOG = logging.getLogger(__name__)
@@ -194,13 +196,19 @@ class SqliteStore:
         self._trimmed = max(self._trimmed, through)
 
     async def events(
-        self, namespace: str, pipeline: str, after: int, limit: int, *, identities: bool = True
-    ) -> Sequence[Event]:
-        """Return events with a sequence above `after`, in order."""
+        self, query: EventQuery, place: int, limit: int, *, newest_first: bool = False
+    ) -> EventsRead:
+        """Return events behind a place, oldest first; or before it, newest first."""
         return await self._read(
-            lambda connection: statements.events(
-                connection, namespace, pipeline, after, limit, identities=identities
+            lambda connection: event_rows.events(
+                connection, query, place, limit, newest_first=newest_first
             )
+        )
+
+    async def events_forgotten_through(self) -> int:
+        """Return up to which sequence events may have been let go of; 0 for none."""
+        return await self._read(
+            lambda connection: event_rows.forgotten_through(connection, self._events_kept)
         )
 
     # --- threads

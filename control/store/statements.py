@@ -26,7 +26,7 @@ from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.port_hold import PortHold
 from shoal.spec import Pipeline
 from shoal.v1 import spec_pb2
-from shoal.view import Event, PipelineSummary
+from shoal.view import PipelineSummary
 from shoal.wire.fields import WireError
 from shoal.wire.spec import bring_within_limits, decode_pipeline_spec, encode_pipeline_spec
 
@@ -349,44 +349,6 @@ def outbox_waiting(connection: sqlite3.Connection) -> rows.OutboxWaiting:
         "SELECT time FROM outbox WHERE published = 0 ORDER BY sequence LIMIT 1"
     ).fetchone()
     return rows.OutboxWaiting(count, table.moment_of(first[0]) if first else None)
-
-
-def events(
-    connection: sqlite3.Connection,
-    namespace: str,
-    pipeline: str,
-    after: int,
-    limit: int,
-    *,
-    identities: bool = True,
-) -> tuple[Event, ...]:
-    """Read events of a namespace, of nodes and of identities, or of one pipeline in the namespace."""
-    known = (
-        connection.execute(_FIND_POSITION, (namespace, pipeline)).fetchone() if pipeline else None
-    )
-    # Those of a pipeline that is forgotten are looked for among all.
-    of_one = f"AND position = {known[0]} " if known else ""
-    found = connection.execute(
-        "SELECT id, type, subject, time, data, sequence, published, problem FROM outbox "
-        f"WHERE kind NOT IN ('manifest', 'copies') {of_one}AND sequence > ? "
-        "AND (namespace = ? AND (? = '' OR pipeline = ?) OR namespace = '' AND ? = '') "
-        "AND (? OR namespace <> '' OR subject LIKE 'nodes/%') "
-        "ORDER BY sequence LIMIT ?",
-        (after, namespace, pipeline, pipeline, pipeline, identities, limit),
-    )
-    return tuple(
-        Event(
-            id=row_id,
-            type=row_type,
-            subject=subject,
-            time=table.moment_of(time),
-            data_json=data,
-            sequence=sequence,
-            published=bool(published) and not problem,
-            problem=problem,
-        )
-        for row_id, row_type, subject, time, data, sequence, published, problem in found
-    )
 
 
 def kept_names(connection: sqlite3.Connection) -> rows.KeptNames:

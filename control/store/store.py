@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from control.core.event_query import EventQuery
 from control.core.pipeline_query import PageFound, PageKey, PipelineQuery
 from control.core.rows import (
+    EventsRead,
     FoundRows,
     KeptNames,
     Loaded,
@@ -18,7 +20,7 @@ from control.core.rows import (
     Row,
 )
 from shoal.names import PipelineRef
-from shoal.view import Event, PipelineSummary
+from shoal.view import PipelineSummary
 
 OUTBOX_BYTES: Final = 16 * 1024**2
 """About the most that is read of the outbox at once: a manifest alone may have some MiB."""
@@ -97,12 +99,17 @@ class Store(Protocol):
         ...
 
     async def events(
-        self, namespace: str, pipeline: str, after: int, limit: int, *, identities: bool = True
-    ) -> Sequence[Event]:
-        """Return events, kept and published, with a sequence above `after`, in order.
+        self, query: EventQuery, place: int, limit: int, *, newest_first: bool = False
+    ) -> EventsRead:
+        """Return events, kept and published, behind a place, oldest first; or before it, newest first.
 
-        Without `identities`, what is told of callers and identities is left out.
+        A place is a sequence; 0 is before the first one, or behind the last one. Of one pipeline all events are looked
+        at, of a namespace only so many, so that there may be none and `more`.
         """
+        ...
+
+    async def events_forgotten_through(self) -> int:
+        """Return up to which sequence events may have been let go of; 0 for none."""
         ...
 
 

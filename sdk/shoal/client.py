@@ -10,13 +10,13 @@ import hashlib
 from shoal.calls.identities import IdentityCalls
 from shoal.calls.lists import ListCalls
 from shoal.calls.nodes import NodeCalls
-from shoal.calls.pipelines import EventPage, Submitted
+from shoal.calls.pipelines import EventNews, EventPage, Submitted
 from shoal.calls.secrets import SecretCalls
 from shoal.calls.specs import SpecCalls
 from shoal.calls.streams import StreamCalls
 from shoal.view import SnapshotEnd
 
-__all__ = ["Client", "EventPage", "SnapshotEnd", "Submitted", "request_key"]
+__all__ = ["Client", "EventNews", "EventPage", "SnapshotEnd", "Submitted", "request_key"]
 
 
 class Client(StreamCalls, ListCalls, NodeCalls, IdentityCalls, SecretCalls, SpecCalls):

@@ -110,7 +110,7 @@ class Gateway:
                     beating = tasks.create_task(health.run())
                 looking = tasks.create_task(door.watches.run())
                 await connected.wait()
-                updates = UpdateFeed(upstream, tasks)
+                updates = UpdateFeed(upstream)
                 pages = OriginalPages(door, upstream, updates, self.process.wall)
                 app = self._app(door, upstream, [*sign_in.routes(), *pages.routes()])
                 server = self._server(app, lambda: self.ready(_address(listening)))

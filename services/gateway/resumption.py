@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 
 from shoal.v1.pipelines_service_pb2 import ReadLogsRequest, ReadLogsResponse
 
+_PLACES: Final = (("since_revision", "revision"), ("after_sequence", "sequence"))
 _LOGS_MAX: Final = 100_000
 """Logs of one stream whose place is remembered; a pipeline has fewer attempts."""
 
@@ -44,28 +45,33 @@ class Resumption(ABC):
         """Return of an answer what was not passed on yet, which counts as passed on from now; None for nothing."""
 
 
-class WatchResumption(Resumption):
-    """Goes on behind a revision.
+class PlaceResumption(Resumption):
+    """Goes on behind a place, which only grows.
 
     Args:
         request: the first request.
+        asked: the field of the request that says behind which place.
+        told: the field of the answers that says which place it is now; 0 for none.
     """
 
     endless = True
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, asked: str, told: str) -> None:
         self._request = type(request)()
         self._request.CopyFrom(request)
+        self._asked = asked
+        self._told = told
 
     def request(self) -> Message:
-        """Return the request, from the highest revision on."""
+        """Return the request, from the highest place on."""
         asked: Message = type(self._request)()
         asked.CopyFrom(self._request)
         return asked
 
     def unseen(self, response: Any) -> Message | None:
         """Return the answer: the controller says nothing twice but a snapshot."""
-        self._request.since_revision = max(self._request.since_revision, response.revision)
+        place = max(getattr(self._request, self._asked), getattr(response, self._told))
+        setattr(self._request, self._asked, place)
         return response  # type: ignore[no-any-return]
 
 
@@ -111,7 +117,8 @@ def resumption_of(request: Message, response: type[Message]) -> Resumption | Non
     """Return how a stream that is asked for is resumed; None if it cannot be."""
     if isinstance(request, ReadLogsRequest):
         return LogResumption(request)
-    asked = request.DESCRIPTOR.fields_by_name
-    if "since_revision" in asked and "revision" in response.DESCRIPTOR.fields_by_name:
-        return WatchResumption(request)
+    asked, told = request.DESCRIPTOR.fields_by_name, response.DESCRIPTOR.fields_by_name
+    for field, place in _PLACES:
+        if field in asked and place in told:
+            return PlaceResumption(request, field, place)
     return None

@@ -7,17 +7,16 @@ Rule: every page that watches a task gets all of its updates in their order, eac
 id of the last one that it got, and goes on behind it, whichever gateway it reaches and whether or not the controller
 was restarted in between. Without an id it gets all that the controller remembers.
 
-Of each namespace with a page one question a tenth of a second goes to the controller: is there anything behind the last
-event? Pages then read what is theirs. So what a page costs does not depend on how long nothing happens.
+Each page is a watch of the events of its namespace at the controller, which says nothing while nothing happens.
 """
 
 import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncGenerator, Iterator
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 from services.gateway.contract import OFFERED
 from services.gateway.upstream import Upstream
@@ -25,13 +24,11 @@ from shoal.errors import ShoalError
 from shoal.v1 import pipelines_service_pb2 as v1
 
 _LIST_EVENTS: Final = OFFERED["/shoal.v1.PipelinesService/ListEvents"].upstream
+_WATCH_EVENTS: Final = OFFERED["/shoal.v1.PipelinesService/WatchEvents"].upstream
 _PAGE: Final = 1000
-_POLL_SECONDS: Final = 0.1
-_AWAY_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 15.0
 """After so long without an update a page gets a line that says nothing, so that no proxy takes it for dead."""
 _TYPE: Final = "shoal.update."
-_AWAY: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
 _EVENT_ID: Final = re.compile(r"[^/]+/(pipelines/[^/]+)/")
 
 
@@ -63,34 +60,15 @@ class TaskUpdates:
             )
 
 
-@dataclass(eq=False, slots=True)
-class _Tail:
-    """The end of the events of a namespace, and the pages that wait there."""
-
-    pages: int = 0
-    last: int = 0
-    grown: asyncio.Event = field(default_factory=asyncio.Event)
-    asking: "asyncio.Task[None] | None" = None
-
-    def grow(self, last: int) -> None:
-        """Wake the pages that wait."""
-        self.last = max(self.last, last)
-        self.grown.set()
-        self.grown = asyncio.Event()
-
-
 class UpdateFeed:
-    """Reads updates for pages; each page asks as its own user, and the tail as the user that came first.
+    """Reads updates for pages, each as its own user.
 
     Args:
         upstream: is asked.
-        tasks: where the ends are asked for.
     """
 
-    def __init__(self, upstream: Upstream, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._tasks = tasks
-        self._tails: dict[str, _Tail] = {}
 
     async def begin(self, task: TaskUpdates, user: str) -> int:
         """Return the place behind which a page begins.
@@ -125,67 +103,54 @@ class UpdateFeed:
         Raises:
             ShoalError: the controller refuses to tell.
         """
-        last = begin
-        with contextlib.ExitStack() as stack:
-            tail = stack.enter_context(self._held(task.namespace, user))
+        asked = v1.WatchEventsRequest(
+            namespace=task.namespace, types=[f"{_TYPE}*"], after_sequence=begin
+        )
+        stream = self._upstream.stream(_WATCH_EVENTS, asked, user)
+        async with contextlib.aclosing(stream) as answers, _Reading(answers) as reading:
             while True:
-                grown = tail.grown
-                try:
-                    page = await self._page(task.namespace, str(last), user)
-                except ShoalError as error:
-                    if error.code not in _AWAY:
-                        raise
-                    await asyncio.sleep(_AWAY_SECONDS)
-                    continue
-                for event in page.events:
-                    last = int(event.sequence)
-                    if event.type.startswith(_TYPE) and _is_of(event.data_json, task):
-                        yield last, event.data_json
-                if last > tail.last:
-                    tail.grow(
-                        last
-                    )  # other pages have not read this, and the tail asks behind it from now on
-                if page.next_page_token:
-                    continue
-                try:
-                    async with asyncio.timeout(_QUIET_SECONDS):
-                        await grown.wait()
-                except TimeoutError:
+                answer = await reading.next(_QUIET_SECONDS)
+                if answer is None:
                     yield None
-
-    @contextlib.contextmanager
-    def _held(self, namespace: str, user: str) -> Iterator[_Tail]:
-        tail = self._tails.setdefault(namespace, _Tail())
-        tail.pages += 1
-        if tail.asking is None:
-            tail.asking = self._tasks.create_task(self._ask_on(namespace, tail, user))
-        try:
-            yield tail
-        finally:
-            tail.pages -= 1
-            if not tail.pages:
-                tail.asking.cancel()
-                del self._tails[namespace]
-
-    async def _ask_on(self, namespace: str, tail: _Tail, user: str) -> None:
-        while True:
-            await asyncio.sleep(_POLL_SECONDS)
-            try:
-                page = await self._page(namespace, str(tail.last), user)
-            except ShoalError:
-                await asyncio.sleep(_AWAY_SECONDS)
-                continue
-            if page.events:
-                tail.grow(int(page.events[-1].sequence))
+                    continue
+                for event in answer.events:
+                    if _is_of(event.data_json, task):
+                        yield int(event.sequence), event.data_json
 
     async def _page(
-        self, namespace: str, token: str, user: str, name: str = ""
+        self, namespace: str, token: str, user: str, name: str
     ) -> v1.ListEventsResponse:
         asked = v1.ListEventsRequest(
             namespace=namespace, name=name, page_size=_PAGE, page_token=token
         )
         answer: v1.ListEventsResponse = await self._upstream.call(_LIST_EVENTS, asked, user)
         return answer
+
+
+class _Reading:
+    """Reads a stream whose next answer may be waited for again."""
+
+    def __init__(self, answers: AsyncIterator[Any]) -> None:
+        self._answers = answers
+        self._next: asyncio.Task[Any] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.wait((self._next,))
+
+    async def next(self, seconds: float) -> Any:
+        """Return the next answer; None if none has come by then."""
+        if self._next is None:
+            self._next = asyncio.ensure_future(anext(self._answers))
+        done, _ = await asyncio.wait((self._next,), timeout=seconds)
+        if not done:
+            return None
+        found, self._next = self._next, None
+        return found.result()
 
 
 def _is_of(data: str, task: TaskUpdates) -> bool:

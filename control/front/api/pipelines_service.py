@@ -3,6 +3,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -20,7 +22,13 @@ from control.front.api.light_picture import light_given, light_picture, unlisted
 from control.front.api.log_reading import LogQuery, LogReading
 from control.front.api.picture import picture, picture_given
 from control.front.api.pipeline_listing import filter_of, is_light, list_pipelines
-from control.front.api.request import job_of, namespace_of, page_size_of, pipeline_of
+from control.front.api.request import (
+    event_query,
+    job_of,
+    namespace_of,
+    page_size_of,
+    pipeline_of,
+)
 from control.front.api.shared_pictures import SharedPictures
 from control.front.api.watch_pace import HOLD_SECONDS, WatchPace
 from control.front.bundles.piece_uploads import PieceUploads
@@ -37,7 +45,7 @@ from services.archive.key import check_key
 from services.archive.object_store import ObjectMissingError, ObjectStore
 from services.runtime.rpc import RpcError, rpc_error
 from shoal import limits
-from shoal.names import check_id, parse_pipeline
+from shoal.names import check_id
 from shoal.pipeline_filter import PipelineFilter
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import pipelines_service_pb2_grpc as v1_grpc
@@ -297,22 +305,41 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self, request: v1.ListEventsRequest, context: Context
     ) -> v1.ListEventsResponse:
         """List events, and say how it stands with the broker."""
-        namespace = namespace_of(request.namespace)
-        pipeline = parse_pipeline(request.name, namespace).pipeline if request.name else ""
+        query = event_query(request.name, request.namespace, request.types, bound=bound_to(context))
         page = await self._plane.events(
-            namespace,
-            pipeline,
+            replace(
+                query,
+                since=moment(request, "since_time", ""),
+                until=moment(request, "until_time", ""),
+            ),
             page_size_of(request.page_size),
             request.page_token,
-            identities=not bound_to(context),
+            newest_first=request.newest_first,
         )
+        explained = self._publishing.explained(query.namespace, page.items)
         return v1.ListEventsResponse(
-            events=[
-                encode_event(event) for event in self._publishing.explained(namespace, page.items)
-            ],
+            events=[encode_event(event) for event in explained],
             next_page_token=page.next_page_token,
             publisher_state=await self._publishing.sentence(),
         )
+
+    async def WatchEvents(
+        self, request: v1.WatchEventsRequest, context: Context
+    ) -> AsyncIterator[v1.WatchEventsResponse]:
+        """Tell events that were recorded, and then each one as it is recorded."""
+        query = event_query(request.name, request.namespace, request.types, bound=bound_to(context))
+        since = moment(request, "since_time", "")
+        begin = await self._plane.watch_events(query, request.after_sequence, since)
+        missing = begin.missing
+        async with aclosing(self._plane.events_shown.follow(query, begin.place)) as told:
+            async for read in told:
+                yield v1.WatchEventsResponse(
+                    events=[encode_event(event) for event in read.events],
+                    sequence=read.through,
+                    missing=missing,
+                    caught_up=read.through >= begin.newest,
+                )
+                missing = False
 
     async def FindMissingBundles(
         self, request: v1.FindMissingBundlesRequest, context: Context

@@ -1,7 +1,9 @@
 """The fields that many requests have, read and checked."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
+from control.core.event_query import EventQuery
 from control.front.read_model import PAGE_SIZE
 from control.front.rpc_status import invalid
 from shoal.model import PipelineState
@@ -9,6 +11,8 @@ from shoal.names import DEFAULT_NAMESPACE, JobRef, PipelineRef, check_id, parse_
 from shoal.wire.state import PIPELINE_STATE
 
 PAGE_SIZE_MAX = 1000
+EVENT_TYPES_MAX = 32
+_EVENT_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,99}\*?")
 
 
 def namespace_of(value: str) -> str:
@@ -62,3 +66,35 @@ def states_of(values: Iterable[int]) -> frozenset[PipelineState]:
     return frozenset(
         PIPELINE_STATE.decode(value, f"states[{index}]") for index, value in enumerate(values)
     )
+
+
+def event_query(name: str, namespace: str, types: Sequence[str], *, bound: str) -> EventQuery:
+    """Return which events are asked for, at any time.
+
+    Args:
+        name: `pipelines/{p}`; empty for all.
+        namespace: of the pipelines.
+        types: of the events, some of them with a `*` at the end.
+        bound: the only namespace of the caller; empty for one that may hear of identities, too.
+
+    Raises:
+        InvalidNameError: when a name is none.
+        RpcError: when a type cannot be one, or there are too many.
+    """
+    if len(types) > EVENT_TYPES_MAX:
+        raise invalid(
+            "INVALID_FIELD",
+            f"{len(types)} types of events; ask for at most {EVENT_TYPES_MAX}, or for `shoal.job.*`",
+            field="types",
+        )
+    for index, wanted in enumerate(types):
+        if _EVENT_TYPE.fullmatch(wanted) is None:
+            raise invalid(
+                "INVALID_FIELD",
+                f"types[{index}]: {wanted[:120]!r} is no type of events; write `shoal.job.failed`, or `shoal.job.*` "
+                "for all that begin so",
+                field="types",
+            )
+    place = namespace_of(namespace)
+    pipeline = parse_pipeline(name, place).pipeline if name else ""
+    return EventQuery(place, pipeline, not bound, tuple(types))

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from shoal.model import Artifact
 from shoal.pieces import measure
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.view import SnapshotEnd
-from shoal.wire.fields import moment
+from shoal.wire.fields import encode_time, moment
 from shoal.wire.known_specs import encode_known_spec
 from shoal.wire.state import decode_artifact
 from shoal.wire.view import decode_event, decode_pipeline, decode_verdict
@@ -44,6 +45,20 @@ class EventPage:
     events: tuple[view.Event, ...]
     publisher_state: str
     next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EventNews:
+    """What a watch of events tells at once: some events in their order, or none.
+
+    `sequence` is how far it has come. With `caught_up` all has been told that was recorded when the watch began. With
+    `missing` events between the one that was asked for and these are not remembered any more.
+    """
+
+    events: tuple[view.Event, ...]
+    sequence: int
+    caught_up: bool
+    missing: bool = False
 
 
 class PipelineCalls(ControllerCalls):
@@ -283,9 +298,28 @@ class PipelineCalls(ControllerCalls):
         return tuple(decode_verdict(verdict) for verdict in answer.verdicts)
 
     async def events(
-        self, name: str = "", *, page_token: str = "", page_size: int = 100
+        self,
+        name: str = "",
+        *,
+        page_token: str = "",
+        page_size: int = 100,
+        types: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest_first: bool = False,
     ) -> EventPage:
-        """Return one page of events, oldest first, of one pipeline or of all.
+        """Return one page of events, of one pipeline or of all, oldest first unless `newest_first`.
+
+        A page may have few events, or none, and a token all the same: more may follow.
+
+        Args:
+            name: `pipelines/{p}`, or an id; empty for all.
+            page_token: of the page before, or the `sequence` of an event that others are to follow.
+            page_size: at most so many.
+            types: only these: `shoal.job.failed`, or `shoal.job.*` for all that begin so.
+            since: only what was recorded then or later, by the controller's clock; aware.
+            until: only what was recorded before; aware.
+            newest_first: in the other order.
 
         Raises:
             ShoalError: they could not be read.
@@ -293,7 +327,14 @@ class PipelineCalls(ControllerCalls):
         answer = await self._call(
             self._held.pipelines.ListEvents,
             v1.ListEventsRequest(
-                namespace=self.namespace, name=name, page_size=page_size, page_token=page_token
+                namespace=self.namespace,
+                name=name,
+                page_size=page_size,
+                page_token=page_token,
+                types=types,
+                since_time=encode_time(since),
+                until_time=encode_time(until),
+                newest_first=newest_first,
             ),
         )
         return EventPage(
@@ -345,6 +386,48 @@ class PipelineCalls(ControllerCalls):
                     async with contextlib.aclosing(self.artifacts(job.name, urls=urls)) as found:
                         async for listed in found:
                             yield listed
+
+    async def watch_events(
+        self,
+        name: str = "",
+        *,
+        types: Sequence[str] = (),
+        after: int = 0,
+        since: datetime | None = None,
+    ) -> AsyncGenerator[EventNews, None]:
+        """Tell events that were recorded, then each one as it is recorded: all, in order, each once.
+
+        After a cut it goes on behind the last one, also at a controller that was started anew. `after=news.sequence`
+        goes on behind what another watch of the same events told last.
+
+        Args:
+            name: `pipelines/{p}`, or an id; empty for all.
+            types: only these, as in `events`.
+            after: behind this `sequence`; 0 for all that are remembered.
+            since: without `after`, from the first one on that was recorded then or later; aware.
+
+        Raises:
+            ShoalError: it was refused, or the controller stayed away for too long.
+        """
+        place = after
+
+        def request() -> v1.WatchEventsRequest:
+            return v1.WatchEventsRequest(
+                namespace=self.namespace,
+                name=name,
+                types=types,
+                after_sequence=place,
+                since_time=encode_time(since),
+            )
+
+        stream = self._held.connection.stream(
+            self._held.pipelines.WatchEvents, request, endless=True
+        )
+        async with contextlib.aclosing(stream) as responses:
+            async for response in responses:
+                found = tuple(decoded(decode_event, event) for event in response.events)
+                place = response.sequence
+                yield EventNews(found, place, response.caught_up, response.missing)
 
     async def artifact_url(self, artifact: Artifact) -> str:
         """Return an address under which an artifact can be read for a while.

@@ -1269,6 +1269,10 @@ class ListEventsRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    NEWEST_FIRST_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace; empty means `default`."""
     name: _builtins.str
@@ -1277,6 +1281,22 @@ class ListEventsRequest(_message.Message):
     """At most this many; 0 means 100."""
     page_token: _builtins.str
     """From the last answer, or the `sequence` of an event: then comes what is behind it."""
+    newest_first: _builtins.bool
+    """Newest first. A page token goes on in the direction that it comes from."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only events of these types: `shoal.job.failed`, or `shoal.job.*` for all that begin so; empty means all.
+        At most 32.
+        """
+
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Only those that were recorded at this moment or later, by the clock of the controller."""
+
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """Only those that were recorded before this moment."""
+
     def __init__(
         self,
         *,
@@ -1284,10 +1304,14 @@ class ListEventsRequest(_message.Message):
         name: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        newest_first: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "namespace", b"namespace", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "namespace", b"namespace", "newest_first", b"newest_first", "page_size", b"page_size", "page_token", b"page_token", "since_time", b"since_time", "types", b"types", "until_time", b"until_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1308,7 +1332,7 @@ class ListEventsResponse(_message.Message):
     """State of the broker connection, for people: `connected`, `no broker configured; events are kept`, …"""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_pipeline_pb2.Event]:
-        """Oldest first."""
+        """Oldest first, unless `newest_first` was asked for."""
 
     def __init__(
         self,
@@ -1324,6 +1348,88 @@ class ListEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListEventsResponse: _TypeAlias = ListEventsResponse  # noqa: Y015
+
+@_typing.final
+class WatchEventsRequest(_message.Message):
+    """See WatchEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace; empty means `default`."""
+    name: _builtins.str
+    """`pipelines/{p}`; empty means all."""
+    after_sequence: _builtins.int
+    """Begin behind this event, by its `sequence`, or by that of the last answer; 0 means before the first that is
+    remembered, or where `since_time` says.
+    """
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only events of these types, as in ListEvents."""
+
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Begin with the first event that was recorded at this moment or later, by the clock of the controller; what is
+        recorded behind it comes whatever the clock says then. Counts only without `after_sequence`.
+        """
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        after_sequence: _builtins.int = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "name", b"name", "namespace", b"namespace", "since_time", b"since_time", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
+
+@_typing.final
+class WatchEventsResponse(_message.Message):
+    """See WatchEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Up to here all was told: ask with it as `after_sequence` to go on. Also told from time to time when nothing comes."""
+    missing: _builtins.bool
+    """In the first answer: events behind `after_sequence` are not remembered any more, and were never told."""
+    caught_up: _builtins.bool
+    """All that was recorded when the watch began has been told."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_pipeline_pb2.Event]:
+        """What was recorded, in order; whether the broker has acknowledged one is as it was when it was read."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_pipeline_pb2.Event] | None = ...,
+        sequence: _builtins.int = ...,
+        missing: _builtins.bool = ...,
+        caught_up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "events", b"events", "missing", b"missing", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsResponse: _TypeAlias = WatchEventsResponse  # noqa: Y015
 
 @_typing.final
 class FindMissingBundlesRequest(_message.Message):

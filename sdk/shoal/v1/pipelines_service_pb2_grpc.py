@@ -110,6 +110,11 @@ class PipelinesServiceStub:
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/shoal.v1.PipelinesService/WatchEvents',
+                request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
         self.FindMissingBundles = channel.unary_unary(
                 '/shoal.v1.PipelinesService/FindMissingBundles',
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.FindMissingBundlesRequest.SerializeToString,
@@ -253,6 +258,13 @@ class PipelinesServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchEvents(self, request, context):
+        """Events that were recorded, then each one as it is recorded: all of them, in order, each once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FindMissingBundles(self, request, context):
         """Says which bundles the archive does not have yet.
         """
@@ -373,6 +385,11 @@ def add_PipelinesServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.ListEventsRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.WatchEventsRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.WatchEventsResponse.SerializeToString,
             ),
             'FindMissingBundles': grpc.unary_unary_rpc_method_handler(
                     servicer.FindMissingBundles,
@@ -811,6 +828,33 @@ class PipelinesService:
             '/shoal.v1.PipelinesService/ListEvents',
             shoal_dot_v1_dot_pipelines__service__pb2.ListEventsRequest.SerializeToString,
             shoal_dot_v1_dot_pipelines__service__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shoal.v1.PipelinesService/WatchEvents',
+            shoal_dot_v1_dot_pipelines__service__pb2.WatchEventsRequest.SerializeToString,
+            shoal_dot_v1_dot_pipelines__service__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

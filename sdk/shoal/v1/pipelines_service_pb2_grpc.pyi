@@ -50,6 +50,8 @@ class PipelinesServiceStub:
     """One sentence for each node: why a job is or is not placed there."""
     ListEvents: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.ListEventsRequest, _pipelines_service_pb2.ListEventsResponse]
     """Events of the outbox and those already published, oldest first."""
+    WatchEvents: _aio.UnaryStreamMultiCallable[_pipelines_service_pb2.WatchEventsRequest, _pipelines_service_pb2.WatchEventsResponse]
+    """Events that were recorded, then each one as it is recorded: all of them, in order, each once."""
     FindMissingBundles: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.FindMissingBundlesRequest, _pipelines_service_pb2.FindMissingBundlesResponse]
     """Says which bundles the archive does not have yet."""
     UploadBundle: _aio.StreamUnaryMultiCallable[_pipelines_service_pb2.UploadBundleRequest, _pipelines_service_pb2.UploadBundleResponse]
@@ -191,6 +193,14 @@ class PipelinesServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_pipelines_service_pb2.ListEventsRequest, _abc.Awaitable[_pipelines_service_pb2.ListEventsResponse]],
     ) -> _abc.Awaitable[_pipelines_service_pb2.ListEventsResponse]:
         """Events of the outbox and those already published, oldest first."""
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _pipelines_service_pb2.WatchEventsRequest,
+        context: _aio.ServicerContext[_pipelines_service_pb2.WatchEventsRequest, _abc.AsyncIterator[_pipelines_service_pb2.WatchEventsResponse]],
+    ) -> _abc.AsyncIterator[_pipelines_service_pb2.WatchEventsResponse]:
+        """Events that were recorded, then each one as it is recorded: all of them, in order, each once."""
 
     @_abc_1.abstractmethod
     def FindMissingBundles(

@@ -45,6 +45,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "ReadLogs": _READ,
         "ExplainJob": _READ,
         "ListEvents": _READ,
+        "WatchEvents": _READ,
         # A bundle belongs to no namespace: a caller that knows its digest, 256 bits that
         # stand in specifications alone, may run it. A submitter asks what is missing before it uploads.
         "FindMissingBundles": Rule(Verb.SUBMIT),

@@ -276,6 +276,44 @@ async def test_lists_are_read_page_by_page(controller: ControllerAddresses, clie
     assert len(shown) > 2
 
 
+@pytest.mark.usefixtures("controller")
+async def test_events_are_found_by_type_and_time_in_both_directions_and_watched(
+    client: Client,
+) -> None:
+    for _ in range(3):
+        await client.cancel((await client.submit(PIPELINE)).pipeline.name, "enough")
+    every = (await client.events()).events
+    assert len(every) == 6
+    ends = (await client.events(types=["shoal.pipeline.*"])).events
+    assert [event.type for event in ends] == ["shoal.pipeline.cancelled"] * 3
+    page = await client.events(page_size=4, newest_first=True)
+    rest = await client.events(page_size=4, newest_first=True, page_token=page.next_page_token)
+    assert (*page.events, *rest.events) == every[::-1]
+    assert not rest.next_page_token
+    since = every[2].time
+    assert since is not None
+    assert (await client.events(since=since)).events == every[2:]
+    assert (await client.events(until=since)).events == every[:2]
+    with pytest.raises(ShoalError, match="goes on to newer events"):
+        await client.events(newest_first=True, page_token=str(every[2].sequence))
+    for wrong in ("Shoal Job", "shoal.*.failed", "*"):
+        with pytest.raises(ShoalError, match="is no type of events"):
+            await client.events(types=[wrong])
+    with pytest.raises(ShoalError, match="33 types of events"):
+        await client.events(types=["shoal.x"] * 33)
+    async with contextlib.aclosing(client.watch_events(after=every[3].sequence)) as watch:
+        told = await anext(watch)
+        assert (told.events, told.caught_up, told.missing) == (every[4:], True, False)
+        await client.cancel((await client.submit(PIPELINE)).pipeline.name, "enough")
+        news = [event.id for event in (await anext(watch)).events]
+        assert news[0] == (await client.events(page_token=str(told.sequence))).events[0].id
+    async with contextlib.aclosing(client.watch_events(since=since)) as watch:
+        assert (await anext(watch)).events[:4] == every[2:]
+    with pytest.raises(ShoalError, match="was never recorded here") as refused:
+        await anext(client.watch_events(after=1000))
+    assert (refused.value.code, refused.value.reason) == ("OUT_OF_RANGE", "UNKNOWN_SEQUENCE")
+
+
 async def test_artifacts_that_a_picture_leaves_out_are_read_page_by_page(
     controller: ControllerAddresses, client: Client
 ) -> None:

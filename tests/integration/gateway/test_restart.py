@@ -84,6 +84,33 @@ async def test_a_watch_goes_on_and_shows_what_comes_after(tmp_path: Path) -> Non
         assert revisions == sorted(revisions)
 
 
+async def test_events_have_no_gap_and_none_comes_twice(tmp_path: Path) -> None:
+    async with (
+        before_a_controller(tmp_path) as (controller, gateway, token),
+        Client(controller.grpc) as client,
+        heard(gateway, "PipelinesService/WatchEvents", token, {"types": ["shoal.*"]}) as found,
+        heard(gateway, "PipelinesService/WatchEvents", token, {"types": ["none"]}) as other,
+    ):
+
+        def told() -> list[str]:
+            return [event["id"] for one in found for event in one.get("events", ())]
+
+        async def end_some() -> None:
+            for _ in range(5):
+                name = (await client.submit(Pipeline("one", (Job("a", ("true",)),)))).pipeline.name
+                await client.cancel(name, "the test wants events")
+
+        for _ in range(3):
+            await end_some()
+            await restarted(controller)
+        await end_some()
+        await until(lambda: len(told()) >= 40, 40, "all events")
+        listed = await client.events(page_size=1000, types=["shoal.*"])
+        assert told() == [event.id for event in listed.events]
+        assert not any("error" in one for one in (*found, *other))
+        assert not any("events" in one for one in other)
+
+
 async def test_a_log_has_no_gap_and_no_line_twice(tmp_path: Path) -> None:
     lines = [f"line {number}\n".encode() for number in range(20)]
     async with (

@@ -294,6 +294,32 @@ async def test_tables_and_documents(client: Client) -> None:
             json.loads(line)
 
 
+async def test_events_are_followed_each_once_and_listed_by_type_and_time(client: Client) -> None:
+    spec = Pipeline("one", (Job("say", ("true",)),))
+    first = (await client.submit(spec)).pipeline
+    await client.cancel(first.name, "enough")
+    following = await start(client.address, "events", "-f", "--type", "shoal.pipeline.*")
+    assert following.stdout is not None
+    lines = [(await asyncio.wait_for(following.stdout.readline(), 60)).decode()]
+    second = (await client.submit(spec)).pipeline
+    await client.cancel(second.name, "enough")
+    lines.append((await asyncio.wait_for(following.stdout.readline(), 60)).decode())
+    following.send_signal(signal.SIGINT)
+    await end(following)
+    assert [line.split()[2:] for line in lines] == [
+        ["shoal.pipeline.cancelled", f"default/{one.name}/cancelled/1"] for one in (first, second)
+    ]
+    listed = await shoal(client, "events", "--json", "--limit", "3")
+    found = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert [event["sequence"] for event in found] == [2, 3, 4]
+    since = found[-1]["time"]
+    later = await shoal(client, "events", "--json", "--since", since, "--type", "shoal.pipeline.*")
+    assert [json.loads(line)["id"] for line in later.stdout.splitlines()] == [found[-1]["id"]]
+    wrong = await shoal(client, "events", "-f", "--until", "5m")
+    assert wrong.status == 2
+    assert "leave out --until" in wrong.stderr
+
+
 async def test_logs_of_several_jobs_carry_their_names(client: Client, tmp_path: Path) -> None:
     spec = tmp_path / "pair.yaml"
     spec.write_text(TWO_JOBS)

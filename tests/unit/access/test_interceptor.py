@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from control.core.errors import StoreFailedError
+from control.core.event_query import EventQuery
 from control.front.access.checked_call import caller_of
 from control.front.access.interceptor import AccessInterceptor
 from control.front.access.quotas import CallerLimits, Quotas
@@ -72,7 +73,7 @@ class Door:
 
     async def told(self) -> list[dict[str, Any]]:
         """The events of callers."""
-        page = await self.plane.events("default", page_size=1000)
+        page = await self.plane.events(EventQuery("default"), page_size=1000)
         return [json.loads(one.data_json) for one in page.items if "caller" in one.type]
 
 

@@ -23,8 +23,10 @@ from control.core.errors import (
     UnknownPipelineError,
     WatcherTooSlowError,
 )
+from control.core.event_query import EventQuery
 from control.core.pipeline_query import PageFound, PageKey, PipelineQuery
 from control.core.rows import (
+    EventsRead,
     FoundRows,
     KeptNames,
     Loaded,
@@ -47,7 +49,7 @@ from shoal.session.messages import Desired
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.spec import Job, Pipeline
-from shoal.view import Event, NodeView, PipelineSummary, PipelineView, SnapshotEnd
+from shoal.view import NodeView, PipelineSummary, PipelineView, SnapshotEnd
 from tests.kit.until import until
 from tests.unit.control.world import (
     Clock,
@@ -112,8 +114,8 @@ async def test_a_pipeline_goes_from_submission_to_its_final_event(tmp_path: Path
         rows = await plane._store.outbox()
         assert sum(row.kind is OutboxKind.MANIFEST for row in rows) == 4
         assert rows[-1].id == view.final_event_id
-        page = await plane.events("default", ref.pipeline, 3)
-        rest = await plane.events("default", ref.pipeline, 1000, page.next_page_token)
+        page = await plane.events(EventQuery("default", ref.pipeline), 3)
+        rest = await plane.events(EventQuery("default", ref.pipeline), 1000, page.next_page_token)
         ids = [event.id for event in (*page.items, *rest.items)]
         assert len(ids) == len(set(ids)) == 10
         update = await anext(updates)
@@ -569,9 +571,12 @@ class BreakableStore:
         await self._store.mark_published(sequences, aside)
 
     async def events(
-        self, namespace: str, pipeline: str, after: int, limit: int, *, identities: bool = True
-    ) -> Sequence[Event]:
-        return await self._store.events(namespace, pipeline, after, limit, identities=identities)
+        self, query: EventQuery, place: int, limit: int, *, newest_first: bool = False
+    ) -> EventsRead:
+        return await self._store.events(query, place, limit, newest_first=newest_first)
+
+    async def events_forgotten_through(self) -> int:
+        return await self._store.events_forgotten_through()
 
 
 async def test_a_failing_store_refuses_with_its_reason_and_recovers(tmp_path: Path) -> None:

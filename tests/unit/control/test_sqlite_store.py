@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from control.core.errors import RowError, StoreFailedError
+from control.core.event_query import EventQuery
 from control.core.rows import (
     AttemptRow,
     JobRow,
@@ -192,17 +193,17 @@ async def test_published_events_stay_for_a_while_and_manifests_do_not(tmp_path: 
         assert [row.sequence for row in await store.outbox(limit=1, after=3)] == [4]
         waiting = await store.outbox_waiting()
         assert waiting == OutboxWaiting(2, fact(3).time)
-        events = await store.events("default", "counter-1", 0, 10)
+        events = (await store.events(EventQuery("default", "counter-1"), 0, 10)).events
         assert [(event.sequence, event.published) for event in events] == [
             (2, True),
             (3, False),
             (4, False),
         ]
-        assert await store.events("default", "other", 0, 10) == ()
-        assert await store.events("other", "", 0, 10) == ()
+        assert (await store.events(EventQuery("default", "other"), 0, 10)).events == ()
+        assert (await store.events(EventQuery("other", ""), 0, 10)).events == ()
         await store.commit([fact(n) for n in range(5, 12)])
         await store.mark_published([3, 11])
-        events = await store.events("default", "", 0, 100)
+        events = (await store.events(EventQuery("default", ""), 0, 100)).events
         assert [event.sequence for event in events] == [4, 5, 6, 7, 8, 9, 10, 11]
     async with SqliteStore(tmp_path / "c.db") as store:
         assert (await store.load(lambda: "id", 100)).next_sequence == 12, (
@@ -221,7 +222,7 @@ async def test_what_leaves_late_is_pushed_out_at_once_and_what_waits_is_kept(
         await store.mark_published([3, 15, 17], {3: "too large"})
         await store.commit([fact(n) for n in range(21, 25)])
         await store.mark_published([1, 24])
-        kept = await store.events("default", "", 0, 100)
+        kept = (await store.events(EventQuery("default", ""), 0, 100)).events
         left = [event.sequence for event in kept if event.published or event.problem]
         assert left == [24], "16 and 17 were pushed out by 24"
         assert [row.sequence for row in await store.outbox()] == [
@@ -275,9 +276,9 @@ async def test_u10_a_state_takes_the_place_of_one_of_its_subject_that_has_not_le
         await store.commit([state(3), state(4, "nodes/n2"), state(5, namespace="other")])
         await store.commit([state(6), state(7), fact(8)])
         assert [row.sequence for row in await store.outbox()] == [2, 4, 5, 7, 8]
-        listed = await store.events("default", "", 0, 100)
+        listed = (await store.events(EventQuery("default", ""), 0, 100)).events
         assert [event.sequence for event in listed] == [1, 2, 4, 7, 8], "those of nodes, too"
-        listed = await store.events("default", REF.pipeline, 0, 100)
+        listed = (await store.events(EventQuery("default", REF.pipeline), 0, 100)).events
         assert [event.sequence for event in listed] == [2, 8]
 
 
@@ -409,14 +410,18 @@ async def test_events_of_an_earlier_version_are_found_by_their_pipeline_and_none
     )
     connection.close()
     async with SqliteStore(path) as store:
-        found = await store.events("default", "counter-1", 0, 10)
+        found = (await store.events(EventQuery("default", "counter-1"), 0, 10)).events
         assert [(one.sequence, one.published, one.problem) for one in found] == [
             (5, True, ""),
             (7, False, "why"),
         ]
-        assert [one.sequence for one in await store.events("default", "counter-1", 5, 10)] == [7]
-        assert [one.sequence for one in await store.events("default", "gone-1", 0, 10)] == [6]
-        assert [one.sequence for one in await store.events("default", "", 0, 10)] == [5, 6, 7]
+        for pipeline, after, wanted in (
+            ("counter-1", 5, [7]),
+            ("gone-1", 0, [6]),
+            ("", 0, [5, 6, 7]),
+        ):
+            read = await store.events(EventQuery("default", pipeline), after, 10)
+            assert [one.sequence for one in read.events] == wanted
         assert [row.sequence for row in await store.outbox()] == [7]
         assert (await store.load(lambda: "id", 100)).next_sequence == 10
 

@@ -29,6 +29,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 100.0
+        self._set_back = 0.0
 
     def __call__(self) -> float:
         return self.now
@@ -39,7 +40,11 @@ class Clock:
 
     def wall(self) -> datetime:
         """The time of day."""
-        return BEGAN + timedelta(seconds=self.now)
+        return BEGAN + timedelta(seconds=self.now - self._set_back)
+
+    def set_back(self, seconds: float) -> None:
+        """Set the wall clock back, and the other one not."""
+        self._set_back += seconds
 
 
 def numbered_ids() -> Callable[[int], str]:

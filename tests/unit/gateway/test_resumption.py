@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.contract import OFFERED
-from services.gateway.resumption import LogResumption, WatchResumption, resumption_of
+from services.gateway.resumption import LogResumption, PlaceResumption, resumption_of
 from shoal.v1 import nodes_service_pb2 as nodes
 from shoal.v1 import pipelines_service_pb2 as v1
 
@@ -18,9 +18,10 @@ def test_every_stream_that_is_offered_is_resumed_but_a_sample() -> None:
         if one.streams
     }
     assert kinds == {
-        "WatchPipelines": WatchResumption,
-        "WatchNodes": WatchResumption,
-        "WatchMembers": WatchResumption,
+        "WatchPipelines": PlaceResumption,
+        "WatchNodes": PlaceResumption,
+        "WatchMembers": PlaceResumption,
+        "WatchEvents": PlaceResumption,
         "ReadLogs": LogResumption,
         "TapPort": type(None),
     }
@@ -35,6 +36,16 @@ def test_a_watch_goes_on_behind_the_highest_revision_that_was_passed_on() -> Non
         resumption.unseen(nodes.WatchNodesResponse(revision=revision))
     assert resumption.request() == nodes.WatchNodesRequest(facts=True, since_revision=7)
     assert asked.since_revision == 3
+
+
+def test_events_go_on_behind_the_last_one_that_was_passed_on() -> None:
+    asked = v1.WatchEventsRequest(namespace="lab", types=["shoal.job.*"])
+    resumption = resumption_of(asked, v1.WatchEventsResponse)
+    assert resumption is not None
+    resumption.unseen(v1.WatchEventsResponse(sequence=7))
+    assert resumption.request() == v1.WatchEventsRequest(
+        namespace="lab", types=["shoal.job.*"], after_sequence=7
+    )
 
 
 def chunk(offset: int, data: bytes, stream: int = 1) -> v1.ReadLogsResponse:
