@@ -38,6 +38,7 @@ class GatewayConfig:
         watches: how many calls that last a user may have open.
         connections: how many connections there may be.
         session_hours: how long a session lasts.
+        metrics: `host:port` of `GET /metrics`; empty for none.
         health_file: file that is written every few seconds while all is well; None for none.
 
     Raises:
@@ -59,12 +60,15 @@ class GatewayConfig:
     watches: int = 32
     connections: int = 1000
     session_hours: float = 12.0
+    metrics: str = ""
     health_file: Path | None = None
 
     def __post_init__(self) -> None:
         try:
             host, _ = host_port(self.listen)
             host_port(self.controller, hostless=True)
+            if self.metrics:
+                host_port(self.metrics)
         except AddressError as error:
             raise GatewayConfigError(str(error)) from None
         if (self.certificate is None) != (self.key is None):

@@ -8,7 +8,8 @@ same function that the controller asks (`services/identity/access/decision.py`).
 This is looked at before anything of a request's body is read. What the request names is looked at once it is read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -20,6 +21,7 @@ from connectrpc.request import RequestContext
 from google.protobuf.message import Message
 
 from services.gateway.config import ANONYMOUS
+from services.gateway.gateway_counts import GatewayCounts
 from services.gateway.open_watches import OpenWatch, OpenWatches
 from services.gateway.refusal import connect_error
 from services.gateway.session_file import SessionFile, is_second_word
@@ -69,6 +71,7 @@ class Door(MetadataInterceptor["OpenWatch | None"]):
         limits: what a user may ask for.
         cluster: returns the id of the cluster.
         clock: monotonic seconds.
+        counts: where calls and refusals are counted.
     """
 
     def __init__(
@@ -79,12 +82,14 @@ class Door(MetadataInterceptor["OpenWatch | None"]):
         limits: DoorLimits,
         cluster: Callable[[], str],
         clock: Callable[[], float],
+        counts: GatewayCounts,
     ) -> None:
         self._users = users
         self._sessions = sessions
         self._anonymous = anonymous
         self._limits = limits
         self._cluster = cluster
+        self._counts = counts
         self._rates = CallRates(limits.calls_per_second, clock)
         self.watches = OpenWatches(users, sessions, limits.watches)
         self._watch: ContextVar[OpenWatch] = ContextVar("watch that this call is")
@@ -94,7 +99,8 @@ class Door(MetadataInterceptor["OpenWatch | None"]):
         """Look at the head of a call of the contract."""
         address = (ctx.client_address or "").rpartition(":")[0]
         try:
-            user = self.caller(ctx.request_headers, ctx.http_method, address)
+            method = f"{ctx.method.service_name.rpartition('.')[2]}.{ctx.method.name}"
+            user = self.caller(ctx.request_headers, ctx.http_method, address, method)
             if ctx.method.stream_type is StreamType.SERVER_STREAM:
                 watch = self.take_watch(user, ctx.request_headers)
                 self._user.set(user)
@@ -117,22 +123,33 @@ class Door(MetadataInterceptor["OpenWatch | None"]):
         """Return the watch that the call is which this is part of."""
         return self._watch.get()
 
-    def caller(self, headers: HeaderFields, http_method: str, address: str) -> GatewayUser:
+    def caller(
+        self, headers: HeaderFields, http_method: str, address: str, called: str
+    ) -> GatewayUser:
         """Return the user that makes a request, and count it.
+
+        Args:
+            headers: of the request.
+            http_method: such as GET.
+            address: host from where it comes.
+            called: what it calls, one of few words: such as `NodesService.ListNodes` or `/members`.
 
         Raises:
             ShoalError: no user, or one that asks too often.
         """
-        try:
-            user = self._known(headers, http_method)
-        except UserFileError as error:
-            raise ShoalError("USERS", str(error), code="UNAVAILABLE") from error
-        except ShoalError:
-            self._count(f"address {address}", "requests that are let in nowhere")
-            raise
-        self._count(
-            f"anonymous {address}" if not user.token_hash else user.name, f"calls of {user.name}"
-        )
+        with self._counted():
+            try:
+                user = self._known(headers, http_method)
+            except UserFileError as error:
+                raise ShoalError("USERS", str(error), code="UNAVAILABLE") from error
+            except ShoalError:
+                self._count(f"address {address}", "requests that are let in nowhere")
+                raise
+            self._count(
+                f"anonymous {address}" if not user.token_hash else user.name,
+                f"calls of {user.name}",
+            )
+        self._counts.calls[called] += 1
         return user
 
     def take_watch(self, user: GatewayUser, headers: HeaderFields) -> OpenWatch:
@@ -142,7 +159,8 @@ class Door(MetadataInterceptor["OpenWatch | None"]):
             ShoalError: there is none.
         """
         by_token = _bearer(headers) is not None
-        return self.watches.take(user, "" if by_token else session_word(headers))
+        with self._counted():
+            return self.watches.take(user, "" if by_token else session_word(headers))
 
     def let_in(self, rule: Rule, path: str, request: Message) -> GatewayUser:
         """Return the user of the call that this is part of, if it may make it.
@@ -170,7 +188,17 @@ class Door(MetadataInterceptor["OpenWatch | None"]):
         method = path.rpartition(".")[2].replace("/", ".")
         decision = decide(rule, method, cluster, caller, named(rule, request), _REMEDY)
         if isinstance(decision, CallRefused):
-            raise ShoalError(decision.reason, decision.message, code="PERMISSION_DENIED")
+            with self._counted():
+                raise ShoalError(decision.reason, decision.message, code="PERMISSION_DENIED")
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count what is refused in the block."""
+        try:
+            yield
+        except ShoalError as error:
+            self._counts.refused[error.reason] += 1
+            raise
 
     def _known(self, headers: HeaderFields, http_method: str) -> GatewayUser:
         token = _bearer(headers)

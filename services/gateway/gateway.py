@@ -21,6 +21,8 @@ from starlette.types import ASGIApp
 from services.gateway.config import GatewayConfig
 from services.gateway.contract import OFFERED, ContractApp
 from services.gateway.door import SECOND_WORD, Door, DoorLimits
+from services.gateway.gateway_counts import GatewayCounts
+from services.gateway.gateway_figures import GatewayFigures
 from services.gateway.openapi import openapi_document
 from services.gateway.original import OriginalPages
 from services.gateway.request_guard import RequestGuard
@@ -29,8 +31,11 @@ from services.gateway.sign_in import SignIn
 from services.gateway.update_feed import UpdateFeed
 from services.gateway.upstream import Upstream
 from services.gateway.user_file import USERS_NAME, UserFile, UserFileError
+from services.metrics.opening import open_metrics
+from services.metrics.reader_proof import ReaderProof
 from services.runtime.address import host_port, joined
 from services.runtime.health_file import HealthFile
+from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
 from services.runtime.state_folder import prepare_state_folder
 
@@ -88,15 +93,24 @@ class Gateway:
             sessions.load()
         except UserFileError as error:
             raise StartRefusedError(str(error)) from error
+        counts = GatewayCounts()
         upstream = Upstream(
             config.controller,
             config.identity,
             config.call_seconds,
             lambda: dt.datetime.fromtimestamp(self.process.wall(), dt.UTC),
+            self.process.clock,
+            counts,
         )
         limits = DoorLimits(config.calls_per_second, config.watches)
         door = Door(
-            users, sessions, config.anonymous, limits, lambda: upstream.cluster, self.process.clock
+            users,
+            sessions,
+            config.anonymous,
+            limits,
+            lambda: upstream.cluster,
+            self.process.clock,
+            counts,
         )
         secure = config.certificate is not None or bool(config.proxy)
         sign_in = SignIn(door, sessions, seconds, secure=secure)
@@ -114,8 +128,24 @@ class Gateway:
                 pages = OriginalPages(door, upstream, updates, self.process.wall)
                 app = self._app(door, upstream, [*sign_in.routes(), *pages.routes()])
                 server = self._server(app, lambda: self.ready(_address(listening)))
+                figures = GatewayFigures(
+                    counts,
+                    door,
+                    users,
+                    sessions,
+                    upstream,
+                    lambda: len(server.server_state.connections),
+                )
                 try:
-                    await _serve(server, listening)
+                    async with open_metrics(
+                        config.metrics,
+                        figures.read,
+                        clock=self.process.clock,
+                        proof=_reader_proof(upstream),
+                    ) as metrics:
+                        if metrics:
+                            LOG.info("metrics are served", extra=fields(address=metrics))
+                        await _serve(server, listening)
                 finally:
                     calling.cancel()
                     looking.cancel()
@@ -199,6 +229,14 @@ async def _serve(server: _Server, listening: socket.socket) -> None:
         server.should_exit = True
         await asyncio.wait((serving,), timeout=2 * _END_SECONDS)
         raise
+
+
+def _reader_proof(upstream: Upstream) -> ReaderProof | None:
+    """What a page of figures proves beyond loopback; a gateway is not told which certificates are revoked."""
+    proved = upstream.credentials
+    if proved is None:
+        return None
+    return ReaderProof(lambda: upstream.credentials or proved, lambda _: False)
 
 
 async def _healthy(_: object) -> PlainTextResponse:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from services.metrics.options import metrics_option
 from services.runtime.process import run
 from services.runtime.process_options import begin_log, process_options
 from services.runtime.settings_file import read_settings, use_settings
@@ -107,6 +108,7 @@ def _use_file(context: click.Context, path: Path) -> None:
 )
 @click.option("--connections", type=int, default=1000, help="How many connections there may be.")
 @click.option("--session-hours", type=float, default=12.0, help="How long a sign-in lasts.")
+@metrics_option("127.0.0.1:7475")
 @click.pass_context
 def gateway(context: click.Context, /, **given: Any) -> None:
     """Serve the contract to browsers and curl: Connect, gRPC-Web and JSON.
@@ -154,6 +156,7 @@ def gateway(context: click.Context, /, **given: Any) -> None:
             watches=given["watches"],
             connections=given["connections"],
             session_hours=given["session_hours"],
+            metrics=given["metrics"],
             health_file=given["health_file"],
         )
     except GatewayConfigError as error:

@@ -147,7 +147,8 @@ class OriginalPages:
         return _Watch(events, lambda: self._door.watches.give(watch))
 
     def _user(self, request: Request) -> GatewayUser:
-        return self._door.caller(request.headers, request.method, address_of(request))
+        place = address_of(request)
+        return self._door.caller(request.headers, request.method, place, request.url.path)
 
     async def _ask(self, user: GatewayUser, method: OfferedMethod, request: Any) -> Any:
         self._door.check(user, method.rule, method.path, request)

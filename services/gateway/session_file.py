@@ -102,6 +102,11 @@ class SessionFile:
         user = self._users.of_name(name)
         return user if user is not None and user.token_hash == token_hash else None
 
+    def count(self) -> int:
+        """How many are not over."""
+        now = self._wall()
+        return sum(row[2] > now for row in self._rows.values())
+
     async def _keep(self, rows: dict[str, _Row]) -> None:
         self._rows = rows
         async with self._writing:

@@ -20,6 +20,7 @@ from services.gateway.user_file import GatewayUser, UserFileError
 from shoal.errors import ShoalError
 
 _BODY_BYTES_MAX: Final = 4096
+_PATH: Final = "/session"
 _JSON: Final = "application/json"
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -63,15 +64,15 @@ class SignIn:
     def routes(self) -> list[Route]:
         """Return what is served."""
         return [
-            Route("/session", told(self._begin), methods=["POST"]),
-            Route("/session", told(self._show), methods=["GET"]),
-            Route("/session", told(self._end), methods=["DELETE"]),
+            Route(_PATH, told(self._begin), methods=["POST"]),
+            Route(_PATH, told(self._show), methods=["GET"]),
+            Route(_PATH, told(self._end), methods=["DELETE"]),
         ]
 
     async def _begin(self, request: Request) -> Response:
         token = await _token(request)
         user = self._door.caller(
-            {"authorization": f"Bearer {token}"}, request.method, address_of(request)
+            {"authorization": f"Bearer {token}"}, request.method, address_of(request), _PATH
         )
         word = await self._sessions.begin(user)
         answer = _described(user, word)
@@ -86,12 +87,12 @@ class SignIn:
         return answer
 
     async def _show(self, request: Request) -> Response:
-        user = self._door.caller(request.headers, request.method, address_of(request))
+        user = self._door.caller(request.headers, request.method, address_of(request), _PATH)
         word = session_word(request.headers)
         return _described(user, word if self._sessions.user(word) == user else "")
 
     async def _end(self, request: Request) -> Response:
-        user = self._door.caller(request.headers, request.method, address_of(request))
+        user = self._door.caller(request.headers, request.method, address_of(request), _PATH)
         await self._sessions.end(session_word(request.headers))
         answer = _described(user, "")
         answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=self._secure)

@@ -20,12 +20,14 @@ from typing import Any, Final, NoReturn
 import grpc.aio
 from google.protobuf.message import Message
 
+from services.gateway.gateway_counts import GatewayCounts
 from services.gateway.resumption import resumption_of
 from services.identity.access.caller import USER_KEY
 from services.runtime.process import StartRefusedError
 from shoal.cli.identity_folder import credentials_in
 from shoal.cli.renewal import renew_if_due
 from shoal.connection import Connection
+from shoal.credentials import Credentials
 from shoal.errors import ShoalError
 from shoal.identity import Role
 
@@ -66,19 +68,24 @@ class Upstream:
         identity: folder of the credentials of a gateway; None for a controller with --insecure.
         call_seconds: most that a call may take which is answered once.
         now: the time.
+        clock: seconds on a monotonic clock.
+        counts: where calls are counted.
     """
 
     address: str
     identity: Path | None
     call_seconds: float
     now: Callable[[], dt.datetime]
+    clock: Callable[[], float]
+    counts: GatewayCounts
+    credentials: Credentials | None = field(default=None, init=False)
+    """What it proves; None before `run`, and for a controller with --insecure."""
     _held: _Held | None = field(default=None, init=False)
-    _cluster: str = field(default="", init=False)
 
     @property
     def cluster(self) -> str:
         """Id of the cluster; empty for one without identity."""
-        return self._cluster
+        return "" if self.credentials is None else self.credentials.identity.cluster
 
     async def run(self, ready: Callable[[], None]) -> NoReturn:
         """Hold a connection and renew the identity in time, until cancelled.
@@ -112,14 +119,20 @@ class Upstream:
         Raises:
             ShoalError: the controller refused, did not answer in time or cannot be reached.
         """
+        begun = self.clock()
         with self._using() as held:
             stub = _for(_stub(held, method, held.connection.channel.unary_unary), user)
             if method.safe:
-                return await held.connection.call(stub, request, deadline_seconds=self.call_seconds)
-            try:
-                return await stub(request, timeout=self.call_seconds)
-            except grpc.aio.AioRpcError as error:
-                raise held.connection.error(error, self.call_seconds) from error
+                answer = await held.connection.call(
+                    stub, request, deadline_seconds=self.call_seconds
+                )
+            else:
+                try:
+                    answer = await stub(request, timeout=self.call_seconds)
+                except grpc.aio.AioRpcError as error:
+                    raise held.connection.error(error, self.call_seconds) from error
+        self.counts.answers.add(self.clock() - begun)
+        return answer
 
     async def stream(
         self, method: UpstreamMethod, request: Message, user: str
@@ -142,6 +155,7 @@ class Upstream:
                 async for response in responses:
                     new = response if resumption is None else resumption.unseen(response)
                     if new is not None:
+                        self.counts.messages += 1
                         yield new
 
     @contextmanager
@@ -157,6 +171,9 @@ class Upstream:
         held.idle.clear()
         try:
             yield held
+        except ShoalError as error:
+            self.counts.failed[error.code] += 1
+            raise
         finally:
             held.calls -= 1
             if not held.calls:
@@ -175,7 +192,7 @@ class Upstream:
                     "users only as a gateway: make a token with `shoal token create --role gateway`, join with "
                     "`shoal login --identity FOLDER`, and name that folder with --identity"
                 )
-            self._cluster = proved.identity.cluster
+            self.credentials = proved
         return Connection(self.address, deadline_seconds=self.call_seconds, credentials=proved)
 
 

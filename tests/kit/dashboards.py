@@ -122,7 +122,7 @@ DASHBOARDS: Final[Mapping[str, tuple[str, Sequence[PanelPlan]]]] = {
         ),
     ),
     "processes": (
-        "Shoal: controller and agents as processes",
+        "Shoal: controller, agents and gateways as processes",
         (
             PanelPlan(
                 "CPU",
@@ -172,6 +172,28 @@ DASHBOARDS: Final[Mapping[str, tuple[str, Sequence[PanelPlan]]]] = {
                 "Bps",
                 {
                     "sum by (direction) (rate(shoal_gossip_bytes_total[5m]))": "{{direction}}",
+                },
+            ),
+            PanelPlan(
+                "Calls of browsers",
+                "reqps",
+                {"topk(10, sum by (method) (rate(shoal_gateway_calls_total[5m])))": "{{method}}"},
+            ),
+            PanelPlan(
+                "Calls of browsers that came to nothing",
+                "reqps",
+                {
+                    "sum by (reason) (rate(shoal_gateway_calls_refused_total[5m]))": "refused: {{reason}}",
+                    "sum by (code) (rate(shoal_gateway_calls_failed_total[5m]))": "failed: {{code}}",
+                },
+            ),
+            PanelPlan(
+                "What browsers watch",
+                "short",
+                {
+                    "shoal_gateway_watches": "watches {{instance}}",
+                    "shoal_gateway_connections": "connections {{instance}}",
+                    "rate(shoal_gateway_messages_total[5m])": "messages a second {{instance}}",
                 },
             ),
             PanelPlan(

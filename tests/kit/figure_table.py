@@ -9,6 +9,7 @@ from typing import Final
 
 from control.front.controller_figures import CONTROLLER_FIGURES
 from edge_agent.agent_figures import AGENT_FIGURES
+from services.gateway.gateway_figures import GATEWAY_FIGURES
 from services.metrics.figure import Figure
 from tests.kit.tree import ROOT
 
@@ -16,6 +17,7 @@ DOCUMENT: Final = ROOT / "docs" / "metrics.md"
 CATALOGUES: Final[Mapping[str, tuple[Figure, ...]]] = {
     "controller": CONTROLLER_FIGURES,
     "agent": AGENT_FIGURES,
+    "gateway": GATEWAY_FIGURES,
 }
 _END: Final = "<!-- end -->"
 

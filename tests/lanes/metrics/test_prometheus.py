@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import yaml
 from compose.local_cluster import LocalCluster, LocalClusterConfig
 from control.front.controller_figures import CONTROLLER_FIGURES
 from edge_agent.agent_figures import AGENT_FIGURES
+from services.gateway.gateway_figures import GATEWAY_FIGURES
 from services.metrics.figure import LEFT_OUT, Figure, FigureKind
+from shoal.credentials import write_credentials
 from shoal.identity import Role
 from shoal.spec import Job, Pipeline
 from tests.kit.controller_credentials import credentials_of
 from tests.kit.dashboards import DASHBOARDS, FOLDER, expressions, made
 from tests.kit.ports import quiet_port
 from tests.kit.prometheus import Prometheus, promtool
+from tests.kit.running_gateway import RunningGateway
 from tests.kit.tree import ROOT
 from tests.kit.tx2_tree import Tx2Tree
 from tests.kit.until import until
@@ -54,13 +58,14 @@ def test_a_dashboard_is_as_it_is_made(name: str) -> None:
     assert (FOLDER / f"{name}.json").read_text() == made(name), "run: make dashboards"
 
 
-def configuration(folder: Path, controller: int, agent: int) -> Path:
+def configuration(folder: Path, controller: int, agent: int, gateway: int) -> Path:
     """The shipped configuration, scraping this cluster, and more often."""
     text = (SHIPPED / "prometheus.yml").read_text()
     for shipped, here in (
         ("/etc/prometheus/shoal", str(folder)),
         ("10.0.0.1:7473", f"127.0.0.1:{controller}"),
         ("127.0.0.1:7474", f"127.0.0.1:{agent}"),
+        ("127.0.0.1:7475", f"127.0.0.1:{gateway}"),
         ("_interval: 15s", "_interval: 1s"),
     ):
         assert shipped in text
@@ -71,12 +76,20 @@ def configuration(folder: Path, controller: int, agent: int) -> Path:
     return folder / "prometheus.yml"
 
 
+@dataclass(frozen=True)
+class Scraped:
+    """What is scraped, and the token of a user of the gateway."""
+
+    prometheus: Prometheus
+    cluster: LocalCluster
+    gateway: RunningGateway
+    ann: str
+
+
 @contextlib.asynccontextmanager
-async def scraped_cluster(
-    folder: Path, patch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[Prometheus, LocalCluster]]:
-    """A cluster with identity and a broker, whose controller is scraped over HTTPS and whose agent is on loopback."""
-    controller, agent = quiet_port(), quiet_port()
+async def scraped_cluster(folder: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Scraped]:
+    """A cluster with identity and a broker: its controller is scraped over HTTPS, agent and gateway on loopback."""
+    controller, agent, gateway = quiet_port(), quiet_port(), quiet_port()
     board = folder / "board"
     board.mkdir()
     Tx2Tree(board)
@@ -94,10 +107,16 @@ async def scraped_cluster(
         proof = credentials_of(config.state / "controller", Role.VIEWER, "prometheus")
         (folder / "identity.pem").write_bytes(proof.key + proof.certificate)
         (folder / "authorities.pem").write_bytes(proof.authorities)
-        file = configuration(folder, controller, agent)
+        file = configuration(folder, controller, agent, gateway)
         promtool(folder, "check", "config", str(file))
-        async with Prometheus(folder, file) as prometheus:
-            yield prometheus, cluster
+        web = folder / "web"
+        write_credentials(web, credentials_of(config.state / "controller", Role.GATEWAY, "web"))
+        words = ("--identity", str(web), "--metrics", f"127.0.0.1:{gateway}")
+        async with (
+            RunningGateway(folder / "gateway", cluster.controller_address, *words) as browsers,
+            Prometheus(folder, file) as prometheus,
+        ):
+            yield Scraped(prometheus, cluster, browsers, browsers.allow("ann"))
 
 
 async def play(cluster: LocalCluster) -> None:
@@ -111,16 +130,23 @@ async def play(cluster: LocalCluster) -> None:
         await client.node("node-1", fresh_facts=True)  # its agent looks at the board again
 
 
+async def browse(scraped: Scraped) -> None:
+    """Let a browser ask, and a stranger."""
+    assert (await scraped.gateway.ask("NodesService/ListNodes", scraped.ann))[0] == 200
+    assert (await scraped.gateway.ask("NodesService/ListNodes", "guessed"))[0] == 401
+
+
 async def test_a_real_run_gives_every_expression_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with scraped_cluster(tmp_path, monkeypatch) as (prometheus, cluster):
+    async with scraped_cluster(tmp_path, monkeypatch) as scraped:
+        prometheus, cluster = scraped.prometheus, scraped.cluster
 
         async def is_up() -> bool:
             found = await prometheus.query("up")
-            return len(found) == 2 and all(one["value"][1] == "1" for one in found)
+            return len(found) == 3 and all(one["value"][1] == "1" for one in found)
 
-        await until(is_up, 30, "both are scraped")
+        await until(is_up, 30, "all three are scraped")
         asked = {name: name for name in expected_names()}
         for name in DASHBOARDS:
             text = (FOLDER / f"{name}.json").read_text()
@@ -134,6 +160,7 @@ async def test_a_real_run_gives_every_expression_data(
         missing = dict(asked)
 
         async def all_have_data() -> bool:
+            await browse(scraped)
             await play(cluster)  # more of it, so that there are rises between two scrapes
             for what, expression in tuple(missing.items()):
                 if await prometheus.query(expression):
@@ -154,8 +181,8 @@ async def test_a_real_run_gives_every_expression_data(
 
 
 def expected_names() -> set[str]:
-    """What both processes have to tell, as Prometheus calls it."""
-    figures: set[Figure] = {*CONTROLLER_FIGURES, *AGENT_FIGURES}
+    """What all processes have to tell, as Prometheus calls it."""
+    figures: set[Figure] = {*CONTROLLER_FIGURES, *AGENT_FIGURES, *GATEWAY_FIGURES}
     return {
         f"{one.name}_bucket" if one.kind is FigureKind.HISTOGRAM else one.name
         for one in figures
@@ -165,7 +192,9 @@ def expected_names() -> set[str]:
 
 async def series_are_bounded(prometheus: Prometheus) -> None:
     """No figure has more series than its catalogue says, and none is told that stands in no catalogue."""
-    most = {one.name: one.series_max for one in (*CONTROLLER_FIGURES, *AGENT_FIGURES)}
+    most = {
+        one.name: one.series_max for one in (*CONTROLLER_FIGURES, *AGENT_FIGURES, *GATEWAY_FIGURES)
+    }
     counted = await prometheus.query(
         'count by (__name__, instance) ({__name__=~"shoal_.*", __name__!~".*_(bucket|sum|count)"})'
     )

@@ -8,6 +8,7 @@ import pytest
 
 from services.gateway.contract import OFFERED
 from services.gateway.door import COOKIE, SECOND_WORD, Door, DoorLimits
+from services.gateway.gateway_counts import GatewayCounts
 from services.gateway.session_file import SessionFile, second_word
 from services.gateway.user_file import GatewayUser, UserFile
 from services.identity.access.rule import ROLES, Verb
@@ -22,6 +23,7 @@ class Entry:
 
     def __init__(self, folder: Path, anonymous: Role | None = None) -> None:
         self.now = 1000.0
+        self.counts = GatewayCounts()
         self.users = UserFile(folder / "users.json")
         self.users.allow(GatewayUser("ann", Role.VIEWER), "ann-word")
         self.users.allow(GatewayUser("bob", Role.SUBMITTER, "lab"), "bob-word")
@@ -33,6 +35,7 @@ class Entry:
             DoorLimits(calls_per_second=2, watches=2),
             lambda: "c1",
             lambda: self.now,
+            self.counts,
         )
 
     def user(self, name: str) -> GatewayUser:
@@ -49,7 +52,7 @@ def refused(call: Callable[[], object]) -> ShoalError:
 
 def test_a_token_is_whose_it_is_and_another_one_is_nobodys(tmp_path: Path) -> None:
     entry = Entry(tmp_path)
-    found = entry.door.caller({"authorization": "bearer  ann-word"}, "POST", "10.0.0.1")
+    found = entry.door.caller({"authorization": "bearer  ann-word"}, "POST", "10.0.0.1", "m")
     assert found.name == "ann"
     for headers, reason in (
         ({"authorization": "Bearer none"}, "TOKEN_UNKNOWN"),
@@ -59,7 +62,7 @@ def test_a_token_is_whose_it_is_and_another_one_is_nobodys(tmp_path: Path) -> No
         ({"cookie": "\x00=;;=,"}, "SIGN_IN"),
     ):
         entry.now += 10
-        error = refused(partial(entry.door.caller, headers, "POST", "10.0.0.1"))
+        error = refused(partial(entry.door.caller, headers, "POST", "10.0.0.1", "m"))
         assert (error.code, error.reason) == ("UNAUTHENTICATED", reason)
 
 
@@ -67,20 +70,23 @@ async def test_a_cookie_alone_reads_and_with_its_second_word_does_all(tmp_path: 
     entry = Entry(tmp_path)
     word = await entry.sessions.begin(entry.user("ann"))
     headers = {"cookie": f"other=1; {COOKIE}={word}"}
-    assert entry.door.caller(headers, "GET", "").name == "ann"
+    assert entry.door.caller(headers, "GET", "", "m").name == "ann"
     for wrong in ({}, {SECOND_WORD: "x"}, {SECOND_WORD: second_word("x")}):
         entry.now += 10
-        error = refused(partial(entry.door.caller, {**headers, **wrong}, "POST", ""))
+        error = refused(partial(entry.door.caller, {**headers, **wrong}, "POST", "", "m"))
         assert (error.code, error.reason) == ("PERMISSION_DENIED", "CSRF")
-    assert entry.door.caller({**headers, SECOND_WORD: second_word(word)}, "POST", "").name == "ann"
+    assert (
+        entry.door.caller({**headers, SECOND_WORD: second_word(word)}, "POST", "", "m").name
+        == "ann"
+    )
 
 
 def test_who_has_not_signed_in_is_a_viewer_only_where_the_gateway_says_so(tmp_path: Path) -> None:
     entry = Entry(tmp_path, Role.VIEWER)
-    found = entry.door.caller({}, "POST", "10.0.0.1")
+    found = entry.door.caller({}, "POST", "10.0.0.1", "m")
     assert (found.name, found.role) == ("anonymous", Role.VIEWER)
     assert refused(
-        lambda: entry.door.caller({"authorization": "Bearer none"}, "POST", "")
+        lambda: entry.door.caller({"authorization": "Bearer none"}, "POST", "", "m")
     ).reason == ("TOKEN_UNKNOWN")
 
 
@@ -88,25 +94,30 @@ def test_a_user_that_asks_too_often_waits_and_no_other_does(tmp_path: Path) -> N
     entry = Entry(tmp_path)
     ann, bob = ({"authorization": f"Bearer {name}-word"} for name in ("ann", "bob"))
     for _ in range(4):
-        entry.door.caller(ann, "POST", "10.0.0.1")
-    error = refused(lambda: entry.door.caller(ann, "POST", "10.0.0.2"))
+        entry.door.caller(ann, "POST", "10.0.0.1", "m")
+    error = refused(lambda: entry.door.caller(ann, "POST", "10.0.0.2", "m"))
     assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "QUOTA")
     assert error.metadata["option"] == "--calls-per-second"
     assert "call again in 0.5 s" in error.message
-    entry.door.caller(bob, "POST", "10.0.0.1")
+    entry.door.caller(bob, "POST", "10.0.0.1", "m")
     entry.now += error.retry_seconds
-    entry.door.caller(ann, "POST", "10.0.0.1")
+    entry.door.caller(ann, "POST", "10.0.0.1", "m")
 
 
 def test_whoever_guesses_is_slowed_down_by_its_address(tmp_path: Path) -> None:
     entry = Entry(tmp_path)
     guess = {"authorization": "Bearer guess"}
     reasons = [
-        refused(lambda: entry.door.caller(guess, "POST", "10.0.0.1")).reason for _ in range(6)
+        refused(lambda: entry.door.caller(guess, "POST", "10.0.0.1", "m")).reason for _ in range(6)
     ]
     assert reasons == ["TOKEN_UNKNOWN"] * 4 + ["QUOTA"] * 2
-    assert refused(lambda: entry.door.caller(guess, "POST", "10.0.0.2")).reason == "TOKEN_UNKNOWN"
-    assert entry.door.caller({"authorization": "Bearer ann-word"}, "POST", "10.0.0.1").name == "ann"
+    assert (
+        refused(lambda: entry.door.caller(guess, "POST", "10.0.0.2", "m")).reason == "TOKEN_UNKNOWN"
+    )
+    assert (
+        entry.door.caller({"authorization": "Bearer ann-word"}, "POST", "10.0.0.1", "m").name
+        == "ann"
+    )
 
 
 async def test_a_watch_is_of_the_token_or_the_session_that_lets_it_in(tmp_path: Path) -> None:
