@@ -26,9 +26,10 @@ from shoal.names import PipelineRef
 ID_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 ID_ORDERED = 4
 """Characters of a pipeline's id that rise with each submission, so that what is submitted together stands together in
-the store: it writes a fraction of the pages that it would write for random ids. They begin anew after 1.7 million."""
-ID_RANDOM = 2
-"""Random characters behind them, at the end."""
+the store: it writes a fraction of the pages that it would write for random ids. They begin anew after 1.7 million, and
+with a new store."""
+ID_RANDOM = 4
+"""Random characters behind them, at the end: an archive outlives stores, and an id in it may not come again."""
 ID_SUFFIX = ID_ORDERED + ID_RANDOM
 
 _ID_MAX = 63
