@@ -369,7 +369,8 @@ class ControlMachine:
         node = self._situation.cluster.nodes.get(name)
         if node is None or node.quarantine:
             return {}
-        return {ref: self._situation.cluster.assignment(one) for ref, one in node.attempts.items()}
+        assignment = self._situation.cluster.assignment
+        return {ref: one.assignment or assignment(one) for ref, one in node.attempts.items()}
 
     def prefetch(self, name: str) -> tuple[str, ...] | None:
         """The bundles that a node shall have before they are needed; None if its agent is not told."""

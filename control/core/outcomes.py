@@ -79,7 +79,7 @@ class Outcomes(MachinePart):
         job.manifest = ManifestRow(
             key=manifest_key(job.ref),
             attempt=attempt,
-            artifacts=tuple(sorted(artifacts, key=lambda one: one.path)),
+            artifacts=tuple(sorted(artifacts, key=lambda one: one.path)) if artifacts else (),
             commit_time=self._situation.wall_time,
         )
         self._change.job(pipeline, job)
@@ -249,7 +249,7 @@ class Outcomes(MachinePart):
         pipeline.open_jobs -= 1
         if pipeline.open_jobs:
             return
-        pipeline.job_counts = counted(job.state for job in pipeline.jobs.values())
+        pipeline.job_counts = counted([job.state for job in pipeline.jobs.values()])
         states = dict(pipeline.job_counts)
         failed = JobState.FAILED in states
         failure = outbox_rows.first_failure(pipeline.jobs.values()) if failed else None

@@ -24,12 +24,13 @@ class Standing(NamedTuple):
     @classmethod
     def of(cls, view: PipelineView) -> Standing:
         """How a pipeline stands that is shown so."""
-        jobs = view.jobs
-        if len(jobs) == 1:
-            return cls(view.creator, view.state, view.dead_letter, ((jobs[0].state, 1),))
-        return cls(view.creator, view.state, view.dead_letter, counted(job.state for job in jobs))
+        jobs = counted([job.state for job in view.jobs])
+        return cls(view.creator, view.state, view.dead_letter, jobs)
 
 
 def counted(states: Iterable[JobState]) -> JobCounts:
     """Count jobs by their states."""
-    return tuple(sorted(Counter(states).items()))
+    found = list(states)
+    if len(found) == 1:
+        return ((found[0], 1),)
+    return tuple(sorted(Counter(found).items()))

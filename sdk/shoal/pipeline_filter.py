@@ -53,13 +53,13 @@ class PipelineFilter:
                 return False
             if self.until_time is not None and created >= self.until_time:
                 return False
-        return (
-            text_fits(self.name, one.spec_name)
-            and text_fits(self.creator, one.creator)
-            and all(
-                key in one.labels and value in {"", one.labels[key]}
-                for key, value in self.labels.items()
-            )
+        if self.name and not text_fits(self.name, one.spec_name):
+            return False
+        if self.creator and not text_fits(self.creator, one.creator):
+            return False
+        return not self.labels or all(
+            key in one.labels and value in {"", one.labels[key]}
+            for key, value in self.labels.items()
         )
 
     def stands(self, one: PipelineView | PipelineSummary) -> bool:

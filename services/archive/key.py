@@ -1,10 +1,17 @@
 """What a key of an object may look like."""
 
+import re
+from typing import Final
+
 KEY_BYTES_MAX = 1024
 """Longest key in bytes of UTF-8 (Amazon S3 User Guide, "Naming Amazon S3 objects")."""
 
 SEGMENT_BYTES_MAX = 255
 """Longest part between two slashes in bytes: the longest file name of common file systems."""
+
+
+_PLAIN: Final = re.compile(r"[\w-][\w.-]{0,254}(?:/[\w-][\w.-]{0,254})*", re.ASCII)
+"""Keys as nearly all are, of which only the length is left to be looked at."""
 
 
 class InvalidKeyError(ValueError):
@@ -19,6 +26,8 @@ def check_key(key: str) -> str:
             part, `.` or `..`, or a null character. Any other name of a file can be one, line breaks
             included: addresses carry keys quoted, and manifests are JSON.
     """
+    if len(key) <= KEY_BYTES_MAX and _PLAIN.fullmatch(key):
+        return key
     if not key:
         raise InvalidKeyError("the key is empty: name the object")
     try:

@@ -120,12 +120,10 @@ def devices(job: Pending, room: NodeRoom) -> str:
 
 def features(job: Pending, room: NodeRoom) -> str:
     """Its agent must be able to do what the job needs; what one that is away can do is not known."""
-    missing = sorted(job.features - room.node.features) if room.node.connected else []
-    return (
-        f"its agent cannot do {' and '.join(missing)}, which the job needs: update it"
-        if missing
-        else ""
-    )
+    if not room.node.connected or job.features <= room.node.features:
+        return ""
+    missing = sorted(job.features - room.node.features)
+    return f"its agent cannot do {' and '.join(missing)}, which the job needs: update it"
 
 
 def sandbox(job: Pending, room: NodeRoom) -> str:
