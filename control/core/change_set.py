@@ -79,7 +79,7 @@ class ChangeSet:
         self._shown_pipelines[pipeline.ref] = pipeline
 
     def attempt(self, attempt: AttemptRecord) -> None:
-        """An attempt changed; its job is said to have changed besides."""
+        """An attempt changed; its job is said to have changed besides, in what is shown if no more."""
         self._attempts[attempt.ref] = attempt
 
     def node(self, node: NodeRecord) -> None:

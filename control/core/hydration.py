@@ -1,4 +1,9 @@
-"""Records of pipelines from their rows."""
+"""Records of pipelines from their rows.
+
+Rule: of a job with a current attempt, the attempt's row says where the job is, on which node and in which epoch; a row
+of its own is only written when it is queued again or ends, or when what it has survived changes. So a job that is
+placed, runs and ends well is written once.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from control.core.rows import PipelineRows, ScaleRow
 from control.core.state import AttemptRecord, Cluster, PipelineRecord, take
 from control.core.topology import topology
 from shoal.names import PipelineRef
+from shoal.spec import Placement
 
 
 def records(rows: PipelineRows, cluster: Cluster) -> Sequence[PipelineRecord]:
@@ -34,6 +40,9 @@ def records(rows: PipelineRows, cluster: Cluster) -> Sequence[PipelineRecord]:
         job.attempts.append(attempt)
         if seen.state in lifecycle.PLACED:
             job.attempt = found[job.pipeline].attempts[seen.ref.job] = attempt
+            job.state, job.epoch, job.number = seen.state, seen.ref.epoch, seen.ref.number
+            if job.spec.placement is Placement.PINNED:
+                job.pinned_node = seen.node
     for manifest in rows.manifests:
         found[manifest.attempt.pipeline_ref].jobs[manifest.attempt.job].manifest = manifest
     for pipeline in found.values():

@@ -110,7 +110,7 @@ class Observations(MachinePart):
             if (before, seen.state) != (JobState.ASSIGNED, JobState.PREPARING):
                 job.progress = ""  # it was about the state before
             self._change.attempt(attempt)
-            self._change.job(pipeline, job)
+            self._change.show_job(pipeline, job)
             node = self._cluster.nodes[attempt.node]
             if seen.state in lifecycle.STARTED and before not in lifecycle.STARTED:
                 self._started(pipeline, job, attempt, node)

@@ -152,7 +152,7 @@ class Placer(MachinePart):
         job.attempts.append(attempt)
         node.attempts[attempt.ref] = attempt
         self.chase(attempt)
-        self._change.job(pipeline, job)
+        self._change.show_job(pipeline, job)
         self._change.attempt(attempt)
         self._change.show_node(node)
         self._change.set_desired(name)

@@ -86,6 +86,8 @@ class PipelineRow:
 class JobRow:
     """A job: its last epoch and attempt, what it has survived, where it must or should not go.
 
+    While it has a current attempt, the row of that says where it is (`control.core.hydration`).
+
     `ends` says after how many records the outputs of a source end, once that is known.
     """
 

@@ -703,17 +703,20 @@ _UNCHANGED = (
 )
 _UNTOUCHED = (
     f"{_UNCHANGED} AND NOT EXISTS (SELECT * FROM jobs "
-    "WHERE jobs.namespace = pipelines.namespace AND jobs.pipeline = pipelines.id)"
+    "WHERE jobs.namespace = pipelines.namespace AND jobs.pipeline = pipelines.id) "
+    "AND NOT EXISTS (SELECT * FROM attempts "
+    "WHERE attempts.namespace = pipelines.namespace AND attempts.pipeline = pipelines.id)"
 )
 """Pipelines of which nothing but the submission is recorded."""
 
 _UNDER_WAY = (
     f"SELECT namespace, id FROM pipelines WHERE state < {_TERMINAL} AND NOT ({_UNCHANGED}) "
-    "UNION SELECT pipelines.namespace, id FROM (SELECT DISTINCT namespace, pipeline FROM jobs) AS placed "
+    "UNION SELECT pipelines.namespace, id FROM "
+    "(SELECT namespace, pipeline FROM jobs UNION SELECT namespace, pipeline FROM attempts) AS placed "
     "JOIN pipelines ON pipelines.namespace = placed.namespace AND id = placed.pipeline "
     f"WHERE state < {_TERMINAL}"
 )
-"""The others that have not ended; from the jobs, since it would look at the jobs of the whole queue otherwise."""
+"""The others that have not ended; from jobs and attempts, or it would look for the jobs of the whole queue."""
 
 _FIND_REQUESTS = "SELECT requests.namespace, request_id, pipeline, digest, ended FROM requests"
 _FIND_POSITION = "SELECT position FROM pipelines WHERE namespace = ? AND id = ?"

@@ -272,6 +272,30 @@ def test_what_an_agent_says_again_of_an_ended_pipeline_is_no_intrusion() -> None
     assert desk.dial(hello("n1", Observation(attempt.ref, S.SUCCEEDED))) == ()
 
 
+def test_a_job_that_is_placed_and_ends_well_is_written_once_and_is_where_it_was_after_a_start() -> (
+    None
+):
+    desk = Desk()
+    desk.dial_all("n1")
+    ref = desk.submit(single(placement=Placement.PINNED))
+
+    def written() -> int:
+        return int(desk.connection.execute("SELECT count(*) FROM jobs").fetchone()[0])
+
+    for state in (S.ASSIGNED, S.RUNNING):
+        if state is S.RUNNING:
+            desk.observe(ref, "main", S.RUNNING)
+        assert written() == 0
+        desk.start()
+        job = desk.job(ref, "main")
+        assert (job.state, job.epoch, job.number, job.pinned_node) == (state, 1, 1, "n1")
+        desk.dial(hello("n1", Observation(desk.current(ref, "main"), S.RUNNING)))
+    desk.succeed(ref, "main")
+    assert written() == 1
+    desk.start()
+    assert desk.pipeline(ref).state is PipelineState.SUCCEEDED
+
+
 def test_ids_rise_with_submissions_and_none_is_taken_twice() -> None:
     desk = Desk()
     refs = [desk.submit(single("p")) for _ in range(100)]

@@ -398,7 +398,7 @@ async def test_events_of_an_earlier_version_are_found_by_their_pipeline_and_none
     connection.executescript(
         """
         INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state)
-            VALUES (3, 'default', 'counter-1', '', '', 0, 1);
+            VALUES (3, 'default', 'counter-1', '', x'', 0, 1);
         INSERT INTO outbox VALUES
             (5, 'event', 'default', 'counter-1', 'pipelines/counter-1', 'a', 'x', 0, '', '{}', 1, ''),
             (6, 'event', 'default', 'gone-1', 'pipelines/gone-1', 'b', 'x', 0, '', '{}', 1, ''),
