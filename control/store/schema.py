@@ -378,5 +378,5 @@ def _job_counts_of(data: bytes) -> str:
 def _read(data: bytes) -> spec_pb2.PipelineSpec:
     try:
         return spec_pb2.PipelineSpec.FromString(data)
-    except DecodeError:
+    except (DecodeError, TypeError):  # damaged, or not even bytes
         return spec_pb2.PipelineSpec()
