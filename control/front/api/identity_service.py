@@ -11,7 +11,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from control.core.rows import CertificateRow, Holder, TokenRow
+from control.front.api.memory_page import key_of, page_of
 from control.front.api.submissions import refused
+from control.front.page_token import PageTokens
 from control.front.registrar import Registrar, RegistrarError, Wanted
 from control.front.rpc_status import invalid
 from services.identity.authority import Authority, end_of
@@ -19,8 +21,10 @@ from services.runtime.peer import Peer, peer_of
 from services.runtime.rpc import rpc_error
 from shoal.identity import Identity, Role
 from shoal.names import check_id
+from shoal.text_pattern import text_fits
 from shoal.v1 import identity_service_pb2 as v1
 from shoal.v1 import identity_service_pb2_grpc as v1_grpc
+from shoal.wire.pipeline_filter import checked_pattern
 from shoal.wire.trust import PEM_BYTES_MAX, TRUST
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -83,7 +87,14 @@ class IdentityService(v1_grpc.IdentityServiceServicer):
         self, request: v1.ListTokensRequest, context: Context
     ) -> v1.ListTokensResponse:
         """List join tokens that are good, newest first."""
-        return v1.ListTokensResponse(tokens=map(_token, self._open().tokens()))
+        page, token = page_of(
+            self._open().tokens(),
+            lambda row: key_of(row.create_time, row.id),
+            request,
+            PageTokens("ListTokens", request),
+            backwards=True,
+        )
+        return v1.ListTokensResponse(tokens=map(_token, page), next_page_token=token)
 
     async def RevokeToken(
         self, request: v1.RevokeTokenRequest, context: Context
@@ -100,9 +111,20 @@ class IdentityService(v1_grpc.IdentityServiceServicer):
     ) -> v1.ListCertificatesResponse:
         """List certificates that are not over, newest first."""
         only = _role(request.role) if request.role else None
-        rows = self._open().certificates()
+        name = checked_pattern(request.name, "name")
+        page, token = page_of(
+            [
+                row
+                for row in self._open().certificates()
+                if only in {None, row.role} and text_fits(name, row.name)
+            ],
+            lambda row: key_of(row.issue_time, row.serial),
+            request,
+            PageTokens("ListCertificates", request),
+            backwards=True,
+        )
         return v1.ListCertificatesResponse(
-            certificates=[_certificate(row) for row in rows if only in {None, row.role}]
+            certificates=map(_certificate, page), next_page_token=token
         )
 
     async def RevokeIdentity(

@@ -8,15 +8,21 @@ from typing import Any
 import grpc.aio
 
 from control.front.access.checked_call import bound_to, note_of
-from control.front.api.request import page_size_of
+from control.front.api.memory_page import page_of
 from control.front.control_plane import ControlPlane
 from control.front.members import GossipMembers
+from control.front.page_token import PageTokens
+from control.front.read_model import PAGE_SIZE
 from control.front.rpc_status import invalid
 from shoal.limits import MOVE_SECONDS_MAX
 from shoal.names import check_id
+from shoal.text_pattern import text_fits
 from shoal.v1 import nodes_service_pb2 as v1
 from shoal.v1 import nodes_service_pb2_grpc as v1_grpc
 from shoal.view import NodeView, SnapshotEnd
+from shoal.wire.node_filter import decode_node_filter
+from shoal.wire.pipeline_filter import checked_pattern
+from shoal.wire.state import MEMBER_STATE
 from shoal.wire.view import encode_member, encode_node
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -37,15 +43,20 @@ class NodesService(v1_grpc.NodesServiceServicer):
     async def ListNodes(
         self, request: v1.ListNodesRequest, context: Context
     ) -> v1.ListNodesResponse:
-        """List nodes by name; the token is the last name of the page before."""
-        after = request.page_token
-        if after:
-            check_id("page token", after)
-        size = page_size_of(request.page_size)
-        rest = [node for node in self._plane.shown.nodes() if node.name > after]
+        """List nodes by name."""
+        wanted = decode_node_filter(request.filter)
+        if request.order not in v1.NodeOrder.values():
+            raise invalid("INVALID_FIELD", f"order is {request.order}; use 0 to 2", field="order")
+        page, token = page_of(
+            filter(wanted.matches, self._plane.shown.nodes()),
+            lambda node: node.name,
+            request,
+            PageTokens("ListNodes", request),
+            backwards=request.order == v1.NODE_ORDER_NAME_BACKWARDS,
+            size_unset=PAGE_SIZE,
+        )
         return v1.ListNodesResponse(
-            nodes=[self._shortly(node, bound_to(context)) for node in rest[:size]],
-            next_page_token=rest[size - 1].name if len(rest) > size else "",
+            nodes=[self._shortly(node, bound_to(context)) for node in page], next_page_token=token
         )
 
     async def GetNode(self, request: v1.GetNodeRequest, context: Context) -> v1.GetNodeResponse:
@@ -110,11 +121,22 @@ class NodesService(v1_grpc.NodesServiceServicer):
         self, request: v1.ListMembersRequest, context: Context
     ) -> v1.ListMembersResponse:
         """List the members of the gossip cluster."""
-        return v1.ListMembersResponse(
-            members=[
-                encode_member(member) for member in self._members.members(everyone=request.all)
-            ]
+        name = checked_pattern(request.name, "name")
+        states = {
+            MEMBER_STATE.decode(value, f"states[{index}]")
+            for index, value in enumerate(request.states)
+        }
+        page, token = page_of(
+            [
+                member
+                for member in self._members.members(everyone=request.all or bool(states))
+                if text_fits(name, member.name) and (not states or member.state in states)
+            ],
+            lambda member: member.name,
+            request,
+            PageTokens("ListMembers", request),
         )
+        return v1.ListMembersResponse(members=map(encode_member, page), next_page_token=token)
 
     async def WatchMembers(
         self, request: v1.WatchMembersRequest, context: Context

@@ -8,13 +8,17 @@ import grpc.aio
 
 from control.core.rows import SecretRow
 from control.front.access.checked_call import note_of
+from control.front.api.memory_page import page_of
 from control.front.api.request import namespace_of
 from control.front.api.submissions import refused
+from control.front.page_token import PageTokens
 from control.front.secret_office import SecretOffice, SecretOfficeError
 from shoal.names import check_id
 from shoal.secret import SecretView
+from shoal.text_pattern import text_fits
 from shoal.v1 import secrets_service_pb2 as v1
 from shoal.v1 import secrets_service_pb2_grpc as v1_grpc
+from shoal.wire.pipeline_filter import checked_pattern
 from shoal.wire.secret_view import SECRET
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -41,9 +45,20 @@ class SecretsService(v1_grpc.SecretsServiceServicer):
         self, request: v1.ListSecretsRequest, context: Context
     ) -> v1.ListSecretsResponse:
         """List the secrets of a namespace."""
-        found = self._office.list(namespace_of(request.namespace))
+        name = checked_pattern(request.name, "name")
+        page, token = page_of(
+            [
+                (row, readable)
+                for row, readable in self._office.list(namespace_of(request.namespace))
+                if text_fits(name, row.name)
+            ],
+            lambda found: found[0].name,
+            request,
+            PageTokens("ListSecrets", request),
+        )
         return v1.ListSecretsResponse(
-            secrets=[_secret(row, readable=readable) for row, readable in found]
+            secrets=[_secret(row, readable=readable) for row, readable in page],
+            next_page_token=token,
         )
 
     async def RemoveSecret(

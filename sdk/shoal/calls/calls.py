@@ -5,7 +5,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 import grpc.aio
 
@@ -29,6 +29,9 @@ from shoal.view import SnapshotEnd
 
 if TYPE_CHECKING:
     from shoal.credentials import Credentials
+
+PAGE_SIZE_MAX: Final = 1_000
+"""Most things that a controller puts on a page."""
 
 ValueT = TypeVar("ValueT")
 RequestT = TypeVar("RequestT")

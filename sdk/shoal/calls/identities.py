@@ -2,7 +2,7 @@
 
 from google.protobuf.duration_pb2 import Duration
 
-from shoal.calls.calls import ControllerCalls
+from shoal.calls.calls import PAGE_SIZE_MAX, ControllerCalls
 from shoal.connection import decoded
 from shoal.identity import Role
 from shoal.identity_view import (
@@ -12,6 +12,7 @@ from shoal.identity_view import (
     IdentityView,
     TokenView,
 )
+from shoal.text_pattern import text_fits
 from shoal.v1 import identity_service_pb2 as v1
 from shoal.wire.identity_view import AUTHORITY, CALLER, CERTIFICATE, IDENTITY, ROLE, TOKEN
 
@@ -68,8 +69,11 @@ class IdentityCalls(ControllerCalls):
         Raises:
             ShoalError: the caller is no operator.
         """
-        answer = await self._call(self._held.identity.ListTokens, v1.ListTokensRequest())
-        return tuple(decoded(TOKEN.decode, token) for token in answer.tokens)
+        pages = self._pages(
+            self._held.identity.ListTokens,
+            lambda token: v1.ListTokensRequest(page_size=PAGE_SIZE_MAX, page_token=token),
+        )
+        return tuple([decoded(TOKEN.decode, one) async for page in pages for one in page.tokens])
 
     async def revoke_token(self, identifier: str) -> None:
         """End a join token; what joined with it stays.
@@ -79,17 +83,32 @@ class IdentityCalls(ControllerCalls):
         """
         await self._call(self._held.identity.RevokeToken, v1.RevokeTokenRequest(id=identifier))
 
-    async def certificates(self, role: Role | None = None) -> tuple[CertificateView, ...]:
-        """List the certificates that are not over, newest first; with a role, only those of it.
+    async def certificates(
+        self, role: Role | None = None, *, name: str = ""
+    ) -> tuple[CertificateView, ...]:
+        """List the certificates that are not over, newest first.
+
+        Args:
+            role: only those of this role.
+            name: a part of the name of the identity, or a pattern of it with `*` or `?`.
 
         Raises:
             ShoalError: the caller is no operator.
         """
-        request = v1.ListCertificatesRequest()
-        if role is not None:
-            request.role = ROLE.encode(role)
-        answer = await self._call(self._held.identity.ListCertificates, request)
-        return tuple(decoded(CERTIFICATE.decode, one) for one in answer.certificates)
+        pages = self._pages(
+            self._held.identity.ListCertificates,
+            lambda token: v1.ListCertificatesRequest(
+                role=ROLE.encode(role) if role is not None else v1.ROLE_UNSPECIFIED,
+                page_size=PAGE_SIZE_MAX,
+                page_token=token,
+                name=name,
+            ),
+        )
+        found = [
+            decoded(CERTIFICATE.decode, one) async for page in pages for one in page.certificates
+        ]
+        # A controller of before does not look at names.
+        return tuple(one for one in found if text_fits(name, one.identity.name))
 
     async def revoke_identity(self, identity: IdentityView) -> int:
         """Revoke every certificate of an identity; returns how many there were.

@@ -1,20 +1,24 @@
 """Requests about nodes, and about members of the gossip and their keys."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC
 from typing import Any, TypeVar
 
 from shoal import view
-from shoal.calls.calls import ControllerCalls, RequestT
+from shoal.calls.calls import PAGE_SIZE_MAX, ControllerCalls, RequestT
 from shoal.connection import Unary, decoded
 from shoal.garbage import GarbageReport
 from shoal.history import ClusterHistory
 from shoal.model import MemberState
+from shoal.node_filter import EVERY_NODE, NodeFilter
+from shoal.text_pattern import text_fits
 from shoal.v1 import archive_service_pb2, history_service_pb2, keys_service_pb2
 from shoal.v1 import nodes_service_pb2 as v1
 from shoal.view import SnapshotEnd
+from shoal.wire.node_filter import encode_node_filter
+from shoal.wire.state import MEMBER_STATE
 from shoal.wire.view import decode_keys_report, decode_member, decode_node
 
 NamedT = TypeVar("NamedT", view.NodeView, view.MemberView)
@@ -26,16 +30,20 @@ _KEYS_SECONDS = 120.0  # every member is waited for, and asked again where it is
 class NodeCalls(ControllerCalls):
     """What can be asked of nodes, members, keys and the archive as a whole."""
 
-    async def nodes(self) -> tuple[view.NodeView, ...]:
-        """List all nodes by name.
+    async def nodes(self, where: NodeFilter = EVERY_NODE) -> tuple[view.NodeView, ...]:
+        """List nodes by name: all, or those that match.
 
         Raises:
-            ShoalError: they could not be read.
+            ShoalError: they could not be read, or the filter cannot be.
         """
         pages = self._pages(
-            self._held.nodes.ListNodes, lambda token: v1.ListNodesRequest(page_token=token)
+            self._held.nodes.ListNodes,
+            lambda token: v1.ListNodesRequest(
+                page_token=token, filter=None if where is EVERY_NODE else encode_node_filter(where)
+            ),
         )
-        return tuple([decoded(decode_node, node) async for page in pages for node in page.nodes])
+        found = [decoded(decode_node, node) async for page in pages for node in page.nodes]
+        return tuple(filter(where.matches, found))  # which a controller of before does not look at
 
     async def node(self, name: str, *, fresh_facts: bool = False) -> view.NodeView:
         """Return one node; with `fresh_facts` its agent is asked for its facts, a second long at most.
@@ -94,14 +102,36 @@ class NodeCalls(ControllerCalls):
             lambda node: node.forgotten,
         )
 
-    async def members(self, *, everyone: bool = False) -> tuple[view.MemberView, ...]:
-        """List the members of the gossip cluster; with `everyone`, dead and left ones too.
+    async def members(
+        self, *, everyone: bool = False, name: str = "", states: Sequence[MemberState] = ()
+    ) -> tuple[view.MemberView, ...]:
+        """List the members of the gossip cluster by name; with `everyone`, dead and left ones too.
+
+        Args:
+            everyone: dead and left ones too.
+            name: a part of the name, or a pattern of it with `*` or `?`.
+            states: only those in one of these states, dead and left ones too if they are among them.
 
         Raises:
             ShoalError: they could not be read.
         """
-        answer = await self._call(self._held.nodes.ListMembers, v1.ListMembersRequest(all=everyone))
-        return tuple(decoded(decode_member, member) for member in answer.members)
+        pages = self._pages(
+            self._held.nodes.ListMembers,
+            lambda token: v1.ListMembersRequest(
+                all=everyone or bool(states),
+                page_size=PAGE_SIZE_MAX,
+                page_token=token,
+                name=name,
+                states=[MEMBER_STATE.encode(state) for state in states],
+            ),
+        )
+        found = [decoded(decode_member, one) async for page in pages for one in page.members]
+        # A controller of before does not look at names and states.
+        return tuple(
+            one
+            for one in found
+            if text_fits(name, one.name) and (not states or one.state in states)
+        )
 
     def watch_members(self) -> AsyncGenerator[view.MemberView | SnapshotEnd, None]:
         """Show all members as they are, dead and left ones too, and then as they change.

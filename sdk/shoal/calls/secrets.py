@@ -1,6 +1,6 @@
 """Requests about secrets: values are given, and never asked for."""
 
-from shoal.calls.calls import ControllerCalls
+from shoal.calls.calls import PAGE_SIZE_MAX, ControllerCalls
 from shoal.connection import decoded
 from shoal.errors import ShoalError
 from shoal.secret import SecretView, value_problem
@@ -39,9 +39,13 @@ class SecretCalls(ControllerCalls):
         Raises:
             ShoalError: the caller may not look into the namespace.
         """
-        request = v1.ListSecretsRequest(namespace=self.namespace)
-        answer = await self._call(self._held.secrets.ListSecrets, request)
-        return tuple(decoded(SECRET.decode, one) for one in answer.secrets)
+        pages = self._pages(
+            self._held.secrets.ListSecrets,
+            lambda token: v1.ListSecretsRequest(
+                namespace=self.namespace, page_size=PAGE_SIZE_MAX, page_token=token
+            ),
+        )
+        return tuple([decoded(SECRET.decode, one) async for page in pages for one in page.secrets])
 
     async def remove_secret(self, name: str) -> None:
         """Remove a secret; attempts that have it keep it.

@@ -27,15 +27,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from shoal.v1 import session_service_pb2 as shoal_dot_v1_dot_session__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fshoal/v1/identity_service.proto\x12\x08shoal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eshoal/v1/session_service.proto\"I\n\x08Identity\x12\x1c\n\x04role\x18\x01 \x01(\x0e\x32\x0e.shoal.v1.Role\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\"\xe4\x01\n\tJoinToken\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.shoal.v1.Role\x12\x14\n\x0cname_pattern\x18\x03 \x01(\t\x12\x11\n\tnamespace\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tuses_left\x18\x07 \x01(\r\x12\x0f\n\x07\x63reator\x18\x08 \x01(\t\"\xe7\x01\n\x0b\x43\x65rtificate\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12$\n\x08identity\x18\x02 \x01(\x0b\x32\x12.shoal.v1.Identity\x12.\n\nissue_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08token_id\x18\x06 \x01(\t\"v\n\tAuthority\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\r\n\x05signs\x18\x02 \x01(\x08\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63\x65rtificates\x18\x04 \x01(\r\"\x12\n\x10GetCallerRequest\"b\n\x11GetCallerResponse\x12$\n\x08identity\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Identity\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x13\n\x0b\x61uthorities\x18\x03 \x01(\x0c\"\x91\x01\n\x12\x43reateTokenRequest\x12\x1c\n\x04role\x18\x01 \x01(\x0e\x32\x0e.shoal.v1.Role\x12\x14\n\x0cname_pattern\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04uses\x18\x05 \x01(\r\"G\n\x13\x43reateTokenResponse\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\"\n\x05token\x18\x02 \x01(\x0b\x32\x13.shoal.v1.JoinToken\"\x13\n\x11ListTokensRequest\"9\n\x12ListTokensResponse\x12#\n\x06tokens\x18\x01 \x03(\x0b\x32\x13.shoal.v1.JoinToken\" \n\x12RevokeTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x15\n\x13RevokeTokenResponse\"7\n\x17ListCertificatesRequest\x12\x1c\n\x04role\x18\x01 \x01(\x0e\x32\x0e.shoal.v1.Role\"G\n\x18ListCertificatesResponse\x12+\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x15.shoal.v1.Certificate\"=\n\x15RevokeIdentityRequest\x12$\n\x08identity\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Identity\".\n\x16RevokeIdentityResponse\x12\x14\n\x0c\x63\x65rtificates\x18\x01 \x01(\r\"*\n\x17RenewCertificateRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"O\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x1e\n\x05trust\x18\x02 \x01(\x0b\x32\x0f.shoal.v1.Trust\"\x18\n\x16ListAuthoritiesRequest\"C\n\x17ListAuthoritiesResponse\x12(\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x13.shoal.v1.Authority\"7\n\x13\x41\x64\x64\x41uthorityRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\">\n\x14\x41\x64\x64\x41uthorityResponse\x12&\n\tauthority\x18\x01 \x01(\x0b\x32\x13.shoal.v1.Authority\"*\n\x13UseAuthorityRequest\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\">\n\x14UseAuthorityResponse\x12&\n\tauthority\x18\x01 \x01(\x0b\x32\x13.shoal.v1.Authority\"-\n\x16RemoveAuthorityRequest\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\"\x19\n\x17RemoveAuthorityResponse*\x8a\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fROLE_CONTROLLER\x10\x01\x12\r\n\tROLE_NODE\x10\x02\x12\x0f\n\x0bROLE_VIEWER\x10\x03\x12\x12\n\x0eROLE_SUBMITTER\x10\x04\x12\x11\n\rROLE_OPERATOR\x10\x05\x12\x10\n\x0cROLE_GATEWAY\x10\x06\x32\x91\x07\n\x0fIdentityService\x12\x44\n\tGetCaller\x12\x1a.shoal.v1.GetCallerRequest\x1a\x1b.shoal.v1.GetCallerResponse\x12J\n\x0b\x43reateToken\x12\x1c.shoal.v1.CreateTokenRequest\x1a\x1d.shoal.v1.CreateTokenResponse\x12G\n\nListTokens\x12\x1b.shoal.v1.ListTokensRequest\x1a\x1c.shoal.v1.ListTokensResponse\x12J\n\x0bRevokeToken\x12\x1c.shoal.v1.RevokeTokenRequest\x1a\x1d.shoal.v1.RevokeTokenResponse\x12Y\n\x10ListCertificates\x12!.shoal.v1.ListCertificatesRequest\x1a\".shoal.v1.ListCertificatesResponse\x12S\n\x0eRevokeIdentity\x12\x1f.shoal.v1.RevokeIdentityRequest\x1a .shoal.v1.RevokeIdentityResponse\x12Y\n\x10RenewCertificate\x12!.shoal.v1.RenewCertificateRequest\x1a\".shoal.v1.RenewCertificateResponse\x12V\n\x0fListAuthorities\x12 .shoal.v1.ListAuthoritiesRequest\x1a!.shoal.v1.ListAuthoritiesResponse\x12M\n\x0c\x41\x64\x64\x41uthority\x12\x1d.shoal.v1.AddAuthorityRequest\x1a\x1e.shoal.v1.AddAuthorityResponse\x12M\n\x0cUseAuthority\x12\x1d.shoal.v1.UseAuthorityRequest\x1a\x1e.shoal.v1.UseAuthorityResponse\x12V\n\x0fRemoveAuthority\x12 .shoal.v1.RemoveAuthorityRequest\x1a!.shoal.v1.RemoveAuthorityResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fshoal/v1/identity_service.proto\x12\x08shoal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eshoal/v1/session_service.proto\"I\n\x08Identity\x12\x1c\n\x04role\x18\x01 \x01(\x0e\x32\x0e.shoal.v1.Role\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\"\xe4\x01\n\tJoinToken\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.shoal.v1.Role\x12\x14\n\x0cname_pattern\x18\x03 \x01(\t\x12\x11\n\tnamespace\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tuses_left\x18\x07 \x01(\r\x12\x0f\n\x07\x63reator\x18\x08 \x01(\t\"\xe7\x01\n\x0b\x43\x65rtificate\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12$\n\x08identity\x18\x02 \x01(\x0b\x32\x12.shoal.v1.Identity\x12.\n\nissue_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08token_id\x18\x06 \x01(\t\"v\n\tAuthority\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\r\n\x05signs\x18\x02 \x01(\x08\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63\x65rtificates\x18\x04 \x01(\r\"\x12\n\x10GetCallerRequest\"b\n\x11GetCallerResponse\x12$\n\x08identity\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Identity\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x13\n\x0b\x61uthorities\x18\x03 \x01(\x0c\"\x91\x01\n\x12\x43reateTokenRequest\x12\x1c\n\x04role\x18\x01 \x01(\x0e\x32\x0e.shoal.v1.Role\x12\x14\n\x0cname_pattern\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04uses\x18\x05 \x01(\r\"G\n\x13\x43reateTokenResponse\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\"\n\x05token\x18\x02 \x01(\x0b\x32\x13.shoal.v1.JoinToken\":\n\x11ListTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x12ListTokensResponse\x12#\n\x06tokens\x18\x01 \x03(\x0b\x32\x13.shoal.v1.JoinToken\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x12RevokeTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x15\n\x13RevokeTokenResponse\"l\n\x17ListCertificatesRequest\x12\x1c\n\x04role\x18\x01 \x01(\x0e\x32\x0e.shoal.v1.Role\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\"`\n\x18ListCertificatesResponse\x12+\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x15.shoal.v1.Certificate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x15RevokeIdentityRequest\x12$\n\x08identity\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Identity\".\n\x16RevokeIdentityResponse\x12\x14\n\x0c\x63\x65rtificates\x18\x01 \x01(\r\"*\n\x17RenewCertificateRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"O\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x1e\n\x05trust\x18\x02 \x01(\x0b\x32\x0f.shoal.v1.Trust\"\x18\n\x16ListAuthoritiesRequest\"C\n\x17ListAuthoritiesResponse\x12(\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x13.shoal.v1.Authority\"7\n\x13\x41\x64\x64\x41uthorityRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\">\n\x14\x41\x64\x64\x41uthorityResponse\x12&\n\tauthority\x18\x01 \x01(\x0b\x32\x13.shoal.v1.Authority\"*\n\x13UseAuthorityRequest\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\">\n\x14UseAuthorityResponse\x12&\n\tauthority\x18\x01 \x01(\x0b\x32\x13.shoal.v1.Authority\"-\n\x16RemoveAuthorityRequest\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\"\x19\n\x17RemoveAuthorityResponse*\x8a\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fROLE_CONTROLLER\x10\x01\x12\r\n\tROLE_NODE\x10\x02\x12\x0f\n\x0bROLE_VIEWER\x10\x03\x12\x12\n\x0eROLE_SUBMITTER\x10\x04\x12\x11\n\rROLE_OPERATOR\x10\x05\x12\x10\n\x0cROLE_GATEWAY\x10\x06\x32\x91\x07\n\x0fIdentityService\x12\x44\n\tGetCaller\x12\x1a.shoal.v1.GetCallerRequest\x1a\x1b.shoal.v1.GetCallerResponse\x12J\n\x0b\x43reateToken\x12\x1c.shoal.v1.CreateTokenRequest\x1a\x1d.shoal.v1.CreateTokenResponse\x12G\n\nListTokens\x12\x1b.shoal.v1.ListTokensRequest\x1a\x1c.shoal.v1.ListTokensResponse\x12J\n\x0bRevokeToken\x12\x1c.shoal.v1.RevokeTokenRequest\x1a\x1d.shoal.v1.RevokeTokenResponse\x12Y\n\x10ListCertificates\x12!.shoal.v1.ListCertificatesRequest\x1a\".shoal.v1.ListCertificatesResponse\x12S\n\x0eRevokeIdentity\x12\x1f.shoal.v1.RevokeIdentityRequest\x1a .shoal.v1.RevokeIdentityResponse\x12Y\n\x10RenewCertificate\x12!.shoal.v1.RenewCertificateRequest\x1a\".shoal.v1.RenewCertificateResponse\x12V\n\x0fListAuthorities\x12 .shoal.v1.ListAuthoritiesRequest\x1a!.shoal.v1.ListAuthoritiesResponse\x12M\n\x0c\x41\x64\x64\x41uthority\x12\x1d.shoal.v1.AddAuthorityRequest\x1a\x1e.shoal.v1.AddAuthorityResponse\x12M\n\x0cUseAuthority\x12\x1d.shoal.v1.UseAuthorityRequest\x1a\x1e.shoal.v1.UseAuthorityResponse\x12V\n\x0fRemoveAuthority\x12 .shoal.v1.RemoveAuthorityRequest\x1a!.shoal.v1.RemoveAuthorityResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shoal.v1.identity_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=2045
-  _globals['_ROLE']._serialized_end=2183
+  _globals['_ROLE']._serialized_start=2187
+  _globals['_ROLE']._serialized_end=2325
   _globals['_IDENTITY']._serialized_start=142
   _globals['_IDENTITY']._serialized_end=215
   _globals['_JOINTOKEN']._serialized_start=218
@@ -53,41 +53,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATETOKENRESPONSE']._serialized_start=1070
   _globals['_CREATETOKENRESPONSE']._serialized_end=1141
   _globals['_LISTTOKENSREQUEST']._serialized_start=1143
-  _globals['_LISTTOKENSREQUEST']._serialized_end=1162
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=1164
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=1221
-  _globals['_REVOKETOKENREQUEST']._serialized_start=1223
-  _globals['_REVOKETOKENREQUEST']._serialized_end=1255
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=1257
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=1278
-  _globals['_LISTCERTIFICATESREQUEST']._serialized_start=1280
-  _globals['_LISTCERTIFICATESREQUEST']._serialized_end=1335
-  _globals['_LISTCERTIFICATESRESPONSE']._serialized_start=1337
-  _globals['_LISTCERTIFICATESRESPONSE']._serialized_end=1408
-  _globals['_REVOKEIDENTITYREQUEST']._serialized_start=1410
-  _globals['_REVOKEIDENTITYREQUEST']._serialized_end=1471
-  _globals['_REVOKEIDENTITYRESPONSE']._serialized_start=1473
-  _globals['_REVOKEIDENTITYRESPONSE']._serialized_end=1519
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=1521
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=1563
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=1565
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=1644
-  _globals['_LISTAUTHORITIESREQUEST']._serialized_start=1646
-  _globals['_LISTAUTHORITIESREQUEST']._serialized_end=1670
-  _globals['_LISTAUTHORITIESRESPONSE']._serialized_start=1672
-  _globals['_LISTAUTHORITIESRESPONSE']._serialized_end=1739
-  _globals['_ADDAUTHORITYREQUEST']._serialized_start=1741
-  _globals['_ADDAUTHORITYREQUEST']._serialized_end=1796
-  _globals['_ADDAUTHORITYRESPONSE']._serialized_start=1798
-  _globals['_ADDAUTHORITYRESPONSE']._serialized_end=1860
-  _globals['_USEAUTHORITYREQUEST']._serialized_start=1862
-  _globals['_USEAUTHORITYREQUEST']._serialized_end=1904
-  _globals['_USEAUTHORITYRESPONSE']._serialized_start=1906
-  _globals['_USEAUTHORITYRESPONSE']._serialized_end=1968
-  _globals['_REMOVEAUTHORITYREQUEST']._serialized_start=1970
-  _globals['_REMOVEAUTHORITYREQUEST']._serialized_end=2015
-  _globals['_REMOVEAUTHORITYRESPONSE']._serialized_start=2017
-  _globals['_REMOVEAUTHORITYRESPONSE']._serialized_end=2042
-  _globals['_IDENTITYSERVICE']._serialized_start=2186
-  _globals['_IDENTITYSERVICE']._serialized_end=3099
+  _globals['_LISTTOKENSREQUEST']._serialized_end=1201
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=1203
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=1285
+  _globals['_REVOKETOKENREQUEST']._serialized_start=1287
+  _globals['_REVOKETOKENREQUEST']._serialized_end=1319
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=1321
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=1342
+  _globals['_LISTCERTIFICATESREQUEST']._serialized_start=1344
+  _globals['_LISTCERTIFICATESREQUEST']._serialized_end=1452
+  _globals['_LISTCERTIFICATESRESPONSE']._serialized_start=1454
+  _globals['_LISTCERTIFICATESRESPONSE']._serialized_end=1550
+  _globals['_REVOKEIDENTITYREQUEST']._serialized_start=1552
+  _globals['_REVOKEIDENTITYREQUEST']._serialized_end=1613
+  _globals['_REVOKEIDENTITYRESPONSE']._serialized_start=1615
+  _globals['_REVOKEIDENTITYRESPONSE']._serialized_end=1661
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=1663
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=1705
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=1707
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=1786
+  _globals['_LISTAUTHORITIESREQUEST']._serialized_start=1788
+  _globals['_LISTAUTHORITIESREQUEST']._serialized_end=1812
+  _globals['_LISTAUTHORITIESRESPONSE']._serialized_start=1814
+  _globals['_LISTAUTHORITIESRESPONSE']._serialized_end=1881
+  _globals['_ADDAUTHORITYREQUEST']._serialized_start=1883
+  _globals['_ADDAUTHORITYREQUEST']._serialized_end=1938
+  _globals['_ADDAUTHORITYRESPONSE']._serialized_start=1940
+  _globals['_ADDAUTHORITYRESPONSE']._serialized_end=2002
+  _globals['_USEAUTHORITYREQUEST']._serialized_start=2004
+  _globals['_USEAUTHORITYREQUEST']._serialized_end=2046
+  _globals['_USEAUTHORITYRESPONSE']._serialized_start=2048
+  _globals['_USEAUTHORITYRESPONSE']._serialized_end=2110
+  _globals['_REMOVEAUTHORITYREQUEST']._serialized_start=2112
+  _globals['_REMOVEAUTHORITYREQUEST']._serialized_end=2157
+  _globals['_REMOVEAUTHORITYRESPONSE']._serialized_start=2159
+  _globals['_REMOVEAUTHORITYRESPONSE']._serialized_end=2184
+  _globals['_IDENTITYSERVICE']._serialized_start=2328
+  _globals['_IDENTITYSERVICE']._serialized_end=3241
 # @@protoc_insertion_point(module_scope)

@@ -54,6 +54,30 @@ MEMBER_STATE_LEFT: MemberState.ValueType  # 4
 """It said good-bye."""
 Global___MemberState: _TypeAlias = MemberState  # noqa: Y015
 
+class _NodeOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NodeOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NODE_ORDER_UNSPECIFIED: _NodeOrder.ValueType  # 0
+    """As NODE_ORDER_NAME."""
+    NODE_ORDER_NAME: _NodeOrder.ValueType  # 1
+    """By name."""
+    NODE_ORDER_NAME_BACKWARDS: _NodeOrder.ValueType  # 2
+    """By name, backwards."""
+
+class NodeOrder(_NodeOrder, metaclass=_NodeOrderEnumTypeWrapper):
+    """In which order nodes are listed. What else is known of a node changes, and no page of such a list could stay right."""
+
+NODE_ORDER_UNSPECIFIED: NodeOrder.ValueType  # 0
+"""As NODE_ORDER_NAME."""
+NODE_ORDER_NAME: NodeOrder.ValueType  # 1
+"""By name."""
+NODE_ORDER_NAME_BACKWARDS: NodeOrder.ValueType  # 2
+"""By name, backwards."""
+Global___NodeOrder: _TypeAlias = NodeOrder  # noqa: Y015
+
 @_typing.final
 class Node(_message.Message):
     """A machine that can run attempts."""
@@ -370,23 +394,96 @@ class ListNodesRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many; 0 means 100, and 1,000 is the most."""
     page_token: _builtins.str
-    """From the last answer."""
+    """From the last answer to the same question."""
+    order: Global___NodeOrder.ValueType
+    """In which order."""
+    @_builtins.property
+    def filter(self) -> Global___NodeFilter:
+        """Which ones; unset means all."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: Global___NodeFilter | None = ...,
+        order: Global___NodeOrder.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListNodesRequest: _TypeAlias = ListNodesRequest  # noqa: Y015
+
+@_typing.final
+class NodeFilter(_message.Message):
+    """Which nodes are meant: those of which everything holds that is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    CONNECTED_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """A part of the name; with `*` or `?` a pattern of the whole name. At most 256 characters."""
+    connected: _builtins.bool
+    """Whether its agent has a session."""
+    drained: _builtins.bool
+    """Whether it is drained."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels, at most 16: each has this value, or any, where the value is empty."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        connected: _builtins.bool | None = ...,
+        drained: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_connected", b"_connected", "_drained", b"_drained", "connected", b"connected", "drained", b"drained"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_connected", b"_connected", "_drained", b"_drained", "connected", b"connected", "drained", b"drained", "labels", b"labels", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__connected: _TypeAlias = _typing.Literal["connected"]  # noqa: Y015
+    _WhichOneofArgType__connected: _TypeAlias = _typing.Literal["_connected", b"_connected"]  # noqa: Y015
+    _WhichOneofReturnType__drained: _TypeAlias = _typing.Literal["drained"]  # noqa: Y015
+    _WhichOneofArgType__drained: _TypeAlias = _typing.Literal["_drained", b"_drained"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__connected) -> _WhichOneofReturnType__connected | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__drained) -> _WhichOneofReturnType__drained | None: ...
+
+Global___NodeFilter: _TypeAlias = NodeFilter  # noqa: Y015
 
 @_typing.final
 class ListNodesResponse(_message.Message):
@@ -400,7 +497,7 @@ class ListNodesResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node]:
-        """By name."""
+        """In the order that was asked for."""
 
     def __init__(
         self,
@@ -695,16 +792,34 @@ class ListMembersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ALL_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
     all: _builtins.bool
     """Dead and left ones too."""
+    page_size: _builtins.int
+    """At most this many, up to 1,000; 0 means all."""
+    page_token: _builtins.str
+    """From the last answer to the same question."""
+    name: _builtins.str
+    """A part of the name; with `*` or `?` a pattern of the whole name."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___MemberState.ValueType]:
+        """Only those in one of these states, dead and left ones too if they are among them; empty means as `all` says."""
+
     def __init__(
         self,
         *,
         all: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        name: _builtins.str = ...,
+        states: _abc.Iterable[Global___MemberState.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -717,6 +832,9 @@ class ListMembersResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMBERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
         """By name."""
@@ -725,10 +843,11 @@ class ListMembersResponse(_message.Message):
         self,
         *,
         members: _abc.Iterable[Global___Member] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -82,7 +82,7 @@ class NodesServiceServicer:
     """
 
     def ListNodes(self, request, context):
-        """Lists nodes by name.
+        """Lists nodes, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

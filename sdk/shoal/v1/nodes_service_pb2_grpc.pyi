@@ -17,7 +17,7 @@ class NodesServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListNodes: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.ListNodesRequest, _nodes_service_pb2.ListNodesResponse]
-    """Lists nodes by name."""
+    """Lists nodes, by name."""
     GetNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.GetNodeRequest, _nodes_service_pb2.GetNodeResponse]
     """Returns one node."""
     DrainNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.DrainNodeRequest, _nodes_service_pb2.DrainNodeResponse]
@@ -42,7 +42,7 @@ class NodesServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nodes_service_pb2.ListNodesRequest,
         context: _aio.ServicerContext[_nodes_service_pb2.ListNodesRequest, _abc.Awaitable[_nodes_service_pb2.ListNodesResponse]],
     ) -> _abc.Awaitable[_nodes_service_pb2.ListNodesResponse]:
-        """Lists nodes by name."""
+        """Lists nodes, by name."""
 
     @_abc_1.abstractmethod
     def GetNode(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoal/v1/secrets_service.proto\x12\x08shoal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x01\n\x06Secret\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\x06 \x01(\t\x12\x12\n\nunreadable\x18\x07 \x01(\x08\"G\n\x10SetSecretRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\x05value\x18\x03 \x01(\x0c\x42\x03\x80\x01\x01\"5\n\x11SetSecretResponse\x12 \n\x06secret\x18\x01 \x01(\x0b\x32\x10.shoal.v1.Secret\"\'\n\x12ListSecretsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"8\n\x13ListSecretsResponse\x12!\n\x07secrets\x18\x01 \x03(\x0b\x32\x10.shoal.v1.Secret\"6\n\x13RemoveSecretRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x16\n\x14RemoveSecretResponse\"\x18\n\x16RotateSecretKeyRequest\"J\n\x17RotateSecretKeyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07secrets\x18\x02 \x01(\x04\x12\x12\n\nunreadable\x18\x03 \x01(\x04\x32\xc9\x02\n\x0eSecretsService\x12\x44\n\tSetSecret\x12\x1a.shoal.v1.SetSecretRequest\x1a\x1b.shoal.v1.SetSecretResponse\x12J\n\x0bListSecrets\x12\x1c.shoal.v1.ListSecretsRequest\x1a\x1d.shoal.v1.ListSecretsResponse\x12M\n\x0cRemoveSecret\x12\x1d.shoal.v1.RemoveSecretRequest\x1a\x1e.shoal.v1.RemoveSecretResponse\x12V\n\x0fRotateSecretKey\x12 .shoal.v1.RotateSecretKeyRequest\x1a!.shoal.v1.RotateSecretKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoal/v1/secrets_service.proto\x12\x08shoal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x01\n\x06Secret\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\x06 \x01(\t\x12\x12\n\nunreadable\x18\x07 \x01(\x08\"G\n\x10SetSecretRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\x05value\x18\x03 \x01(\x0c\x42\x03\x80\x01\x01\"5\n\x11SetSecretResponse\x12 \n\x06secret\x18\x01 \x01(\x0b\x32\x10.shoal.v1.Secret\"\\\n\x12ListSecretsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\"Q\n\x13ListSecretsResponse\x12!\n\x07secrets\x18\x01 \x03(\x0b\x32\x10.shoal.v1.Secret\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x13RemoveSecretRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x16\n\x14RemoveSecretResponse\"\x18\n\x16RotateSecretKeyRequest\"J\n\x17RotateSecretKeyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07secrets\x18\x02 \x01(\x04\x12\x12\n\nunreadable\x18\x03 \x01(\x04\x32\xc9\x02\n\x0eSecretsService\x12\x44\n\tSetSecret\x12\x1a.shoal.v1.SetSecretRequest\x1a\x1b.shoal.v1.SetSecretResponse\x12J\n\x0bListSecrets\x12\x1c.shoal.v1.ListSecretsRequest\x1a\x1d.shoal.v1.ListSecretsResponse\x12M\n\x0cRemoveSecret\x12\x1d.shoal.v1.RemoveSecretRequest\x1a\x1e.shoal.v1.RemoveSecretResponse\x12V\n\x0fRotateSecretKey\x12 .shoal.v1.RotateSecretKeyRequest\x1a!.shoal.v1.RotateSecretKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,17 +41,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETSECRETRESPONSE']._serialized_start=346
   _globals['_SETSECRETRESPONSE']._serialized_end=399
   _globals['_LISTSECRETSREQUEST']._serialized_start=401
-  _globals['_LISTSECRETSREQUEST']._serialized_end=440
-  _globals['_LISTSECRETSRESPONSE']._serialized_start=442
-  _globals['_LISTSECRETSRESPONSE']._serialized_end=498
-  _globals['_REMOVESECRETREQUEST']._serialized_start=500
-  _globals['_REMOVESECRETREQUEST']._serialized_end=554
-  _globals['_REMOVESECRETRESPONSE']._serialized_start=556
-  _globals['_REMOVESECRETRESPONSE']._serialized_end=578
-  _globals['_ROTATESECRETKEYREQUEST']._serialized_start=580
-  _globals['_ROTATESECRETKEYREQUEST']._serialized_end=604
-  _globals['_ROTATESECRETKEYRESPONSE']._serialized_start=606
-  _globals['_ROTATESECRETKEYRESPONSE']._serialized_end=680
-  _globals['_SECRETSSERVICE']._serialized_start=683
-  _globals['_SECRETSSERVICE']._serialized_end=1012
+  _globals['_LISTSECRETSREQUEST']._serialized_end=493
+  _globals['_LISTSECRETSRESPONSE']._serialized_start=495
+  _globals['_LISTSECRETSRESPONSE']._serialized_end=576
+  _globals['_REMOVESECRETREQUEST']._serialized_start=578
+  _globals['_REMOVESECRETREQUEST']._serialized_end=632
+  _globals['_REMOVESECRETRESPONSE']._serialized_start=634
+  _globals['_REMOVESECRETRESPONSE']._serialized_end=656
+  _globals['_ROTATESECRETKEYREQUEST']._serialized_start=658
+  _globals['_ROTATESECRETKEYREQUEST']._serialized_end=682
+  _globals['_ROTATESECRETKEYRESPONSE']._serialized_start=684
+  _globals['_ROTATESECRETKEYRESPONSE']._serialized_end=758
+  _globals['_SECRETSSERVICE']._serialized_start=761
+  _globals['_SECRETSSERVICE']._serialized_end=1090
 # @@protoc_insertion_point(module_scope)

@@ -21,7 +21,12 @@ LABELS_MAX: Final = 16
 PIPELINE_ORDER = enumeration(PipelineOrder, v1.PipelineOrder, "order", "order of pipelines")
 
 
-def _pattern(value: str, path: str) -> str:
+def checked_pattern(value: str, path: str) -> str:
+    """Return a part of a name, or a pattern of one.
+
+    Raises:
+        WireError: It is too long.
+    """
     if len(value) > PATTERN_CHARACTERS_MAX:
         raise WireError(
             path, f"it has {len(value)} characters; at most {PATTERN_CHARACTERS_MAX} are taken"
@@ -29,11 +34,16 @@ def _pattern(value: str, path: str) -> str:
     return value
 
 
-def _labels(items: Mapping[str, str], path: str) -> Mapping[str, str]:
+def checked_labels(items: Mapping[str, str], path: str) -> Mapping[str, str]:
+    """Return the labels that a filter asks for.
+
+    Raises:
+        WireError: They are too many or too long.
+    """
     if len(items) > LABELS_MAX:
         raise WireError(path, f"it has {len(items)} labels; at most {LABELS_MAX} are taken")
     for text in (*items, *items.values()):
-        _pattern(text, path)
+        checked_pattern(text, path)
     return fields.strings(items)
 
 
@@ -58,9 +68,9 @@ PIPELINE_FILTER = encode_pipeline_filter, decode_pipeline_filter = codec(
     PipelineFilter,
     v1.PipelineFilter,
     "filter",
-    name=checked(_pattern),
-    labels=checked(_labels, dict),
-    creator=checked(_pattern),
+    name=checked(checked_pattern),
+    labels=checked(checked_labels, dict),
+    creator=checked(checked_pattern),
     states=checked(_states, sorted),
     node=checked(lambda value, path: value and fields.identifier("node", value, path)),
 )

@@ -12,11 +12,17 @@ import pytest
 from control.controller import ControllerAddresses
 from shoal.client import Client
 from shoal.errors import ShoalError
-from shoal.model import DeadLetter, JobState, PipelineState
+from shoal.model import DeadLetter, JobState, MemberState, PipelineState
+from shoal.node_filter import NodeFilter
 from shoal.pipeline_filter import PipelineFilter
 from shoal.pipeline_order import PipelineOrder
 from shoal.spec import Job, Pipeline
-from shoal.v1 import pipeline_pb2, pipelines_service_pb2_grpc
+from shoal.v1 import (
+    nodes_service_pb2,
+    nodes_service_pb2_grpc,
+    pipeline_pb2,
+    pipelines_service_pb2_grpc,
+)
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.view import PipelineSummary, PipelineTotals, SnapshotEnd, Unlisted
 from tests.kit.running_controller import running_controller
@@ -288,3 +294,51 @@ async def test_a_filter_that_cannot_be_is_refused_with_its_field(
         with pytest.raises(grpc.aio.AioRpcError, match=said) as error:
             await call
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_nodes_are_listed_by_name_label_and_how_they_stand(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    async with (
+        connected_agent(controller.grpc, "north-1", labels={"site": "north"}),
+        connected_agent(controller.grpc, "north-2", labels={"site": "north", "gpu": ""}),
+        connected_agent(controller.grpc, "south-1", labels={"site": "south"}) as south,
+    ):
+        await client.drain("north-2")
+        await south.end()
+        asked: list[tuple[NodeFilter, list[str]]] = [
+            (NodeFilter(), ["north-1", "north-2", "south-1"]),
+            (NodeFilter("th-1"), ["north-1", "south-1"]),
+            (NodeFilter("north*"), ["north-1", "north-2"]),
+            (NodeFilter(labels={"gpu": ""}), ["north-2"]),
+            (NodeFilter(labels={"site": "south"}), ["south-1"]),
+            (NodeFilter(connected=False), ["south-1"]),
+            (NodeFilter(connected=True, drained=False), ["north-1"]),
+            (NodeFilter("nobody"), []),
+        ]
+        for where, names in asked:
+            assert [node.name for node in await client.nodes(where)] == names
+        async with grpc.aio.insecure_channel(controller.grpc) as channel:
+            nodes = nodes_service_pb2_grpc.NodesServiceStub(channel)
+            backwards = nodes_service_pb2.NODE_ORDER_NAME_BACKWARDS
+            request = nodes_service_pb2.ListNodesRequest(page_size=2, order=backwards)
+            first = await nodes.ListNodes(request)
+            assert [node.name for node in first.nodes] == ["south-1", "north-2"]
+            request.page_token = first.next_page_token
+            last = await nodes.ListNodes(request)
+            assert [node.name for node in last.nodes] == ["north-1"]
+            assert not last.next_page_token
+            request.order = nodes_service_pb2.NODE_ORDER_NAME
+            with pytest.raises(grpc.aio.AioRpcError, match="another list"):
+                await nodes.ListNodes(request)
+
+
+async def test_members_are_listed_by_name_and_state(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    (own,) = await client.members()
+    assert [one.name for one in await client.members(name=f"{own.name[0]}*")] == [own.name]
+    assert await client.members(name="nobody") == ()
+    assert await client.members(states=[MemberState.DEAD]) == ()
+    alive = await client.members(states=[MemberState.ALIVE])
+    assert [one.name for one in alive] == [own.name]
