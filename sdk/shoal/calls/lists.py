@@ -10,6 +10,7 @@ from shoal.connection import decoded
 from shoal.model import JobState, PipelineState
 from shoal.pipeline_filter import EVERY_PIPELINE, PipelineFilter
 from shoal.pipeline_order import PipelineOrder
+from shoal.v1 import pipeline_pb2
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.view import SnapshotEnd
 from shoal.wire.pipeline_filter import PIPELINE_ORDER, decode_totals, encode_pipeline_filter
@@ -94,6 +95,13 @@ class ListCalls(ControllerCalls):
         Raises:
             ShoalError: the filter cannot be, or the controller stayed away for too long.
         """
+
+        def decode(message: pipeline_pb2.Pipeline) -> view.PipelineSummary | view.Unlisted:
+            found = decode_summary(message)
+            if isinstance(found, view.Unlisted) or where.matches(found):
+                return found
+            return view.Unlisted(found.id, found.namespace)  # of a controller of before
+
         return self._watch(
             self._held.pipelines.WatchPipelines,
             lambda revision: v1.WatchPipelinesRequest(
@@ -104,7 +112,7 @@ class ListCalls(ControllerCalls):
                 view=v1.PIPELINE_VIEW_LIGHT,
             ),
             "pipeline",
-            decode_summary,
+            decode,
             several="pipelines",
         )
 

@@ -81,7 +81,7 @@ def one_replica(pipeline: PipelineView, job: str, port: str = "") -> JobView:
 
 
 async def _newest(client: "Client") -> str:
-    async with contextlib.aclosing(client.list(page_size=1)) as pipelines:
+    async with contextlib.aclosing(client.summaries(page_size=1)) as pipelines:
         async for pipeline in pipelines:
             return pipeline.id
     raise ShoalError(
@@ -93,7 +93,7 @@ async def _newest(client: "Client") -> str:
 
 
 async def _begun_with(client: "Client", start: str) -> str:
-    ids = [pipeline.id async for pipeline in client.list(page_size=_PAGE)]
+    ids = [pipeline.id async for pipeline in client.summaries(page_size=_PAGE)]
     found = [one for one in ids if one.startswith(start)]
     if len(found) == 1:
         return found[0]

@@ -26,22 +26,24 @@ def identities() -> None:
 
 @identities.command("list")
 @click.option("--role", type=click.Choice([role.value for role in Role]), help="Only those of it.")
+@click.option("--name", default="", metavar="PATTERN", help="Only those: a part, or as in 'cam-*'.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each certificate.")
 @controller_options
-async def list_certificates(target: Target, *, role: str | None, as_json: bool) -> None:
+async def list_certificates(target: Target, *, role: str | None, name: str, as_json: bool) -> None:
     """List the certificates that are not over, newest first, revoked ones too."""
     from shoal.cli.identity_tables import certificates_table
     from shoal.cli.tables import show
 
     async with target.client() as client:
-        found = await client.certificates(Role(role) if role else None)
+        found = await client.certificates(Role(role) if role else None, name=name)
     if as_json:
         for one in found:
             print_document(one)
     elif found:
         show(certificates_table(found, datetime.now(UTC)))
     else:
-        click.echo("no certificate was issued yet", err=True)
+        said = "there is no such certificate" if role or name else "no certificate was issued yet"
+        click.echo(said, err=True)
 
 
 @identities.command()

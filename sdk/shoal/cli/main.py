@@ -35,6 +35,7 @@ _COMMANDS: Mapping[str, str] = MappingProxyType({
     "get": "Download the artifacts of a pipeline.",
     "graph": "Draw a pipeline as Mermaid or SVG.",
     "identities": "List and revoke identities.",
+    "jobs": "List jobs of many pipelines.",
     "keys": "Rotate the keys that seal gossip.",
     "login": "Join a cluster as a person, with a token.",
     "logout": "Forget who you are to a controller.",

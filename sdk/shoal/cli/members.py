@@ -21,24 +21,45 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--all", "everyone", is_flag=True, help="Dead ones and those that left, too.")
 @click.option("--watch", "-w", is_flag=True, help="Go on until Ctrl-C, with a line a change.")
+@click.option("--name", default="", metavar="PATTERN", help="Only those: a part, or as in 'cam-*'.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(["alive", "suspect", "dead", "left"]),
+    help="Only those in this state; again for more.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each member.")
 @controller_options
-async def members(target: Target, *, everyone: bool, watch: bool, as_json: bool) -> None:
+async def members(
+    target: Target,
+    *,
+    everyone: bool,
+    watch: bool,
+    name: str,
+    states: tuple[str, ...],
+    as_json: bool,
+) -> None:
     r"""List the members of the gossip cluster, as the controller's own member sees them.
 
     \b
         shoal members
         shoal members --all --watch
+        shoal members --state dead --state left
 
     A member is `alive`; `suspect` while it does not answer and may still refute; `dead` when it did
     not; `left` when it said goodbye. The incarnation rises with each refutation, and `since` says
     for how long it has been in its state.
     """
+    if watch and (name or states):
+        raise click.UsageError("--watch shows all members: leave out --name and --state")
+    wanted = [MemberState[state.upper()] for state in states]
     async with target.client() as client:
         if watch:
             await _watch(client, everyone=everyone, as_json=as_json)
-        else:
-            _print(await client.members(everyone=everyone), as_json=as_json)
+            return
+        found = await client.members(everyone=everyone, name=name, states=wanted)
+    _print(found, as_json=as_json)
 
 
 async def _watch(client: "Client", *, everyone: bool, as_json: bool) -> None:

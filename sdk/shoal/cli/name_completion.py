@@ -124,7 +124,7 @@ def specs_or_pipelines(
 async def _pipelines(client: "Client", start: str, *, ended: bool = True) -> list[str]:
     found: list[str] = []
     read = 0
-    async with contextlib.aclosing(client.list(page_size=_LISTED_MAX)) as listed:
+    async with contextlib.aclosing(client.summaries(page_size=_LISTED_MAX)) as listed:
         async for pipeline in listed:
             if pipeline.id.startswith(start) and (ended or not pipeline.state.terminal):
                 found.append(pipeline.id)

@@ -12,7 +12,9 @@ from shoal.cli.caller_line import show_caller
 from shoal.cli.controller_option import Target, controller_options
 from shoal.cli.document import print_document
 from shoal.cli.figures import counted, state_word
+from shoal.cli.filter_options import label_option, read_labels
 from shoal.cli.suggesting_group import SuggestingGroup
+from shoal.node_filter import EVERY_NODE, NodeFilter
 from shoal.view import NodeView
 
 if TYPE_CHECKING:
@@ -21,14 +23,28 @@ if TYPE_CHECKING:
 
 @click.group(cls=SuggestingGroup, invoke_without_command=True)
 @click.option("--watch", "-w", is_flag=True, help="Go on until Ctrl-C, as they change.")
+@click.option("--name", default="", metavar="PATTERN", help="Only those: a part, or as in 'cam-*'.")
+@label_option
+@click.option("--connected/--away", default=None, help="Only those that have a session, or none.")
+@click.option("--drained/--in-use", default=None, help="Only those that are drained, or are not.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each node.")
 @controller_options
-async def nodes(target: Target, *, watch: bool, as_json: bool) -> None:
+async def nodes(
+    target: Target,
+    *,
+    watch: bool,
+    name: str,
+    label: tuple[str, ...],
+    connected: bool | None,
+    drained: bool | None,
+    as_json: bool,
+) -> None:
     r"""List the nodes: what they have, what is claimed of it, and how they stand.
 
     \b
         shoal nodes
         shoal nodes --watch                 one table, drawn anew; elsewhere a line a change
+        shoal nodes --label site=north --away
         shoal nodes show node-2             its machine: memory, disks, temperatures, power
         shoal nodes adopt node-2            let it follow this controller
         shoal nodes forget node-2           it is gone for good
@@ -42,11 +58,14 @@ async def nodes(target: Target, *, watch: bool, as_json: bool) -> None:
     """
     from shoal.cli.tables import nodes_table, show
 
+    where = NodeFilter(name, read_labels(label), connected, drained)
+    if watch and where != EVERY_NODE:
+        raise click.UsageError("--watch shows all nodes: leave out what chooses among them")
     async with target.client() as client:
         if watch:
             await _watch(client, as_json=as_json)
             return
-        found = await client.nodes()
+        found = await client.nodes(where)
         if not as_json:
             await show_caller(client)
     if as_json:
@@ -60,8 +79,10 @@ async def nodes(target: Target, *, watch: bool, as_json: bool) -> None:
         for node in found:
             if node.outdated:
                 click.echo(f"{node.name}: {node.outdated}")
-    else:
+    elif where == EVERY_NODE:
         click.echo("no agent has connected yet; start one with: shoal agent", err=True)
+    else:
+        click.echo("there are no such nodes", err=True)
 
 
 async def _watch(client: "Client", *, as_json: bool) -> None:

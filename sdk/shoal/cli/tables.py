@@ -120,22 +120,55 @@ def pipeline_group(pipeline: view.PipelineView, rows: Iterable[Row], now: dateti
     return Group(headline(pipeline, now), *values, jobs_table(rows), *scales)
 
 
-def pipelines_table(pipelines: Iterable[view.PipelineView], now: datetime) -> Table:
+def pipelines_table(pipelines: Iterable[view.PipelineSummary], now: datetime) -> Table:
     """Show many pipelines, one a line."""
-    table = make_table("pipeline", "state", ">jobs", ">age", ">took", "reason")
+    table = make_table("pipeline", "state", ">jobs", ">age", ">took", "by", "reason")
     for pipeline in pipelines:
-        ended = sum(job.state is JobState.SUCCEEDED for job in pipeline.jobs)
+        counts = pipeline.job_counts
         took = ""
         if pipeline.create_time and pipeline.end_time:
             took = age_text(pipeline.create_time, pipeline.end_time)
         table.add_row(
             pipeline.id,
             _state(pipeline.state),
-            f"{ended}/{len(pipeline.jobs)}",
+            f"{counts.get(JobState.SUCCEEDED, 0)}/{sum(counts.values())}",
             age_text(pipeline.create_time, now),
             took,
+            pipeline.creator,
             pipeline.reason.short,
         )
+    return table
+
+
+def listed_jobs_table(jobs: Iterable[view.JobView], now: datetime) -> Table:
+    """Show jobs of many pipelines, each with its newest attempt."""
+    table = make_table("job", "state", "node", ">attempt", ">since", "reason", "")
+    for job in jobs:
+        newest = job.attempts[-1] if job.attempts else None
+        times = () if newest is None else (newest.end_time, newest.start_time, newest.create_time)
+        table.add_row(
+            job.name.removeprefix("pipelines/").replace("/jobs/", "/"),
+            _state(job.state),
+            "" if newest is None else newest.node,
+            "" if newest is None else str(newest.number),
+            age_text(next(filter(None, times), None), now),
+            job.reason.short,
+            Text(job.waiting_for or job.progress, style="dim"),
+        )
+    return table
+
+
+def totals_table(totals: view.PipelineTotals) -> Table:
+    """Show how many pipelines and jobs are in each state."""
+    table = make_table("state", ">pipelines", ">jobs")
+    of_jobs = {state.name: count for state, count in totals.jobs.items()}
+    of_pipelines = {state.name: count for state, count in totals.pipelines.items()}
+    for state in (*PipelineState, *JobState):
+        pipelines, jobs = of_pipelines.pop(state.name, 0), of_jobs.pop(state.name, 0)
+        if pipelines or jobs:
+            table.add_row(
+                _state(state), f"{pipelines:,}" if pipelines else "", f"{jobs:,}" if jobs else ""
+            )
     return table
 
 

@@ -90,6 +90,8 @@ class _Shown(Generic[ValueT]):
         """Take a thing as it is now."""
         listing = self._listing
         name, news = listing.name(thing), listing.news(thing)
+        if listing.gone(thing) and name not in self._known:
+            return  # a watch may tell of things that it never showed
         fresh = self._words.get(name) != news
         self._known[name], self._words[name] = thing, news
         if listing.gone(thing):
