@@ -107,10 +107,8 @@ class NodeCalls(ControllerCalls):
     ) -> tuple[view.MemberView, ...]:
         """List the members of the gossip cluster by name; with `everyone`, dead and left ones too.
 
-        Args:
-            everyone: dead and left ones too.
-            name: a part of the name, or a pattern of it with `*` or `?`.
-            states: only those in one of these states, dead and left ones too if they are among them.
+        `name` is a part of the name, or a pattern of it with `*` or `?`. With `states` those in one of them are listed,
+        dead and left ones too.
 
         Raises:
             ShoalError: they could not be read.

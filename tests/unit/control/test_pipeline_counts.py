@@ -24,10 +24,20 @@ def view(ref: PipelineRef, state: PipelineState, *jobs: JobState, **more: object
     return PipelineView(ref.pipeline, ref.namespace, state, single(), jobs=made, **more)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+def drawn(
+    number: int,
+    namespace: str,
+    state: PipelineState,
+    jobs: list[JobState],
+    creator: str,
+    letter: DeadLetter,
+) -> PipelineView:
+    ref = PipelineRef(namespace, f"p-{number}")
+    return view(ref, state, *jobs, creator=creator, dead_letter=letter)
+
+
 VIEWS = st.builds(
-    lambda number, namespace, state, jobs, creator, letter: view(
-        PipelineRef(namespace, f"p-{number}"), state, *jobs, creator=creator, dead_letter=letter
-    ),
+    drawn,
     st.integers(0, 5),
     st.sampled_from(["default", "lab"]),
     STATES,
