@@ -12,6 +12,7 @@ from pathlib import Path
 from edge_agent.address_requests import Ask
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.bundles.layout import BundleRefusedError, lay_out
+from edge_agent.directory_times import DirectoryTimes, directory_times, file_time
 from edge_agent.download import FetchError
 from edge_agent.environments.cache import AtHand
 from edge_agent.environments.used import use_environment, used_environment
@@ -19,11 +20,23 @@ from edge_agent.file_inputs import read_fetched, write_fetched
 from edge_agent.keeper.client import StartRequest
 from edge_agent.long_work import Steps, done_at_once
 from edge_agent.removal import remove_plain
-from edge_agent.sandbox.job_folders import hand_over, hand_over_fresh, make_places, owner_of
+from edge_agent.sandbox.job_folders import (
+    hand_over,
+    hand_over_fresh,
+    make_places,
+    open_attempt,
+    owner_of,
+)
 from edge_agent.sandbox.planning import AttemptDoor
 from edge_agent.secrets.masked_file import mask_file
 from edge_agent.secrets.secret_mask import SecretMask, mask_of
-from edge_agent.spare_folders import JOB_PLACES, MadeFolder, make_closed
+from edge_agent.spare_folders import (
+    JOB_PLACES,
+    USER_PLACES,
+    MadeFolder,
+    make_closed,
+    take_back,
+)
 from edge_agent.tree import PlainFile
 from edge_agent.uploads.collect import Collected, collect, left_nothing, locate
 from edge_agent.workshop_tools import WorkshopTools
@@ -68,6 +81,10 @@ class FolderWorkbench:
         self._before: frozenset[str] | None = None
         # Directories in which it left nothing.
         self._empty: tuple[str, ...] = ()
+        # What was seen of its directories before its program, and after its end if that proves something.
+        self._seen: DirectoryTimes | None = None
+        self._times: DirectoryTimes | None = None
+        self._asked_at = 0
 
     def prepare(self, assignment: Assignment) -> None:
         """Begin to make ready what is at hand: the folder, and how the program is started; `plan` waits for it.
@@ -97,18 +114,30 @@ class FolderWorkbench:
         except FileExistsError:
             return None  # of a life before of this name
         self._environment = at_hand.place
+        if made.user >= 0:
+            sandbox.grant(folder.name, made.user)
         self._door = sandbox.door_of(folder.name, level)
         if job.archive == _STANDARD_ARCHIVE:
-            if self._door.uid >= 0:
-                hand_over_fresh(folder.text, self._door.uid)
+            self._give(made)
             self._before = _FRESH
             request = self._request(assignment)
         else:
+            if made.user >= 0:
+                take_back(folder.text)
             _make_results(folder, job.archive)
             request = done_at_once(self._planned(assignment))
         if not assignment.has_ports:  # which leave more there
             self._made = made
         return request
+
+    def _give(self, made: MadeFolder) -> None:
+        """Give the folder to its user, if it has one and was not given to it ahead, and open it for that user."""
+        path, uid = self._folder.text, self._door.uid
+        if made.user >= 0:
+            open_attempt(path)
+        elif uid >= 0:
+            hand_over_fresh(path, uid)
+        self._seen = made.times or directory_times(path, USER_PLACES if uid >= 0 else JOB_PLACES)
 
     async def lay_out(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
         """Lay the bundle out in a fresh folder."""
@@ -217,12 +246,17 @@ class FolderWorkbench:
         plan = tools.sandbox.plan(door, outline.sandbox, folder)
         return outline.program.request(assignment, folder, door.uid, secrets, plan)
 
+    def begins(self) -> None:
+        """Note the time of files: what the program changes has that one or a later one."""
+        self._asked_at = file_time()
+
     def left_nothing(self, assignment: Assignment) -> bool:
         """Whether a look shows that the program left nothing, of one with a user also no process and no memory."""
-        uid, folder = self._door.uid, self._folder
+        uid, folder, seen = self._door.uid, self._folder, self._seen
         if uid >= 0 and not self._tools.sandbox.close_at_once(folder, uid):
             return False
-        nothing = left_nothing(folder.text, self._before, assignment.job.archive)
+        times = self._times = seen if seen is not None and seen.prove(self._asked_at) else None
+        nothing = left_nothing(folder.text, self._before, assignment.job.archive, times)
         # Nothing can come there any more, since its user has no process.
         self._empty = JOB_PLACES if nothing and uid >= 0 else ()
         return nothing
@@ -303,14 +337,26 @@ class FolderWorkbench:
             await self._let_go()
 
     def _remove(self) -> bool:
-        path, door, made = self._folder.text, self._door, self._made
-        level = door.level
-        if made is None or not self._tools.spares.put(path, level, made, door.uid, self._empty):
+        path, level, sandbox = self._folder.text, self._door.level, self._tools.sandbox
+        if not self._is_spared():
             mounts = level is SandboxLevel.NONE and os.geteuid() == 0
             if not remove_plain(path, mounts=mounts):
                 return False
-        self._tools.sandbox.let_go(self._folder.name)
+        sandbox.let_go(self._folder.name)
         return True
+
+    def _is_spared(self) -> bool:
+        """Whether the folder is one for attempts to come, given to the user of one if it was a user's."""
+        made, door, sandbox = self._made, self._door, self._tools.sandbox
+        if made is None:
+            return False
+        following = sandbox.reserve() if door.uid >= 0 else -1
+        spared = self._tools.spares.put(
+            self._folder.text, door.level, made, door.uid, self._empty, self._times, following
+        )
+        if not spared:
+            sandbox.restore(following)
+        return spared
 
     async def _let_go(self) -> None:
         await asyncio.to_thread(self._tools.sandbox.let_go, keeper_id(self._ref))

@@ -8,9 +8,15 @@ program prints to is never used again, since another process may still have it o
 where many inodes were removed shortly before (ext4 does not use those again for some seconds, and looks at each of
 them) it costs ten times that.
 
-**What is looked at.** Where the attempt had a user of its own, that user has no process any more, or the folder is not
-used again: so nothing changes while it is looked at. The folder itself and `ports` are the agent's, so only what lies
-in the directories of the user can be another. At level `none` a job may have changed all of it.
+**What is looked at.** A directory whose times prove that nothing was changed in it (`edge_agent.directory_times`) is
+looked at no further; of any other one all is looked at. Where the attempt had a user of its own, that user has no
+process any more, or the folder is not used again: so nothing changes while it is looked at. The folder itself and
+`ports` are the agent's, so only what lies in the directories of the user can be another. At level `none` a job may have
+changed all of it.
+
+**Given ahead.** A spare folder of a level with users is given to the user of the attempt that is to come, if one can be
+spared: nothing runs as that user, so nothing changes there, and the attempt has its folder by renaming it. Else it is
+the agent's again until it is given.
 
 **What a job could keep.** A descriptor of a directory. It opens nothing beneath it any more where the next attempt
 belongs to another user, since that one's directories are closed to others; at level `none` all jobs are one user.
@@ -24,10 +30,12 @@ import errno
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from edge_agent.directory_times import DirectoryTimes, directory_times
+from edge_agent.sandbox.job_folders import give_fresh
 from edge_agent.sandbox.user_processes import has_processes
 from services.archive.artifact_key import LOG_PATHS
 from shoal.sandbox import SandboxLevel
@@ -40,7 +48,7 @@ _PASS: Final = 0o711
 _LINK: Final = "environment"
 JOB_PLACES: Final = ("work", "work/results")
 """The job's folder, and that of its results."""
-_USERS: Final = (*JOB_PLACES, "home", "tmp")
+USER_PLACES: Final = (*JOB_PLACES, "home", "tmp")
 """The directories that belong to the user of an attempt."""
 _OWN_PLACES: Final = ("home", "tmp", "ports")
 _ALL: Final = (*JOB_PLACES, *_OWN_PLACES)
@@ -57,10 +65,15 @@ _Identity = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class MadeFolder:
-    """What the folder of an attempt was as its program began: its directories, and the environment that it names."""
+    """What the folder of an attempt was as its program began: its directories, and the environment that it names.
+
+    Its `user` is the one to which it was given ahead, -1 for none; what was seen of it then are its `times`.
+    """
 
     directories: Mapping[str, _Identity]
     environment: str
+    user: int = -1
+    times: DirectoryTimes | None = None
 
 
 def made_folder(path: str, level: SandboxLevel, environment: str) -> MadeFolder:
@@ -95,9 +108,9 @@ class SpareFolders:
         return []
 
     def take(self, path: str, level: SandboxLevel, environment: str) -> MadeFolder:
-        """Make the folder of an attempt, of a spare one if there is one; all of it is the agent's, and closed.
+        """Make the folder of an attempt, of a spare one if there is one; it is closed.
 
-        It says that it uses `environment`.
+        It says that it uses `environment`. All of it is the agent's, unless it was given to a user ahead.
 
         Raises:
             FileExistsError: something else has its name.
@@ -111,7 +124,7 @@ class SpareFolders:
                 if made.environment != environment:
                     os.unlink(f"{spare}/{_LINK}")  # noqa: PTH108 - often, as what follows
                     os.symlink(environment, f"{spare}/{_LINK}")  # noqa: PTH211
-                    made = MadeFolder(made.directories, environment)
+                    made = replace(made, environment=environment)
                 # It replaces nothing but an empty folder.
                 os.rename(spare, path)  # noqa: PTH104
             except FileNotFoundError:
@@ -132,6 +145,8 @@ class SpareFolders:
         made: MadeFolder,
         user: int = -1,
         empty: Sequence[str] = (),
+        times: DirectoryTimes | None = None,
+        following: int = -1,
     ) -> bool:
         """Take the folder of an attempt that is over; say whether it is one to be used again, or stays where it is.
 
@@ -142,6 +157,8 @@ class SpareFolders:
             user: as which it ran; -1 for the agent's own.
             empty: directories in which nothing was when its user had no process any more, so that nothing came since;
                 none where that was not looked at.
+            times: what was seen of its directories before its program began, if the same now is a proof.
+            following: the user of an attempt to come, to which it is given; -1 for none.
         """
         with self._lock:
             if len(self._spares.setdefault(level, [])) >= _MOST:
@@ -149,8 +166,9 @@ class SpareFolders:
             self._made += 1
             spare = f"{self._prefix}{self._made}"
         try:
-            if not _is_pristine(path, made, user, empty):
+            if not _is_pristine(path, made, user, empty, times, following):
                 return False
+            seen = None if following < 0 else directory_times(path, USER_PLACES)
             try:
                 os.rename(path, spare)  # noqa: PTH104 - often
             except FileNotFoundError:
@@ -158,7 +176,7 @@ class SpareFolders:
                 os.rename(path, spare)  # noqa: PTH104
         except OSError:
             return False
-        self._keep(level, spare, made)
+        self._keep(level, spare, replace(made, user=following, times=seen))
         return True
 
     def _keep(self, level: SandboxLevel, spare: str, made: MadeFolder) -> None:
@@ -199,8 +217,15 @@ def make_closed(path: str) -> None:
         os.mkdir(path, _CLOSED)  # noqa: PTH102
 
 
-def _is_pristine(path: str, made: MadeFolder, user: int, empty: Sequence[str]) -> bool:
-    """Whether a folder is as it was; what its program printed to goes, and what is its user's is taken back then.
+def _is_pristine(
+    path: str,
+    made: MadeFolder,
+    user: int,
+    empty: Sequence[str],
+    times: DirectoryTimes | None,
+    following: int,
+) -> bool:
+    """Whether a folder is as it was; what its program printed to goes then, and what is its user's is another one's.
 
     Raises:
         OSError: something is not there, or cannot be looked at.
@@ -209,7 +234,7 @@ def _is_pristine(path: str, made: MadeFolder, user: int, empty: Sequence[str]) -
         return False
     folder = os.open(path, _FLAGS)
     try:
-        names = _USERS if user >= 0 else tuple(made.directories)
+        names = USER_PLACES if user >= 0 else tuple(made.directories)
         if user < 0:
             there = set(os.listdir(folder))  # noqa: PTH208 - a descriptor
             there -= _TOP
@@ -217,6 +242,8 @@ def _is_pristine(path: str, made: MadeFolder, user: int, empty: Sequence[str]) -
                 return False
         for name in names:
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if times is not None and times.is_same(name, found):
+                continue
             if _identity(found) != made.directories[name]:
                 return False
             place = f"{path}/{name}"
@@ -228,13 +255,32 @@ def _is_pristine(path: str, made: MadeFolder, user: int, empty: Sequence[str]) -
         for name in LOG_PATHS:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder)
-        if user >= 0:
-            ours, group = os.geteuid(), os.getegid()
-            for name in _USERS:
-                os.chown(name, ours, group, dir_fd=folder, follow_symlinks=False)
+        if following >= 0:
+            give_fresh(folder, following)
+        elif user >= 0:
+            _take_back(folder)
     finally:
         os.close(folder)
     return True
+
+
+def take_back(path: str) -> None:
+    """Make what was given to a user ahead the agent's again.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    folder = os.open(path, _FLAGS)
+    try:
+        _take_back(folder)
+    finally:
+        os.close(folder)
+
+
+def _take_back(folder: int) -> None:
+    ours, group = os.geteuid(), os.getegid()
+    for name in USER_PLACES:
+        os.chown(name, ours, group, dir_fd=folder, follow_symlinks=False)
 
 
 def _has_attributes(path: str) -> bool:

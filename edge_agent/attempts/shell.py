@@ -338,6 +338,7 @@ class AttemptShell:
         try:
             request = None if error is not None else ready.result()
             if request is not None:
+                self._bench.begins()
                 begun = self._services.keeper.begin(request, effect.keeper)
         except Exception as raised:  # noqa: BLE001 - the root of one attempt's work: its failure is its own
             error = raised

@@ -71,6 +71,10 @@ class Workbench(Protocol):
         """
         ...
 
+    def begins(self) -> None:
+        """Hear that the keeper is asked for the program now, for the first time."""
+        ...
+
     def left_nothing(self, assignment: Assignment) -> bool:
         """Whether a look shows that a program that has ended left neither files nor words; else `collect` is needed."""
         ...

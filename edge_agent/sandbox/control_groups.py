@@ -48,6 +48,7 @@ from typing import Final, Self
 from edge_agent.cgroup_limits import OwnGroup, own_groups
 from edge_agent.sandbox.group_folder import as_new, kill_group, processes_of
 from edge_agent.sandbox.group_pool import GroupPool
+from edge_agent.sandbox.kept_files import KeptFiles
 from shoal.sandbox import Claim
 
 _PREFIX: Final = "shoal-"
@@ -148,6 +149,7 @@ class ControlGroups:
     """The groups of attempts."""
     _named: set[str] = field(default_factory=set[str])
     """Folders of groups that an agent before named after their attempts."""
+    _files: KeptFiles = field(default_factory=KeptFiles)
     _free: GroupPool[GroupLimits, _Group] = field(default_factory=GroupPool[GroupLimits, _Group])
     _notes: bool = True
     """Whether a folder can say which attempt has it."""
@@ -201,6 +203,7 @@ class ControlGroups:
         """Let go of the locks; groups of attempts stay, as the jobs in them do."""
         with self._lock:
             unused = self._free.clear()
+        self._files.close()
         for group in unused:
             _all_removed(group)
         for base in self._bases:
@@ -263,7 +266,7 @@ class ControlGroups:
         limits = group.limits
         if self._notes and limits is not None:
             folders = group.places.kill
-            if as_new(folders, limits.memory_bytes, limits.processes):
+            if as_new(folders, limits.memory_bytes, limits.processes, self._files.read):
                 with self._lock:
                     if self._free.give(limits, group):
                         return True
@@ -284,6 +287,7 @@ class ControlGroups:
             unused = self._free.clear()
             names = {_folder_name(attempt) for attempt in known}
             names |= {group.name for group in self._held.values()}
+        self._files.close()
         for group in unused:
             _all_removed(group)
         for base in self._bases:

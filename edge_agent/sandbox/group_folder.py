@@ -20,9 +20,9 @@ import contextlib
 import functools
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from edge_agent.sandbox.group_counts import GroupCounts
 
@@ -41,25 +41,33 @@ _PIDS: Final = ("pids.current",)
 _PIDS_MAX: Final = "pids.max"
 _BOUNDS: Final = (_PIDS_MAX, "memory.usage_in_bytes", "memory.current")
 _BOUNDS_UNBOUNDED: Final = (_PIDS_MAX,)
+Read: TypeAlias = Callable[[str], bytes | None]
+"""Reads a file of a group from its beginning; None where it cannot be read."""
+
 _CHARGED_PART: Final = 16
-_READ_BYTES: Final = 4096
+READ_BYTES: Final = 4096
+"""The longest file of a group that is read."""
 _BATCH_BYTES: Final = 1 << 20
 """The kernel takes memory from a group's bound in batches, and gives the rest of one back before it kills."""
 
 
-def group_counts(folders: Sequence[str], *, bounded: bool = True) -> GroupCounts:
+def group_counts(
+    folders: Sequence[str], *, bounded: bool = True, read: Read | None = None
+) -> GroupCounts:
     """Read what was counted in a group; what cannot be read was not counted.
 
     Args:
         folders: of the group.
         bounded: whether it may have a bound of memory of its own.
+        read: reads a file of a group, if not as usual.
     """
+    read = read or _read
     kills: int | None = None
     refused = met = 0
     limit = used = 0
     for path, name in _there(folders, _COUNTED if bounded else _COUNTED_UNBOUNDED):
         for word in _COUNTERS[name]:
-            found = _count(path, word)
+            found = _count(path, word, read)
             if found is None:
                 continue
             match word:
@@ -77,7 +85,9 @@ def group_counts(folders: Sequence[str], *, bounded: bool = True) -> GroupCounts
     return GroupCounts(kills, refused, bounded_memory=met > 0)
 
 
-def as_new(folders: Sequence[str], memory_bytes: int, processes: int) -> bool:
+def as_new(
+    folders: Sequence[str], memory_bytes: int, processes: int, read: Read | None = None
+) -> bool:
     """Say whether an attempt can have a group that another one had: nothing tells it from one that was just made.
 
     It holds no process, and not one that has ended and is not reaped; it has counted nothing, so what is counted from
@@ -89,15 +99,17 @@ def as_new(folders: Sequence[str], memory_bytes: int, processes: int) -> bool:
         folders: of the group.
         memory_bytes: its bound of memory; 0 where it has none.
         processes: its bound of processes; 0 where it has none.
+        read: reads a file of a group, if not as usual.
     """
-    if not is_empty(folders):
+    read = read or _read
+    if not is_empty(folders, read):
         return False
     bounded = memory_bytes > 0
-    counts = group_counts(folders, bounded=bounded)
+    counts = group_counts(folders, bounded=bounded, read=read)
     if counts.memory_kills or counts.refused_processes or counts.bounded_memory:
         return False
     for path, name in _there(folders, _BOUNDS if bounded else _BOUNDS_UNBOUNDED):
-        found = _count(path, b"")
+        found = _count(path, b"", read)
         if name == _PIDS_MAX:
             if found != (processes or None):
                 return False
@@ -106,12 +118,13 @@ def as_new(folders: Sequence[str], memory_bytes: int, processes: int) -> bool:
     return True
 
 
-def is_empty(folders: Sequence[str]) -> bool:
+def is_empty(folders: Sequence[str], read: Read | None = None) -> bool:
     """Say whether the kernel counts no process in a group, and none that has ended and is not reaped.
 
     Processes join all folders of a group, so the one that counts them speaks for the others. False where none does.
     """
-    return any(_count(path, b"") == 0 for path, _ in _there(folders, _PIDS))
+    read = read or _read
+    return any(_count(path, b"", read) == 0 for path, _ in _there(folders, _PIDS))
 
 
 def kill_group(folders: Sequence[str]) -> tuple[int, ...]:
@@ -182,19 +195,23 @@ def _names_in(folder: str, names: tuple[str, ...]) -> tuple[tuple[str, str], ...
     return tuple(one for one in paths if os.path.exists(one[0]))  # noqa: PTH110 - often
 
 
-def _count(path: str, wanted: bytes) -> int | None:
-    """Read the number behind a word, or the only number of a file that has no words; None where there is none."""
+def _read(path: str) -> bytes | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        said = os.read(descriptor, _READ_BYTES)
+        return os.read(descriptor, READ_BYTES)
     except OSError:
         return None
     finally:
         os.close(descriptor)
-    for line in said.splitlines():
+
+
+def _count(path: str, wanted: bytes, read: Read) -> int | None:
+    """Read the number behind a word, or the only number of a file that has no words; None where there is none."""
+    said = read(path)
+    for line in () if said is None else said.splitlines():
         name, _, number = line.rpartition(b" ")
         if name == wanted and number.isdigit():
             return int(number)

@@ -122,13 +122,31 @@ def hand_over_fresh(attempt: str, uid: int) -> None:
     """
     here = os.open(attempt, _FOLDER)
     try:
-        for name in LOG_PATHS:
-            os.mknod(name, stat.S_IFREG | _FILE, dir_fd=here)
-        for name in _OF_USER:
-            os.chown(name, uid, uid, dir_fd=here, follow_symlinks=False)
+        give_fresh(here, uid)
         os.fchmod(here, _PASS)
     finally:
         os.close(here)
+
+
+def give_fresh(folder: int, uid: int) -> None:
+    """Give what such a folder holds to a user, which cannot pass the folder itself yet.
+
+    Raises:
+        OSError: it cannot be given away.
+    """
+    for name in LOG_PATHS:
+        os.mknod(name, stat.S_IFREG | _FILE, dir_fd=folder)
+    for name in _OF_USER:
+        os.chown(name, uid, uid, dir_fd=folder, follow_symlinks=False)
+
+
+def open_attempt(attempt: str) -> None:
+    """Let the user of an attempt pass its folder, all of which was given to it.
+
+    Raises:
+        OSError: its rights cannot be set.
+    """
+    os.chmod(attempt, _PASS)  # noqa: PTH101 - often
 
 
 def make_places(folder: AttemptFolder) -> None:

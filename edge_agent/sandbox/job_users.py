@@ -148,6 +148,22 @@ class JobUsers:
             )
         return uid
 
+    def reserve(self) -> int:
+        """Keep a user for an attempt to come; -1 where none can be spared."""
+        with self._lock:
+            uid = self._pool.reserve()
+        return -1 if uid is None else uid
+
+    def grant(self, attempt: str, uid: int) -> None:
+        """Give an attempt the user that was reserved for it."""
+        with self._lock:
+            self._pool.grant(attempt, uid, self._clock())
+
+    def restore(self, uid: int) -> None:
+        """Let any attempt have a user that was reserved, and that nothing ran as."""
+        with self._lock:
+            self._pool.restore(uid)
+
     def free(self, attempt: str) -> None:
         """Let others have the user of an attempt once what it left is looked for; what of it runs is ended then."""
         with self._lock:

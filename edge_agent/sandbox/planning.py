@@ -168,6 +168,20 @@ class SandboxPlanning:
             raise SandboxRefusedError(str(error)) from error
         return AttemptDoor(level, uid)
 
+    def reserve(self) -> int:
+        """Keep a user for an attempt to come, to which its folder is given ahead; -1 where none can be spared."""
+        return -1 if self.users is None else self.users.reserve()
+
+    def grant(self, attempt: str, uid: int) -> None:
+        """Give an attempt of this name the user that was reserved for it: `door_of` says it from now on."""
+        if self.users is not None:
+            self.users.grant(attempt, uid)
+
+    def restore(self, uid: int) -> None:
+        """Let any attempt have a user that was reserved."""
+        if self.users is not None and uid >= 0:
+            self.users.restore(uid)
+
     def outline(
         self,
         door: AttemptDoor,

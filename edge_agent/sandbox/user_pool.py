@@ -2,11 +2,13 @@
 
 **Rule.** A user is in one place at a time:
 
-    unclaimed → ahead → taken → ended → being cleaned → unclaimed
-                                  ↑            ↓ some of its processes cannot be ended
-                                  └────────── stuck
+    unclaimed → ahead → (reserved →) taken → ended → being cleaned → unclaimed
+                                               ↑            ↓ some of its processes cannot be ended
+                                               └────────── stuck
 
 - *ahead*: claimed from the machine for attempts to come, many at a time, so that an attempt makes no file for itself.
+- *reserved*: a folder was given to it for an attempt to come. Only what is not needed soon is reserved: at most a
+  sixty-fourth of all, and of those ahead so many are left as are claimed at a time.
 - *ended*: nothing of its attempt is to run any more, and what the attempt left is not looked for yet.
 - *being cleaned*: what it left is looked for. **A look counts only for users that had ended before it began**, so
   `begin` fixes which these are, and no other user is let go by it.
@@ -45,6 +47,7 @@ class UserPool:
         self._most = count // _PART
         self._block = max(1, min(_BLOCK, self._most))
         self._ahead: deque[int] = deque()
+        self._reserved: set[int] = set()
         self._taken: dict[str, int] = {}
         self._ended: set[int] = set()
         self._stuck: set[int] = set()
@@ -84,6 +87,26 @@ class UserPool:
         self._taken_at = now
         uid = self._taken[attempt] = self._ahead.popleft()
         return uid
+
+    def reserve(self) -> int | None:
+        """Keep a user from those ahead for one attempt to come; None where none can be spared."""
+        if len(self._ahead) <= self._block or len(self._reserved) >= self._most:
+            return None
+        uid = self._ahead.popleft()
+        self._reserved.add(uid)
+        return uid
+
+    def grant(self, attempt: str, uid: int, now: float) -> None:
+        """Give an attempt the user that was reserved for it."""
+        self._reserved.remove(uid)
+        self._lately += 1
+        self._taken_at = now
+        self._taken[attempt] = uid
+
+    def restore(self, uid: int) -> None:
+        """Let any attempt have a user that was reserved, and that nothing ran as."""
+        self._reserved.remove(uid)
+        self._ahead.append(uid)
 
     def end(self, attempt: str) -> None:
         """Nothing of an attempt is to run any more."""

@@ -31,9 +31,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from edge_agent.directory_times import DirectoryTimes
 from edge_agent.long_work import Steps
 from edge_agent.secrets.masked_file import mask_file
 from edge_agent.secrets.secret_mask import NO_MASK, SecretMask
+from edge_agent.spare_folders import JOB_PLACES
 from edge_agent.tree import (
     Descent,
     LeadsOutError,
@@ -153,13 +155,19 @@ def collect(
     return Collected(artifacts, problem, parts, small)
 
 
-def left_nothing(folder: str, before: Collection[str] | None, patterns: Sequence[str]) -> bool:
+def left_nothing(
+    folder: str,
+    before: Collection[str] | None,
+    patterns: Sequence[str],
+    times: DirectoryTimes | None = None,
+) -> bool:
     """Whether a program left nothing that `collect` would find or tell of; only reads, and the disk is not written to.
 
     Args:
         folder: that of the attempt.
         before: names in the job's folder when its program started; None if they are not known.
         patterns: what the job asked for.
+        times: what was seen of its directories before it began, if the same now is a proof.
     """
     if before != _FRESH or any(map(_SIGNS.isdisjoint, patterns)):
         return False
@@ -167,6 +175,10 @@ def left_nothing(folder: str, before: Collection[str] | None, patterns: Sequence
         for name in LOG_PATHS:
             if _is_something(f"{folder}/{name}"):
                 return False
+        if times is not None and all(
+            times.is_same(name, os.lstat(f"{folder}/{name}")) for name in JOB_PLACES
+        ):
+            return True
         work = os.open(f"{folder}/work", _LOOK_FLAGS)
         try:
             if os.listdir(work) != [_RESULTS]:  # noqa: PTH208 - a descriptor

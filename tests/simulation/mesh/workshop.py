@@ -286,6 +286,9 @@ class MemoryWorkbench:
             raise ProgramError(f"the folder of {self._ref.name} has no program: bundle it again")
         return _request(assignment)
 
+    def begins(self) -> None:
+        """See `Workbench`."""
+
     def left_nothing(self, assignment: Assignment) -> bool:
         """See `Workbench`."""
         del assignment

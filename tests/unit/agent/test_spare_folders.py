@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.sandbox.job_folders import close_attempt, hand_over_fresh
-from edge_agent.spare_folders import MadeFolder, SpareFolders
+from edge_agent.attempt_folder import AttemptFolder
+from edge_agent.directory_times import directory_times, file_time
+from edge_agent.long_work import done_at_once
+from edge_agent.sandbox.job_folders import close_attempt, hand_over, hand_over_fresh
+from edge_agent.spare_folders import (
+    JOB_PLACES,
+    USER_PLACES,
+    MadeFolder,
+    SpareFolders,
+    take_back,
+)
 from shoal.sandbox import SandboxLevel
+from tests.kit.until import until
 
 LEVEL = SandboxLevel.NONE
 
@@ -173,6 +183,57 @@ def test_a_folder_of_a_user_is_taken_back_and_given_to_the_next_one(tmp_path: Pa
     assert modes == {"work": 0o700, "home": 0o700, "ports": 0o711}
 
 
+def given_ahead(tmp_path: Path, spare: SpareFolders, name: str) -> tuple[Path, MadeFolder]:
+    """The folder of an attempt that was given to SECOND before there was the attempt."""
+    folder, was = given(tmp_path, FIRST, spare, "before")
+    assert spare.put(str(folder), SandboxLevel.USER, was, FIRST, following=SECOND)
+    another = tmp_path / "attempts" / name
+    return another, spare.take(str(another), SandboxLevel.USER, "/environments/b")
+
+
+@ROOT
+def test_a_folder_that_is_given_ahead_is_all_its_users_and_closed(tmp_path: Path) -> None:
+    spare = spares(tmp_path)
+    folder, was = given_ahead(tmp_path, spare, "one")
+    assert was.user == SECOND
+    assert folder.stat().st_mode & 0o777 == 0o700
+    owners = {path.name: path.lstat().st_uid for path in folder.rglob("*")}
+    assert owners == {
+        "environment": 0,
+        "ports": 0,
+        **dict.fromkeys(("home", "tmp", "work", "results", "stdout", "stderr"), SECOND),
+    }
+    assert (folder / "environment").readlink() == Path("/environments/b")
+    assert (folder / "stdout").stat().st_mode & 0o777 == 0o600
+    assert was.times is not None
+    assert all(was.times.is_same(name, (folder / name).lstat()) for name in USER_PLACES)
+
+
+@ROOT
+def test_what_was_given_ahead_can_be_taken_back_and_given_as_any_other(tmp_path: Path) -> None:
+    folder, _ = given_ahead(tmp_path, spares(tmp_path), "one")
+    take_back(str(folder))
+    assert {(folder / name).lstat().st_uid for name in USER_PLACES} == {0}
+    done_at_once(hand_over(AttemptFolder(folder), SECOND))
+    assert {(folder / name).lstat().st_uid for name in USER_PLACES} == {SECOND}
+
+
+@ROOT
+def test_the_outputs_of_the_program_before_are_not_those_that_are_given_ahead(
+    tmp_path: Path,
+) -> None:
+    spare = spares(tmp_path)
+    folder, was = given(tmp_path, FIRST, spare, "before")
+    (folder / "stdout").write_text("of the first")
+    number = (folder / "stdout").stat().st_ino
+    with (folder / "stdout").open("a") as kept_open:  # so that its inode is not used again
+        assert spare.put(str(folder), SandboxLevel.USER, was, FIRST, following=SECOND)
+        spare.take(str(folder), SandboxLevel.USER, "/environments/a")
+        kept_open.write("more")
+    assert (folder / "stdout").stat().st_size == 0
+    assert (folder / "stdout").stat().st_ino != number
+
+
 SPOILS_BY_USER: tuple[Callable[[Path], object], ...] = (
     lambda folder: (folder / "home/.x").touch(),
     lambda folder: (folder / "tmp/x").mkdir(),
@@ -182,6 +243,33 @@ SPOILS_BY_USER: tuple[Callable[[Path], object], ...] = (
     _replace_results,
     _link_results,
 )
+
+
+@ROOT
+@pytest.mark.parametrize("spoil", SPOILS_BY_USER)
+async def test_a_folder_that_a_user_has_changed_is_not_used_again_for_its_times(
+    tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    spare = spares(tmp_path)
+    folder, was = given(tmp_path, FIRST, spare, "one")
+    times = directory_times(str(folder), USER_PLACES)
+    await until(lambda: times.prove(file_time()), what="times that prove something")
+    spoil(folder)
+    assert not spare.put(str(folder), SandboxLevel.USER, was, FIRST, times=times)
+
+
+@ROOT
+async def test_a_folder_is_used_again_whose_times_prove_that_nothing_was_changed(
+    tmp_path: Path,
+) -> None:
+    spare = spares(tmp_path)
+    folder, was = given(tmp_path, FIRST, spare, "one")
+    times = directory_times(str(folder), USER_PLACES)
+    await until(lambda: times.prove(file_time()), what="times that prove something")
+    assert spare.put(str(folder), SandboxLevel.USER, was, FIRST, JOB_PLACES, times)
+    another, _ = given(tmp_path, SECOND, spare, "two")
+    assert (another / "work").stat().st_ino == times.looks["work"][1]
+    assert {path.lstat().st_uid for path in (another / "work").rglob("*")} == {SECOND}
 
 
 @ROOT

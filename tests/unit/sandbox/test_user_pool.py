@@ -140,3 +140,25 @@ def test_no_user_is_ever_in_two_places() -> None:
             case _:
                 pass
     assert let_go > 1000
+
+
+def test_users_are_reserved_only_where_enough_are_ahead_and_are_one_attempts_then() -> None:
+    ours = pool(ahead=18)
+    first, second = ours.reserve(), ours.reserve()
+    assert first is not None
+    assert second is not None
+    assert ours.reserve() is None, "sixteen stay for those that come now"
+    ours.grant("a", first, 0.0)
+    assert ours.take("a", 0.0) == first
+    others = {ours.take(f"b{number}", 0.0) for number in range(16)}
+    assert not others & {first, second, None}
+    assert ours.take("c", 0.0) is None
+    ours.restore(second)
+    assert ours.take("c", 0.0) == second
+    ours.end("a")
+    assert set(ours.ended) == {first}
+
+
+def test_at_most_a_sixty_fourth_of_all_is_reserved() -> None:
+    ours = pool(count=128, ahead=200)
+    assert [ours.reserve() is None for _ in range(3)] == [False, False, True]
