@@ -85,9 +85,10 @@ system: ## Install the Debian packages that tests and demo use (as root; else sa
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements/*.lock anew
-	$(LOCK) --group dev --extra gateway pyproject.toml -o requirements/dev.lock
+	$(LOCK) --group dev --extra gateway --extra traces pyproject.toml -o requirements/dev.lock
 	$(LOCK) pyproject.toml -o requirements/server.lock
 	$(LOCK) --extra gateway pyproject.toml -o requirements/gateway.lock
+	$(LOCK) --extra traces pyproject.toml -o requirements/traces.lock
 	$(LOCK) requirements/ministack.in -o requirements/ministack.lock
 	$(LOCK) requirements/ansible.in -o requirements/ansible.lock
 	$(LOCK) requirements/packages.in -o requirements/packages.lock

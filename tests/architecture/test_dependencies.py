@@ -22,8 +22,8 @@ def test_the_server_imports_what_it_declares() -> None:
     assert _undeclared(declared, "compose", "control", "edge_agent", "services") == []
 
 
-def test_what_boards_install_has_nothing_of_the_gateway() -> None:
-    """Its packages want a newer glibc than the oldest boards have."""
+def test_what_boards_install_has_nothing_of_an_extra() -> None:
+    """Packages of the gateway want a newer glibc than the oldest boards have, and boards send no traces."""
     assert sorted(_extras("pyproject.toml") & _locked("server.lock")) == []
 
 
@@ -33,11 +33,12 @@ def test_tests_and_benchmarks_import_what_is_locked() -> None:
 
 
 def test_every_dependency_is_locked() -> None:
-    server, gateway = _sdk() | _server(), _extras("pyproject.toml")
-    everything = server | gateway | _extras("sdk/pyproject.toml") | _dev()
+    server, extras = _sdk() | _server(), _extras("pyproject.toml")
+    everything = server | extras | _extras("sdk/pyproject.toml") | _dev()
     for wanted, lock in (
         (server, "server.lock"),
-        (server | gateway, "gateway.lock"),
+        (server | _extras("pyproject.toml", "gateway"), "gateway.lock"),
+        (server | _extras("pyproject.toml", "traces"), "traces.lock"),
         (everything, "dev.lock"),
     ):
         assert sorted(wanted - _locked(lock) - {"shoal"}) == [], "`make lock`"
@@ -73,10 +74,9 @@ def _distributions() -> dict[str, list[str]]:
     return dict(packages_distributions())
 
 
-def _extras(of: str) -> set[str]:
-    project = tomllib.loads(text(Path(of)))["project"]
-    extras = project["optional-dependencies"].values()
-    return {_name(wanted) for extra in extras for wanted in extra}
+def _extras(of: str, only: str = "") -> set[str]:
+    extras = tomllib.loads(text(Path(of)))["project"]["optional-dependencies"]
+    return {_name(one) for extra, wanted in extras.items() if only in {"", extra} for one in wanted}
 
 
 def _sdk() -> set[str]:
