@@ -16,6 +16,7 @@ from services.identity.authority import Authority
 from services.membership.settings import ConfigError, GossipSettings
 from services.runtime.address import AddressError, host_port, joined
 from services.runtime.outward import on_loopback, pinned
+from services.traces.opening import CollectorUrlError, check_collector_url
 from shoal.names import InvalidNameError, check_id
 from shoal.redaction import redacted
 
@@ -71,6 +72,8 @@ class ControllerConfig(GossipSettings):
         caller_bundle_bytes: bytes of bundles that one identity may upload within an hour.
         health_file: file that is written every few seconds while all is well; None for none.
         metrics: `host:port` of `GET /metrics`; empty for none.
+        traces: address of a collector that takes spans; empty for none.
+        traces_share: the share of pipelines that get a trace of their own if they are submitted in none.
 
     Raises:
         ConfigError: a setting cannot be.
@@ -108,6 +111,8 @@ class ControllerConfig(GossipSettings):
     caller_bundle_bytes: int = 256 << 30
     health_file: Path | None = None
     metrics: str = ""
+    traces: str = ""
+    traces_share: float = 1.0
 
     def __post_init__(self) -> None:
         try:
@@ -120,6 +125,15 @@ class ControllerConfig(GossipSettings):
             raise ConfigError(f"{error}; set it with --name") from None
         except (ArchiveUrlError, BrokerUrlError) as error:
             raise ConfigError(redacted(str(error))) from None
+        if self.traces:
+            try:
+                check_collector_url(self.traces)
+            except CollectorUrlError as error:
+                raise ConfigError(f"--traces {error}") from None
+        if not 0 <= self.traces_share <= 1:
+            raise ConfigError(
+                f"--traces-share is {self.traces_share:g}: write a number from 0 (none) to 1 (all)"
+            )
         if self.broker_password_file and (broker is None or not broker.username):
             raise ConfigError(
                 "--mqtt-password-file goes with a broker and a user: write --mqtt mqtt://user@host"

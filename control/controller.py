@@ -60,6 +60,7 @@ from control.leader.garbage import DAY_SECONDS, GarbageRules
 from control.leader.garbage_collector import GarbageCollector
 from control.leader.plane_config import PlaneConfig
 from control.leader.publishing import Publishing
+from control.leader.span_export import SpanExport
 from control.store.sqlite import SqliteStore
 from services.archive.object_store import ArchiveError, ObjectStore
 from services.archive.opening import (
@@ -90,6 +91,7 @@ from services.runtime.log import CountedLog, fields
 from services.runtime.outward import outward_host
 from services.runtime.process import OtherVersionError, StartRefusedError, SupersededError
 from services.runtime.state_folder import prepare_state_folder
+from services.traces.opening import TraceSender, open_collector
 from shoal.affix import beside
 from shoal.credentials import Credentials
 from shoal.names import PipelineRef
@@ -244,8 +246,9 @@ class Controller:
             garbage = self._garbage(store, archive)
             uploads = await stack.enter_async_context(self._uploads(archive))
             gossip = None if member is None else member.gossip
+            spans = await stack.enter_async_context(self._span_export(store, plane))
             members = GossipMembers(gossip, clock=process.clock, wall=self._now)
-            figures = self._figures(store, plane, publishing, access, gossip)
+            figures = self._figures(store, plane, publishing, access, gossip, spans)
             history = History(
                 config.state / HISTORY_NAME, figures.read, wall=process.wall, clock=process.clock
             )
@@ -271,6 +274,8 @@ class Controller:
                     tasks.create_task(uploads.run())
                     tasks.create_task(garbage.run())
                     tasks.create_task(history.run())
+                    if spans is not None:
+                        tasks.create_task(spans.run())
                     tasks.create_task(_watch_disk(config.state, plane))
                     if member is not None:
                         tasks.create_task(member.run())
@@ -440,6 +445,7 @@ class Controller:
         publishing: Publishing,
         access: AccessInterceptor | None,
         gossip: GossipShell | None,
+        spans: SpanExport | None,
     ) -> ControllerFigures:
         config, process = self._config, self._process
         return ControllerFigures(
@@ -448,12 +454,30 @@ class Controller:
             lambda: publishing.connected,
             access,
             gossip,
+            spans,
             state=config.state,
             store=config.state / STORE_NAME,
             clock=process.clock,
             wall=self._now,
             version=VERSION,
         )
+
+    @contextlib.asynccontextmanager
+    async def _span_export(
+        self, store: SqliteStore, plane: ControlPlane
+    ) -> AsyncIterator[SpanExport | None]:
+        """Open what sends spans, if the operator wants it.
+
+        Raises:
+            StartRefusedError: what it takes is not installed.
+        """
+        config = self._config
+        sender = TraceSender(plane.cluster_id(), config.name, VERSION)
+        async with open_collector(config.traces, sender) as taker:
+            if taker is None:
+                yield None
+                return
+            yield SpanExport(store, plane.leader.spans_wait, taker, chance=self._process.rng.random)
 
     def _serve_metrics(
         self, figures: ControllerFigures, plane: ControlPlane
@@ -513,6 +537,8 @@ class Controller:
                 dead_letter_seconds=self._config.dead_letter_days * 86_400,
                 secret_keys=vault.ids,
                 secrets_refused=INSECURE if self._config.insecure else "",
+                traces=bool(self._config.traces),
+                traces_share=self._config.traces_share,
             ),
             clock=self._process.clock,
             wall=self._now,
@@ -538,6 +564,7 @@ class Controller:
             wall=self._now,
             chance=self._process.rng.random,
             results=results,
+            spans_wait=plane.leader.spans_wait if config.traces else None,
         )
 
     def _garbage(self, store: SqliteStore, archive: OpenArchive) -> GarbageCollector:

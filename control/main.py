@@ -15,6 +15,7 @@ from services.metrics.options import metrics_option
 from services.runtime.process import StartRefusedError, run
 from services.runtime.process_options import begin_log, process_options
 from services.runtime.settings_file import read_settings, use_settings
+from services.traces.options import traces_options
 
 _YOUNG_OBJECTS = 20_000
 _YOUNG_COLLECTIONS = 5
@@ -219,6 +220,7 @@ def _use_file(context: click.Context, path: Path) -> None:
     help="Bytes of bundles that one identity may upload within an hour.",
 )
 @metrics_option("127.0.0.1:7473")
+@traces_options
 @click.option(
     "--ready-file",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -152,6 +152,8 @@ class ProgramOutline:
         if self._job.secrets:
             found.update(self._secrets(assignment, secrets))
             found.update(self._last)
+        if assignment.traceparent and "TRACEPARENT" not in self._given:
+            found["TRACEPARENT"] = assignment.traceparent
         found["SHOAL_NAMESPACE"] = ref.namespace
         found["SHOAL_PIPELINE"] = ref.pipeline
         found["SHOAL_REPLICA"] = str(assignment.replica)

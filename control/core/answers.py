@@ -47,7 +47,8 @@ class Submission:
 
     `data` is the spec as it came, encoded; empty if it did not come so. `listings` are the digests of
     what was found for its folder inputs, by `JOB/INPUT` (`control.core.listings`); `refused` is why they
-    could not be found, which does not matter where the request id has made a pipeline already.
+    could not be found, which does not matter where the request id has made a pipeline already. `traceparent` is the
+    span that it is submitted in, empty for none.
     """
 
     namespace: str
@@ -56,6 +57,7 @@ class Submission:
     data: bytes = field(default=b"", compare=False, repr=False)
     listings: Mapping[str, str] = field(default_factory=no_strings)
     refused: Refusal | None = None
+    traceparent: str = field(default="", compare=False)
 
     def encoded(self) -> bytes:
         """The encoded spec: equal for the same spec from the same client."""

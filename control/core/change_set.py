@@ -48,6 +48,7 @@ class ChangeSet:
         self._answers: list[effects.Answer] = []
         self._identities: dict[str, rows.Row] = {}
         self._secrets: dict[tuple[str, str], rows.SecretRow | rows.SecretForgotten] = {}
+        self._spans: list[rows.SpansRow] = []
         self._trust_changed = False
 
     def added(self, row: rows.PipelineAdded, pipeline: PipelineRecord) -> None:
@@ -129,6 +130,10 @@ class ChangeSet:
         """A secret was set, sealed anew or removed."""
         self._secrets[row.namespace, row.name] = row
 
+    def spans(self, row: rows.SpansRow) -> None:
+        """Something has ended that is in a trace."""
+        self._spans.append(row)
+
     def trust_changed(self) -> None:
         """Other certificates are revoked than before."""
         self._trust_changed = True
@@ -171,12 +176,18 @@ class ChangeSet:
         written += [rows.PipelineForgotten(ref) for ref in self._forgotten]
         written += self._identities.values()
         written += self._secrets.values()
+        written += self._spans
         done: list[effects.Effect] = []
         if written:
             self.start = rows.StartRow(self.start.term, self.start.id, self.start.commits + 1)
             written.append(self.start)
             done.append(
-                effects.CommitRows(tuple(written), tells=bool(self._outbox), stores=self._stores)
+                effects.CommitRows(
+                    tuple(written),
+                    tells=bool(self._outbox),
+                    stores=self._stores,
+                    traces=bool(self._spans),
+                )
             )
         if self._trust_changed:
             done.append(effects.TrustChanged())

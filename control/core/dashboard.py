@@ -21,6 +21,7 @@ from control.core.machine_part import MachinePart
 from control.core.state import AttemptRecord, JobRecord, PipelineRecord
 from shoal.compat import Compat
 from shoal.session.observation import Observation
+from shoal.session.stage import AttemptStage
 
 STARTED: Final = 5
 """The number of the text that says that the program was started; those before are `AttemptStage`s."""
@@ -37,7 +38,8 @@ class Dashboard(MachinePart):
         compat = _asking(pipeline)
         if compat is None:
             return
-        times = {int(one.stage): one.time for one in seen.stages}
+        before = (one for one in seen.stages if one.stage <= AttemptStage.INSTALLED)
+        times = {int(one.stage): one.time for one in before}
         reached = max(times, default=0)
         if seen.start_time is not None:
             times[STARTED] = seen.start_time

@@ -19,12 +19,14 @@ from shoal.session.messages import Fenced
 class CommitRows:
     """Write these rows in one transaction before anything that follows.
 
-    `tells` says whether the outbox grows, and `stores` whether by something for the archive.
+    `tells` says whether the outbox grows, and `stores` whether by something for the archive; `traces` says whether
+    there are spans among them.
     """
 
     rows: tuple[Row, ...]
     tells: bool = False
     stores: bool = False
+    traces: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ from control.core.situation import Situation
 from control.core.sources import Sources
 from control.core.state import Cluster
 from control.core.submissions import Submissions
+from control.core.tracing import Tracing
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Assignment
 from shoal.session.feature import Feature
@@ -120,7 +121,10 @@ class ControlMachine:
         placement = self._placement = Placer(situation, sources, job_news, secrets)
         scales = self._scales = Scales(situation, placement)
         dashboard = Dashboard(situation)
-        outcomes = self._outcomes = Outcomes(situation, placement, scales, job_news, dashboard)
+        tracing = Tracing(situation, loaded.cluster_id)
+        outcomes = self._outcomes = Outcomes(
+            situation, placement, scales, job_news, dashboard, tracing
+        )
         observations = self._observations = Observations(
             situation, sources, scales, outcomes, job_news, dashboard
         )
@@ -140,7 +144,7 @@ class ControlMachine:
             prefetching,
         )
         self._submissions = Submissions(
-            situation, sources, scales, outcomes, memory, secrets, loaded.next_position
+            situation, sources, scales, outcomes, memory, secrets, tracing, loaded.next_position
         )
         self._letters = LetterOffice(situation, self._submissions.revive)
         self.identities = Identities(situation)

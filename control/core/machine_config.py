@@ -44,6 +44,8 @@ class MachineConfig:
         nodes_max: most nodes.
         secret_keys: returns the ids of the keys that secrets can be read with.
         secrets_refused: why no job can be given secrets here; empty where it can.
+        traces: whether the spans of pipelines that are in a trace are kept.
+        traces_share: the share of pipelines that get a trace of their own if they are submitted in none, 0 to 1.
     """
 
     lease_seconds: float = 6.0
@@ -70,3 +72,5 @@ class MachineConfig:
     nodes_max: int = 20_000
     secret_keys: Callable[[], frozenset[str]] = frozenset[str]
     secrets_refused: str = ""
+    traces: bool = False
+    traces_share: float = 0.0

@@ -54,6 +54,7 @@ class Observations(MachinePart):
         if attempt is not None and attempt.ref == seen.ref and attempt.node == node.name:
             # Recorded as it moves on.
             attempt.ended_inputs = seen.ended_inputs or attempt.ended_inputs
+            attempt.stages = seen.stages or attempt.stages
             pipeline = self._situation.pipeline_of(job)
             self._dashboard.observed(pipeline, attempt, seen)
             self.advance(pipeline, job, seen)

@@ -21,6 +21,7 @@ from shoal.compat import Compat
 from shoal.limits import cut
 from shoal.model import NO_REASON, Artifact, JobState, PipelineState, Reason
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.trace_context import TraceContext
 
 UPDATES_TOPIC: Final = "Updates"
 """The topic on which dashboards read of their tasks."""
@@ -31,10 +32,11 @@ PIPELINE_EPOCH = 1
 """What stands for an epoch in the ids of a pipeline's events."""
 
 
-def job_event(job: JobRecord, what: str, time: datetime) -> OutboxRow:
+def job_event(job: JobRecord, what: str, time: datetime, *, traceparent: str = "") -> OutboxRow:
     """An event about a job; `what` is `running`, `retry`, `succeeded`, `failed` or `cancelled`.
 
-    A `retry` says when the next attempt may begin, and how many there were and may be.
+    A `retry` says when the next attempt may begin, and how many there were and may be. `traceparent` is that of its
+    pipeline.
     """
     ref, last = job.ref, job.attempts[-1] if job.attempts else None
     node, attempt = ("", "") if last is None else (last.node, last.ref.name)
@@ -49,7 +51,8 @@ def job_event(job: JobRecord, what: str, time: datetime) -> OutboxRow:
     data = (
         f'{{"attempt":"{attempt}","epoch":{job.epoch},{failures}"job":"{ref.job}",{losses}{manifest}'
         f'"namespace":"{ref.namespace}",{next_time}"node":{_text(node)},"pipeline":"{ref.pipeline}",'
-        f'"reason":{_reason_text(job.reason)},"state":"{what}"}}'
+        f'"reason":{_reason_text(job.reason)},"state":"{what}"'
+        f"{_traced(traceparent, ref, what, job.epoch)}}}"
     )
     return _event(ref, "job", what, job.epoch, time, data)
 
@@ -256,7 +259,8 @@ def pipeline_event(pipeline: PipelineRecord, time: datetime) -> OutboxRow:
     data = (
         f'{{{artifacts}"jobs":{{{states}}},{found}"namespace":"{ref.namespace}",'
         f'"pipeline":"{ref.pipeline}","reason":{_reason_text(pipeline.reason)},'
-        f'"revived_from":{_text(pipeline.revived_from)},"state":"{what}"}}'
+        f'"revived_from":{_text(pipeline.revived_from)},"state":"{what}"'
+        f"{_traced(pipeline.traceparent, ref, what, PIPELINE_EPOCH)}}}"
     )
     return _event(ref, "pipeline", what, PIPELINE_EPOCH, time, data)
 
@@ -383,6 +387,14 @@ def _event(
         time=time,
         data=data,
     )
+
+
+def _traced(traceparent: str, ref: PipelineRef | JobRef, what: str, number: int) -> str:
+    """The span of an event, under which its consumers may begin others."""
+    if not traceparent:
+        return ""
+    span = TraceContext.of(traceparent).span_of(ref.namespace, ref.name, what, str(number))
+    return f',"traceparent":"{span}"'
 
 
 def _about(ref: PipelineRef | JobRef, what: str, data: dict[str, object]) -> str:

@@ -18,6 +18,7 @@ from control.core.rows import ManifestRow
 from control.core.scales import Scales
 from control.core.standing import counted
 from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
+from control.core.tracing import Tracing
 from services.archive.manifest import manifest_key
 from shoal.backoff import Backoff
 from shoal.model import NO_REASON, Artifact, DeadLetter, JobState, PipelineState, Reason, ReasonCode
@@ -38,6 +39,7 @@ class Outcomes(MachinePart):
     _scales: Scales
     _news: JobNews
     _dashboard: Dashboard
+    _tracing: Tracing
     _ties: Iterator[int] = field(default_factory=count, init=False)
     _retries: list[tuple[float, int, int, JobRecord]] = field(
         default_factory=list[tuple[float, int, int, JobRecord]], init=False
@@ -66,7 +68,7 @@ class Outcomes(MachinePart):
                 self._change.outbox(row)
         self._situation.job_event(job, "succeeded")
         self._dashboard.succeeded(pipeline, attempt)
-        self.job_ended(pipeline)
+        self.job_ended(pipeline, job)
 
     def _commit_artifacts(
         self,
@@ -128,6 +130,8 @@ class Outcomes(MachinePart):
         attempt.reason = reason
         attempt.end_time = end_time or self._situation.wall_time
         self._situation.end_counts.attempt_ended(pipeline, attempt)
+        if pipeline.traceparent:
+            self._tracing.attempt_ended(pipeline, job, attempt)
         self._placement.taken_up(attempt)
         job.progress = ""
         job.attempt = None
@@ -199,7 +203,7 @@ class Outcomes(MachinePart):
             pipeline,
             Reason(ReasonCode.NEIGHBOUR, 0, f"job {job.ref.job} failed ({job.reason.short})"),
         )
-        self.job_ended(pipeline)
+        self.job_ended(pipeline, job)
 
     def _commit_last(self, pipeline: PipelineRecord, job: JobRecord) -> None:
         """Let a job that did not succeed have what its last attempt has in the archive."""
@@ -242,10 +246,12 @@ class Outcomes(MachinePart):
         self._change.job(pipeline, job)
         self._situation.job_event(job, "cancelled")
         self._dashboard.cancelled(pipeline, job)
-        self.job_ended(pipeline)
+        self.job_ended(pipeline, job)
 
-    def job_ended(self, pipeline: PipelineRecord) -> None:
+    def job_ended(self, pipeline: PipelineRecord, job: JobRecord) -> None:
         """One more job of a pipeline has ended; the last one ends the pipeline."""
+        if pipeline.traceparent:
+            self._tracing.job_ended(pipeline, job)
         pipeline.open_jobs -= 1
         if pipeline.open_jobs:
             return
@@ -275,6 +281,8 @@ class Outcomes(MachinePart):
         event = outbox_rows.pipeline_event(pipeline, pipeline.end_time)
         pipeline.final_event_id = event.id
         self._change.outbox(event)
+        if pipeline.traceparent:
+            self._tracing.pipeline_ended(pipeline)
         self._situation.recent.append(pipeline.ref)
         self._situation.open -= 1
         self._situation.count_of(pipeline.creator, -1)

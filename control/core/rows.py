@@ -30,6 +30,7 @@ class PipelineAdded:
     `digest` is its SHA-256 in hex, where the submission had a request id. `creator` is the caller that
     submitted it, described; empty in a cluster without identity. `revived_from` is the id of the dead letter
     that it runs again. `listings` are the digests of what was found for its folder inputs, by `JOB/INPUT`.
+    `traceparent` is the span that it was submitted in, or the trace that was begun for it; empty for none.
     """
 
     ref: PipelineRef
@@ -43,6 +44,7 @@ class PipelineAdded:
     creator: str = ""
     revived_from: str = ""
     listings: Mapping[str, str] = field(default_factory=model.no_strings)
+    traceparent: str = ""
 
 
 class Queued(NamedTuple):
@@ -60,6 +62,7 @@ class Queued(NamedTuple):
     creator: str = ""
     revived_from: str = ""
     listings: str = "{}"
+    traceparent: str = ""
 
 
 @dataclass(slots=True)
@@ -239,6 +242,14 @@ class OutboxRow:
         return self.kind not in {OutboxKind.MANIFEST, OutboxKind.COPIES}
 
 
+@dataclass(slots=True)
+class SpansRow:
+    """Spans that have to leave, as `services.traces.span` writes them; the store gives it its `sequence`."""
+
+    data: str
+    sequence: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class NodeForgotten:
     """A node that is no longer remembered; rows of it that come later are those of a new one."""
@@ -385,6 +396,7 @@ Row = (
     | CertificateForgotten
     | SecretRow
     | SecretForgotten
+    | SpansRow
 )
 """Anything that one transaction may contain."""
 

@@ -94,7 +94,10 @@ class Situation:
 
     def job_event(self, job: JobRecord, what: str) -> None:
         """Tell the world of a job."""
-        self.change.outbox(outbox_rows.job_event(job, what, self.wall_time))
+        pipeline = self.pipeline_of(job)
+        self.change.outbox(
+            outbox_rows.job_event(job, what, self.wall_time, traceparent=pipeline.traceparent)
+        )
 
     def count_of(self, creator: str, more: int) -> None:
         """Count that a creator has so many open pipelines more, or fewer; one without a name is not counted."""

@@ -27,7 +27,9 @@ from shoal.session.feature import Feature, needed_features
 from shoal.session.lane import LanePeer
 from shoal.session.messages import WELL, NodeCondition
 from shoal.session.port_hold import PortHold
+from shoal.session.stage import StageReached
 from shoal.spec import Job, Pipeline
+from shoal.trace_context import TraceContext
 from shoal.view import JobView, PrefetchView
 
 _Row = rows.AttemptRow | rows.JobRow | rows.PipelineRow | rows.NodeRow
@@ -78,6 +80,8 @@ class AttemptRecord:
     moving: bool = False
     """Whether its node is drained and its agent has to end it, so that its job goes elsewhere; follows from the
     node's `move_time`."""
+    stages: tuple[StageReached, ...] = ()
+    """Which stages its agent told last; said again with each observation, and so not written down."""
     pipeline: PipelineRef = field(init=False)
 
     def __post_init__(self) -> None:
@@ -191,6 +195,7 @@ class PipelineRecord:
     revision: int = 0
     scales: list[rows.ScaleRow] = field(default_factory=list[rows.ScaleRow])
     listings: Mapping[str, str] = field(default_factory=model.no_strings)
+    traceparent: str = ""
     gang_kinds: dict[str, frozenset[object]] = field(default_factory=dict[str, frozenset[object]])
     attempts: dict[str, AttemptRecord] = field(default_factory=dict[str, AttemptRecord])
     """The current attempts, by job; of many jobs few may have one."""
@@ -211,11 +216,16 @@ class PipelineRecord:
             open_jobs=len(jobs),
             revived_from=added.revived_from,
             listings=added.listings,
+            traceparent=added.traceparent,
         )
 
     def row(self) -> rows.PipelineRow:
         """What is written down."""
         return rows.PipelineRow(*_PIPELINE(self))
+
+    def span(self, ref: PipelineRef | JobRef | AttemptRef, *step: str) -> TraceContext:
+        """The span of the pipeline or of a thing in it, or of a step of that; it has to be in a trace."""
+        return TraceContext.of(self.traceparent).span_of(ref.namespace, ref.name, *step)
 
     @property
     def holding(self) -> rows.ScaleRow | None:
@@ -533,6 +543,7 @@ class Cluster:
                     folder.name: pipeline.listings.get(f"{job.spec.name}/{folder.name}", "")
                     for folder in job.spec.folders
                 },
+                traceparent=pipeline.traceparent and str(pipeline.span(attempt.ref, "run")),
             )
         return attempt.assignment
 

@@ -20,6 +20,7 @@ from control.core.rows import KnownRequest, PipelineAdded
 from control.core.scales import Scales
 from control.core.sources import Sources
 from control.core.state import PipelineRecord
+from control.core.tracing import Tracing
 from shoal.model import Reason, ReasonCode
 from shoal.names import PipelineRef
 
@@ -45,6 +46,7 @@ class Submissions(MachinePart):
     _outcomes: Outcomes
     _memory: Memory
     _secrets: JobSecrets
+    _tracing: Tracing
     _next_position: int
     _shapes: dict[tuple[Hashable, ...], str] = field(
         default_factory=dict[tuple[Hashable, ...], str], init=False
@@ -80,17 +82,22 @@ class Submissions(MachinePart):
         if note is not None and (over := self._over_quota(note)):
             return over
         creator = "" if note is None else note.described
+        ref, create_time = (
+            self._new_ref(submission.namespace, submission.spec.name),
+            self._situation.wall_time,
+        )
         added = PipelineAdded(
-            ref=self._new_ref(submission.namespace, submission.spec.name),
+            ref=ref,
             position=self._next_position,
             request_id=submission.request_id,
             spec=submission.spec,
-            create_time=self._situation.wall_time,
+            create_time=create_time,
             data=data,
             digest=digest,
             creator=creator,
             revived_from=revived_from,
             listings=submission.listings,
+            traceparent=submission.traceparent or self._tracing.begun(ref, create_time),
         )
         self._situation.count_of(creator, 1)
         self._next_position += 1

@@ -33,6 +33,7 @@ def pipeline_view(pipeline: PipelineRecord) -> PipelineView:
         pipeline.revived_from,
         pipeline.revived_by,
         pipeline.prefetched,
+        str(pipeline.span(pipeline.ref)) if pipeline.traceparent else "",
     )
 
 

@@ -21,6 +21,7 @@ from control.core.rows import OutboxWaiting
 from control.core.state import Cluster, NodeRecord
 from control.front.access.interceptor import AccessInterceptor
 from control.front.control_plane import ControlPlane
+from control.leader.span_export import SpanExport
 from services.membership.figures import GOSSIP_FIGURES, read_gossip
 from services.membership.shell import GossipShell
 from services.metrics.figure import OF_THE_PAGE, Figure, FigureKind, Readings
@@ -151,6 +152,20 @@ DISK_FREE: Final = Figure(
 DISK_SIZE: Final = Figure("shoal_controller_disk_size_bytes", _G, "Size of that disk.")
 STORE_SIZE: Final = Figure("shoal_controller_store_bytes", _G, "Size of the store's file.")
 
+SPANS_SENT: Final = Figure(
+    "shoal_controller_spans_sent_total", _C, "Spans that the collector of traces has taken."
+)
+SPANS_LOST: Final = Figure(
+    "shoal_controller_spans_lost_total",
+    _C,
+    "Spans that the collector refused, or for which there was no room while it was away.",
+)
+SPANS_LEAVE: Final = Figure(
+    "shoal_controller_traces_connected",
+    _G,
+    "0 while the collector of traces takes no spans; these three are not there without one.",
+)
+
 NODE_UP: Final = Figure(
     "shoal_node_up", _G, "1 for a node that has a session.", ("node",), NODES_MAX, steady=True
 )
@@ -204,7 +219,8 @@ NODE_CELSIUS: Final = Figure(
 CONTROLLER_FIGURES: Final = (
     BUILD, LEADS, NODES, CORES, MEMORY, WAITING, ATTEMPTS, ATTEMPTS_ENDED, OPEN, OPEN_OF, PIPELINES_ENDED,
     DEAD_LETTERS, WAITED, RAN, ODD, COMMITS, OUTBOX, OUTBOX_AGE, BROKER, CALLS, CALLS_REFUSED, DISK_FREE, DISK_SIZE,
-    STORE_SIZE, NODE_UP, NODE_ATTEMPTS, NODE_SILENT, NODE_CPU, NODE_MEMORY, NODE_DISK, NODE_CELSIUS,
+    STORE_SIZE, SPANS_SENT, SPANS_LOST, SPANS_LEAVE, NODE_UP, NODE_ATTEMPTS, NODE_SILENT, NODE_CPU, NODE_MEMORY,
+    NODE_DISK, NODE_CELSIUS,
     *GOSSIP_FIGURES, *OF_THE_PAGE,
 )  # fmt: skip
 """All that a controller tells, but for what is said of its process (`process_*` and `python_gc_*`)."""
@@ -232,6 +248,7 @@ class ControllerFigures:
         broker: whether the broker has accepted the controller; None without one.
         access: what it lets in; None for a controller that lets in all.
         gossip: its member; None if it does not gossip.
+        spans: what sends spans; None without traces.
         state: its state folder.
         store: the file of its store.
         clock: seconds on a monotonic clock, that of the control plane.
@@ -244,6 +261,7 @@ class ControllerFigures:
     broker: Callable[[], bool | None]
     access: AccessInterceptor | None
     gossip: GossipShell | None
+    spans: SpanExport | None
     state: Path
     store: Path
     clock: Callable[[], float]
@@ -265,6 +283,10 @@ class ControllerFigures:
             readings.tell_each(CALLS_REFUSED, _REFUSED | self.access.refused)
         if self.gossip is not None:
             read_gossip(self.gossip, readings)
+        if self.spans is not None:
+            readings.tell(SPANS_SENT, self.spans.sent)
+            readings.tell(SPANS_LOST, self.spans.lost)
+            readings.tell(SPANS_LEAVE, not self.spans.away)
         try:
             async with asyncio.timeout(_DISK_SECONDS):
                 waiting = await self.outbox.outbox_waiting()

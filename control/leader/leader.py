@@ -107,6 +107,8 @@ class Leader:
         """Set after each commit that added outbox rows; the publisher clears it."""
         self.objects_wait = asyncio.Event()
         """Set after each commit that added something for the archive to these rows."""
+        self.spans_wait = asyncio.Event()
+        """Set after each commit that added spans; what exports them clears it."""
         self.began_at = clock()
         """When this controller began to lead, in seconds of the clock."""
         self.machine: ControlMachine | None = None
@@ -297,6 +299,8 @@ class Leader:
             self.outbox_grown.set()
             if commit.stores:
                 self.objects_wait.set()
+        if commit is not None and commit.traces:
+            self.spans_wait.set()
         self._keep_from_collector(machine.open_pipelines)
 
     def _keep_from_collector(self, open_pipelines: int) -> None:

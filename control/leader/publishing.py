@@ -14,6 +14,7 @@ from itertools import takewhile
 
 from control.core.errors import StoreFailedError
 from control.core.rows import ObjectsWaiting, OutboxKind, OutboxRow
+from control.leader.event_spans import EventSpans
 from control.leader.result_copies import ResultCopies
 from control.store.store import Store, may_go_on
 from services.archive.key import InvalidKeyError
@@ -54,6 +55,7 @@ class Publishing:
         chance: a number from [0, 1) for each backoff.
         open_link: makes a connection to the broker.
         results: where results are copied for pipelines that ask for it; None for the archive.
+        spans_wait: set when spans of events were added to the store; None for a controller that sends no spans.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Publishing:
         chance: Callable[[], float],
         open_link: OpenLink = open_mqtt,
         results: ObjectStore | None = None,
+        spans_wait: asyncio.Event | None = None,
     ) -> None:
         self._store = store
         self._archive = archive
@@ -86,7 +89,8 @@ class Publishing:
         )
         self._publisher: OutboxShell | None = None
         if broker is not None:
-            events = _Events(store, lambda: self._stored_through)
+            spans = None if spans_wait is None else EventSpans(store, wall, spans_wait)
+            events = _Events(store, lambda: self._stored_through, spans)
             self._publisher = OutboxShell(
                 events,
                 broker,
@@ -211,9 +215,12 @@ class Publishing:
 class _Events:
     """The events of the outbox, as the publisher reads them."""
 
-    def __init__(self, store: Store, stored_through: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, stored_through: Callable[[], int], spans: EventSpans | None
+    ) -> None:
         self._store = store
         self._stored_through = stored_through
+        self._spans = spans
 
     async def read(self, after: int, limit: int) -> RowsRead:
         stored = self._stored_through()
@@ -223,6 +230,8 @@ class _Events:
             raise RowsUnavailableError(str(error)) from error
         ready = [*takewhile(lambda row: row.sequence <= stored or row.is_told, rows)]
         through = ready[-1].sequence if ready else after
+        if self._spans is not None:
+            self._spans.read(ready)
         entries = tuple(_entry(row) for row in ready if row.is_told)
         # What is not clear yet is announced when it is.
         return RowsRead(entries, through, more=may_go_on(ready, limit))
@@ -230,6 +239,8 @@ class _Events:
     async def mark(self, sequences: Sequence[int], aside: Mapping[int, str]) -> None:
         told = {sequence: f"set aside: {why}" for sequence, why in aside.items()}
         try:
+            if self._spans is not None:
+                await self._spans.left(sequences)
             await self._store.mark_published(sequences, told)
         except StoreFailedError as error:
             raise RowsUnavailableError(str(error)) from error

@@ -328,6 +328,14 @@ UPDATE pipelines SET
 CREATE INDEX pipelines_by_end ON pipelines (namespace, end_time, position) WHERE end_time IS NOT NULL;
 """
 
+_TRACES = """
+ALTER TABLE pipelines ADD COLUMN traceparent TEXT NOT NULL DEFAULT '';
+CREATE TABLE spans (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    data TEXT NOT NULL
+);
+"""
+
 STEPS = (
     _FIRST,
     _SCALES,
@@ -349,6 +357,7 @@ STEPS = (
     _SECRETS,
     _POSITIONS_OF_EVENTS,
     _SUMMARIES,
+    _TRACES,
 )
 """The statements that lead from each version to the next one; an empty file has version 0."""
 

@@ -48,6 +48,7 @@ from control.core.rows import (
     Queued,
     RequestKey,
     Row,
+    SpansRow,
 )
 from control.store import event_rows, schema, statements
 from control.store.pipeline_page import page
@@ -194,6 +195,21 @@ class SqliteStore:
 
         await self._write(mark)
         self._trimmed = max(self._trimmed, through)
+
+    async def spans(self, limit: int) -> Sequence[SpansRow]:
+        """Return spans that have not left yet, the oldest first."""
+        return await self._read(lambda connection: statements.spans(connection, limit))
+
+    async def drop_spans(self, through: int, kept: int) -> int:
+        """Let go of spans up to a sequence, and of the oldest beyond `kept` rows; returns how many those had."""
+        dropped = 0
+
+        def drop(connection: sqlite3.Connection) -> None:
+            nonlocal dropped
+            dropped = statements.drop_spans(connection, through, kept)
+
+        await self._write(drop)
+        return dropped
 
     async def events(
         self, query: EventQuery, place: int, limit: int, *, newest_first: bool = False

@@ -138,6 +138,7 @@ def queued(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows
             words.setdefault(creator, creator),
             revived_from,
             words.setdefault(listings, listings),
+            traceparent,
         )
         for (
             namespace,
@@ -150,6 +151,7 @@ def queued(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows
             creator,
             revived_from,
             listings,
+            traceparent,
         ) in (
             connection.execute(
                 f"{_ADDED} WHERE position > ? AND {_UNTOUCHED} ORDER BY position LIMIT ?",
@@ -410,12 +412,37 @@ def mark_published(
     return pushed_out
 
 
+def spans(connection: sqlite3.Connection, limit: int) -> tuple[rows.SpansRow, ...]:
+    """Read the spans that have not left yet, the oldest first."""
+    found = connection.execute(
+        "SELECT data, sequence FROM spans ORDER BY sequence LIMIT ?", (limit,)
+    )
+    return tuple(rows.SpansRow(*values) for values in found)
+
+
+def drop_spans(connection: sqlite3.Connection, through: int, kept: int) -> int:
+    """Drop spans up to a sequence, and the oldest beyond so many rows; returns how many spans those had."""
+    connection.execute("DELETE FROM spans WHERE sequence <= ?", (through,))
+    beyond = connection.execute(
+        "SELECT sequence FROM spans ORDER BY sequence DESC LIMIT 1 OFFSET ?", (kept,)
+    ).fetchone()
+    if beyond is None:
+        return 0
+    lost = connection.execute(
+        "SELECT sum(CASE WHEN json_valid(data) THEN json_array_length(data) ELSE 1 END) FROM spans "
+        "WHERE sequence <= ?",
+        beyond,
+    ).fetchone()
+    connection.execute("DELETE FROM spans WHERE sequence <= ?", beyond)
+    return int(lost[0])
+
+
 # --- writing
 
 _ADD_PIPELINE = table.Many(
     "INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state, kind, "
-    "creator, revived_from, listings, name, labels, job_counts) VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "creator, revived_from, listings, name, labels, job_counts, traceparent) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 _ADD_REQUEST = table.Many("INSERT INTO requests VALUES ", "(?, ?, ?, ?, ?, NULL)")
 _DROP_REQUESTS = (
@@ -426,6 +453,7 @@ _DROP_OLDER = (
     "DELETE FROM outbox "
     "WHERE published = 0 AND kind = 'state' AND namespace = ? AND subject = ? AND sequence < ?"
 )
+_SPANS_ADD = table.Many("INSERT INTO spans (data) VALUES ", "(?)")
 _SET_START = "UPDATE starts SET commits = ? WHERE term = ?"
 
 
@@ -479,6 +507,7 @@ def _added_values(added: Sequence[rows.PipelineAdded]) -> Iterator[table.Values]
             row.spec.name,
             labels_of(row.spec.labels),
             job_counts_of([job.replicas for job in row.spec.jobs]),
+            row.traceparent,
         )
 
 
@@ -493,6 +522,10 @@ def _expired_values(added: Sequence[rows.PipelineAdded]) -> Iterator[table.Value
     # As many as come, and one more, so that what is over does not pile up.
     latest = max(row.create_time for row in added)
     yield (table.micros(latest - REQUESTS_KEPT), len(added) + 1)
+
+
+def _spans_values(added: Sequence[rows.SpansRow]) -> Iterator[table.Values]:
+    return ((row.data,) for row in added)
 
 
 def _start_values(starts: Sequence[rows.StartRow]) -> Iterator[table.Values]:
@@ -668,6 +701,7 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
         rows.StartRow: ((_SET_START, _start_values),),
         rows.ManifestRow: ((_MANIFESTS.add, _MANIFESTS.values),),
         rows.OutboxRow: ((_ADD_TO_OUTBOX, _outbox_values), (_DROP_OLDER, _older_values)),
+        rows.SpansRow: ((_SPANS_ADD, _spans_values),),
         rows.PipelineForgotten: _FORGET,
         rows.TokenRow: ((_TOKENS.put, _TOKENS.values),),
         rows.TokenForgotten: (
@@ -694,7 +728,7 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
 
 _ADDED = (
     "SELECT namespace, id, position, request_id, spec, create_time, kind, creator, revived_from, "
-    "listings FROM pipelines"
+    "listings, traceparent FROM pipelines"
 )
 _TERMINAL = int(min(state for state in PipelineState if state.terminal))
 
@@ -864,6 +898,7 @@ class _Decoder:
             creator=row.creator,
             revived_from=row.revived_from,
             listings=json.loads(row.listings),
+            traceparent=row.traceparent,
         )
 
 

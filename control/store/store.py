@@ -18,6 +18,7 @@ from control.core.rows import (
     Queued,
     RequestKey,
     Row,
+    SpansRow,
 )
 from shoal.names import PipelineRef
 from shoal.view import PipelineSummary
@@ -96,6 +97,14 @@ class Store(Protocol):
 
         Those of `aside` have not left and never will, for the reason beside them.
         """
+        ...
+
+    async def spans(self, limit: int) -> Sequence[SpansRow]:
+        """Return spans that have not left yet, the oldest first."""
+        ...
+
+    async def drop_spans(self, through: int, kept: int) -> int:
+        """Let go of spans up to a sequence, and of the oldest beyond `kept` rows; returns how many those had."""
         ...
 
     async def events(

@@ -159,12 +159,16 @@ class StreamWorkerFound:
 class ArtifactsCollected(WorkOutcome):
     """The files that are archived are known, with sizes and SHA-256.
 
-    `problem` names files that should be and cannot: the attempt fails with it once the others are kept.
+    `problem` names files that should be and cannot: the attempt fails with it once the others are kept. `begun` and
+    `time` are when it was begun to look for them and when that was over, in seconds since 1970; 0 where that took
+    no time.
     """
 
     artifacts: tuple[Artifact, ...]
     problem: str = ""
     parts: tuple[ArtifactParts, ...] = ()
+    begun: float = 0.0
+    time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ class LocalAttempt(NamedTuple):
 
         What is taken again, because the machine went down, keeps its first time.
         """
-        if not self.assignment.tells_stages:
+        if not (self.assignment.tells_stages or self.assignment.traceparent):
             return self
         taken = dict.fromkeys(stages, time) | dict(self.stages)
         return self._replace(stages=tuple(sorted(taken.items())))

@@ -517,7 +517,8 @@ class AttemptsMachine:
 
     def _say_stages(self, before: LocalAttempt, after: LocalAttempt) -> list[AttemptsEffect]:
         """Record new stages, then say them: the controller may not hear it at the first try."""
-        return [] if after.stages == before.stages else self._tell(after)
+        told = after.assignment.tells_stages and after.stages != before.stages
+        return self._tell(after) if told else []
 
     def _dismiss_keeper(self) -> list[AttemptsEffect]:
         """Let the keeper go once nothing of it is needed: with it go its records of ends."""
@@ -757,6 +758,9 @@ class AttemptsMachine:
         if record.artifacts and _results(record.artifacts) != _results(found.artifacts):
             return self._lost_with_machine(record)  # they were looked at before it went down
         record = _with_problem(record._replace(missing=bool(found.problem)), found.problem)
+        if record.assignment.traceparent and found.time:
+            record = record.reaching(AttemptStage.COLLECTING, time=found.begun)
+            record = record.reaching(AttemptStage.COLLECTED, time=found.time)
         if not found.artifacts:
             return self._end(record, record.verdict or _ARCHIVED)
         parts = _with_uploads(found.parts, {one.part_sha256: one for one in record.parts})

@@ -453,12 +453,19 @@ class AttemptShell:
     async def _collect(self, effect: effects.CollectArtifacts) -> events.AttemptEvent:
         self._wait_for("its results are being found and hashed, until the last of them is")
         held = self._services.contents
+        begun = self._services.wall()
         found = await self._bench.collect(
             effect.assignment, succeeded=effect.succeeded, contents=held.wanted
         )
         held.hold(self._ref, found.contents)
         return events.ArtifactsCollected(
-            self._ref, effect.turn, found.artifacts, found.problem, found.parts
+            self._ref,
+            effect.turn,
+            found.artifacts,
+            found.problem,
+            found.parts,
+            begun,
+            self._services.wall(),
         )
 
     async def _upload(self, effect: effects.Upload) -> events.AttemptEvent:

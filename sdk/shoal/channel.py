@@ -86,6 +86,18 @@ def open_channel(
     return grpc.aio.secure_channel(address, proof, options=named)
 
 
+def open_foreign_channel(address: str, *, tls: bool) -> "grpc.aio.Channel":
+    """Return a channel to a server of others, `host:port`, which has its own ways of keeping a connection.
+
+    With `tls` it proves itself by the authorities that gRPC believes, or those of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
+    """
+    import grpc.aio  # noqa: PLC0415 - as above
+
+    if not tls:
+        return grpc.aio.insecure_channel(address)
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials())
+
+
 def common_options(keepalive: Keepalive, message_bytes_max: int) -> Options:
     """Return the options that a channel and a server share."""
     return [

@@ -46,6 +46,7 @@ class _Item:
     namespace: str
     request_id: str
     spec: spec_pb2.PipelineSpec
+    traceparent: str
     since: float
     answer: "asyncio.Future[pipelines_service_pb2.SubmitPipelineResponse]"
 
@@ -70,7 +71,11 @@ class Submitter:
         self._crossed = 0
 
     async def submit(
-        self, namespace: str, request_id: str, spec: spec_pb2.PipelineSpec
+        self,
+        namespace: str,
+        request_id: str,
+        spec: spec_pb2.PipelineSpec,
+        traceparent: str = "",
     ) -> pipelines_service_pb2.SubmitPipelineResponse:
         """Send one submission along with others; `spec` is not changed any more.
 
@@ -78,7 +83,7 @@ class Submitter:
             ShoalError: it was refused, or the controller answered nothing for the connection's deadline.
         """
         loop = asyncio.get_running_loop()
-        item = _Item(namespace, request_id, spec, loop.time(), loop.create_future())
+        item = _Item(namespace, request_id, spec, traceparent, loop.time(), loop.create_future())
         self._waiting.append(item)
         self._some.set()
         if self._expiry is None:
@@ -212,7 +217,12 @@ class Submitter:
 async def _send(call: Any, batch: Sequence[_Item]) -> None:
     request = pipelines_service_pb2.SubmitPipelinesRequest()
     for item in batch:
-        request.requests.add(namespace=item.namespace, request_id=item.request_id, spec=item.spec)
+        request.requests.add(
+            namespace=item.namespace,
+            request_id=item.request_id,
+            spec=item.spec,
+            traceparent=item.traceparent,
+        )
     try:
         await call.write(request)
     except asyncio.InvalidStateError:  # the call is over; its status says why

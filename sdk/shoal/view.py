@@ -137,7 +137,8 @@ class PipelineView:
     `creator` is the identity that submitted it, such as `submitter/ann` or `gateway/web for ann`; empty in a
     cluster without identity. `dead_letter` says whether a person is to look at it; `revived_by` is the id of
     the pipeline that runs the same again, and `revived_from` that of the one that this one runs again.
-    `prefetch` counts nodes while it runs, if its bundle is fetched before it is needed.
+    `prefetch` counts nodes while it runs, if its bundle is fetched before it is needed. `traceparent` is its span,
+    empty if it is in no trace.
     """
 
     id: str
@@ -157,6 +158,7 @@ class PipelineView:
     revived_from: str = ""
     revived_by: str = ""
     prefetch: PrefetchView | None = None
+    traceparent: str = ""
 
     @property
     def name(self) -> str:

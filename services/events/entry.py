@@ -1,7 +1,7 @@
 """One fact that has to leave, as a CloudEvent on MQTT.
 
 Sources: CloudEvents 1.0.2 (attributes, JSON format), its MQTT protocol binding (content type), its
-sequence extension.
+extensions for sequences and for distributed tracing.
 """
 
 import json
@@ -160,4 +160,6 @@ def _envelope(entry: OutboxEntry, data: object) -> bytes:
         "sequence": str(entry.sequence),
         "data": data,
     }
+    if isinstance(data, dict) and "traceparent" in data:
+        event["traceparent"] = cast("dict[str, object]", data)["traceparent"]
     return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()

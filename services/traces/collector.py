@@ -1,6 +1,6 @@
 """A collector of OpenTelemetry, to which spans are sent by OTLP over gRPC.
 
-Source: https://opentelemetry.io/docs/specs/otlp/, "OTLP/gRPC": which failures may be tried again, and partial success.
+Source: https://opentelemetry.io, "OTLP Specification": which failures may be tried again, and partial success.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 import grpc
 import grpc.aio
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as collector
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as collector_grpc
 from opentelemetry.proto.common.v1 import common_pb2 as common
 from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 
 from services.traces.opening import TraceSender
 from services.traces.span import Span
 from services.traces.taker import CollectorAwayError, CollectorRefusedError
+from shoal.channel import open_foreign_channel
 
 _DEADLINE_SECONDS: Final = 10.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,7 +43,7 @@ class Collector:
 
     Args:
         url: `http://host:port`, or `https://host:port` for TLS with the authorities that gRPC believes.
-        sender: who sends.
+        sender: what sends.
         deadline_seconds: how long a request may take.
     """
 
@@ -51,11 +51,15 @@ class Collector:
         self, url: str, sender: TraceSender, *, deadline_seconds: float = _DEADLINE_SECONDS
     ) -> None:
         parts = urlsplit(url)
-        if parts.scheme == "https":
-            self._channel = grpc.aio.secure_channel(parts.netloc, grpc.ssl_channel_credentials())
-        else:
-            self._channel = grpc.aio.insecure_channel(parts.netloc)
-        self._stub = collector_grpc.TraceServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._channel = open_foreign_channel(parts.netloc, tls=parts.scheme == "https")
+        # The stub that is generated for it has no types.
+        self._export: grpc.aio.UnaryUnaryMultiCallable[
+            collector.ExportTraceServiceRequest, collector.ExportTraceServiceResponse
+        ] = self._channel.unary_unary(
+            "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            request_serializer=collector.ExportTraceServiceRequest.SerializeToString,
+            response_deserializer=collector.ExportTraceServiceResponse.FromString,
+        )
         self._sender = sender
         self._deadline_seconds = deadline_seconds
 
@@ -74,7 +78,7 @@ class Collector:
         """
         request = await asyncio.to_thread(_request, spans, self._sender)
         try:
-            answer = await self._stub.Export(request, timeout=self._deadline_seconds)
+            answer = await self._export(request, timeout=self._deadline_seconds)
         except grpc.aio.AioRpcError as error:
             said = f"{error.code().name}: {error.details()}"
             kind = CollectorAwayError if error.code() in _TRY_AGAIN else CollectorRefusedError

@@ -16,7 +16,7 @@ class CollectorUrlError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TraceSender:
-    """Who sends spans.
+    """What sends spans.
 
     Attributes:
         cluster: id of the cluster.

@@ -19,6 +19,7 @@ from control.front.source_rule import SourceRule
 from services.archive.object_store import ArchiveError
 from services.runtime.rpc import RpcError, rpc_error
 from shoal.names import DEFAULT_NAMESPACE
+from shoal.trace_context import TraceContextError, parse_traceparent
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.wire.fields import WireError
 from shoal.wire.known_specs import decode_spec_bytes
@@ -146,7 +147,13 @@ def _read(request: v1.SubmitPipelineRequest, rule: SourceRule) -> Submission | R
         spec = decode_spec_bytes(data, request.spec, "spec")
     except WireError as error:
         return invalid("INVALID_SPEC", str(error), **{error.path: error.problem})
-    return allowed(Submission(namespace, request.request_id, spec, data), rule)
+    try:
+        # As it is kept: one of a later version may say more.
+        within = str(parse_traceparent(request.traceparent)) if request.traceparent else ""
+    except TraceContextError as error:
+        return invalid("INVALID_TRACEPARENT", f"traceparent: {error}", field="traceparent")
+    submission = Submission(namespace, request.request_id, spec, data, traceparent=within)
+    return allowed(submission, rule)
 
 
 def allowed(submission: Submission, rule: SourceRule) -> Submission | RpcError:

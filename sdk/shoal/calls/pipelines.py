@@ -12,6 +12,7 @@ from shoal import spec, view
 from shoal.bundle import PackedBundle
 from shoal.calls.calls import ControllerCalls, RequestT
 from shoal.calls.piece_sending import PieceSending, write_or_cut
+from shoal.client_span import client_span
 from shoal.connection import Pause, Unary, decoded
 from shoal.download import download
 from shoal.errors import ShoalError, TooLateError
@@ -24,6 +25,7 @@ from shoal.wire.known_specs import encode_known_spec
 from shoal.wire.state import decode_artifact
 from shoal.wire.view import decode_event, decode_pipeline, decode_verdict
 
+_SUBMIT = "shoal.v1.PipelinesService/SubmitPipelines"
 _CHUNK_BYTES = 1024 * 1024
 _SLOWEST_UPLOAD_BYTES_PER_SECOND = 50_000
 _PIECES_MIN = 2
@@ -64,19 +66,25 @@ class EventNews:
 class PipelineCalls(ControllerCalls):
     """What can be asked of pipelines."""
 
-    async def submit(self, pipeline: spec.Pipeline, *, request_id: str = "") -> Submitted:
+    async def submit(
+        self, pipeline: spec.Pipeline, *, request_id: str = "", traceparent: str = ""
+    ) -> Submitted:
         """Record a pipeline; concurrent calls travel in batches.
 
         Args:
             pipeline: what to run; its bundle has to be there already, see `ensure_bundle`.
             request_id: idempotency key; without one, only retries of this call are recognised.
+            traceparent: where in a trace it is submitted, as W3C writes it; without one, in a span of its own where
+                the program makes spans of OpenTelemetry.
 
         Raises:
             ShoalError: it was refused, or the same key was used for another specification.
         """
-        response = await self._held.submitter.submit(
-            self.namespace, request_id or self._new_id(), encode_known_spec(pipeline)
-        )
+        with contextlib.ExitStack() as span:
+            within = traceparent or span.enter_context(client_span(_SUBMIT, self.address))
+            response = await self._held.submitter.submit(
+                self.namespace, request_id or self._new_id(), encode_known_spec(pipeline), within
+            )
         return Submitted(decoded(decode_pipeline, response.pipeline), response.repeated_request)
 
     async def ensure_bundle(self, bundle: PackedBundle) -> bool:

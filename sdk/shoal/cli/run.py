@@ -17,6 +17,7 @@ from shoal.cli.document import print_document
 from shoal.cli.log_printer import standard_printer, tell_cut
 from shoal.cli.port_file_option import port_file
 from shoal.cli.replay_option import refuse_pace_alone, replay_options
+from shoal.cli.traceparent import given_traceparent
 from shoal.cli.unit_option import unit
 from shoal.cli.values_option import refuse_values, values_options
 from shoal.errors import ShoalError
@@ -300,7 +301,11 @@ async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
             # Not needed any more, and left behind if this command is killed.
             prepared.packed.path.unlink(missing_ok=True)
         submitted = (
-            await client.submit(prepared.pipeline, request_id=wishes["request_id"])
+            await client.submit(
+                prepared.pipeline,
+                request_id=wishes["request_id"],
+                traceparent=given_traceparent(),
+            )
         ).pipeline
         beside = local_run(client, submitted, prepared.folder, wishes["local_results"])
         if detach:

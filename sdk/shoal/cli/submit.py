@@ -12,6 +12,7 @@ import click
 from shoal.cli.controller_option import Target, controller_options
 from shoal.cli.document import print_document, to_document
 from shoal.cli.figures import counted
+from shoal.cli.traceparent import given_traceparent
 from shoal.cli.values_option import values_options
 from shoal.errors import ShoalError
 from shoal.specfile.values import GivenValue
@@ -135,7 +136,9 @@ async def _one(
             message = encode_pipeline_spec(prepared.pipeline)
             content = message.SerializeToString(deterministic=True)
             key = request_key(client.namespace, content.hex())
-        return await client.submit(prepared.pipeline, request_id=key)
+        return await client.submit(
+            prepared.pipeline, request_id=key, traceparent=given_traceparent()
+        )
 
 
 def _save(folder: Path, submitted: "Submitted") -> None:

@@ -22,6 +22,7 @@ from shoal.cli.figures import (
 )
 from shoal.cli.progress import Row
 from shoal.model import JobState, MemberState, PipelineState
+from shoal.trace_context import TraceContext
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -104,6 +105,8 @@ def headline(pipeline: view.PipelineView, now: datetime) -> Text:
         line.append(f"  finishing for {age_text(pipeline.finish_time, now)}", style="yellow")
     if pipeline.prefetch is not None:
         line.append(f"  {_prefetched(pipeline.prefetch)}", style="dim")
+    if pipeline.traceparent:
+        line.append(f"  trace {TraceContext.of(pipeline.traceparent).trace_id}", style="dim")
     if pipeline.reason.code:
         line.append(f"  {pipeline.reason.short}", style="red")
     return line

@@ -29,6 +29,7 @@ class Assignment:
     observations name the stages before the start. `listings` are the digests of what was found for its
     folder inputs, by their names; those have their addresses in `file_urls`, too. `secrets` are the values of
     the job's secrets by the names of the secrets, filled in as the assignment is sent; they are shown nowhere.
+    `traceparent` is where in a trace the program runs, empty for nowhere; with it observations name all stages.
     """
 
     ref: AttemptRef
@@ -45,6 +46,7 @@ class Assignment:
     tells_stages: bool = False
     listings: Mapping[str, str] = field(default_factory=no_strings)
     secrets: Mapping[str, bytes] = field(default_factory=no_secrets, repr=False)
+    traceparent: str = ""
 
     @property
     def has_ports(self) -> bool:

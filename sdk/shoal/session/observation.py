@@ -16,7 +16,7 @@ class Observation:
     `SUCCEEDED` means archived and ready to be committed, with `artifacts`. The times are those of
     the program, aware, and None before it started or ended. `holds` are the outputs that stand still,
     `ended_inputs` the inputs of which a program that has ended well was shown the end.
-    `stages` are those before the program started, in their order, if its assignment asks.
+    `stages` are those that it has reached, in their order, if its assignment asks.
     """
 
     ref: AttemptRef

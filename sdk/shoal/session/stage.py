@@ -1,4 +1,4 @@
-"""A stage of an attempt before its program starts."""
+"""A stage of an attempt before its program starts, or after it has ended."""
 
 import enum
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ class AttemptStage(enum.IntEnum):
     FETCHED = 2
     INSTALLING = 3
     INSTALLED = 4
+    COLLECTING = 5
+    COLLECTED = 6
 
 
 @dataclass(frozen=True, slots=True)

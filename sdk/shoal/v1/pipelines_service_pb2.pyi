@@ -113,10 +113,15 @@ class SubmitPipelineRequest(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace; empty means `default`."""
     request_id: _builtins.str
     """Idempotency key; the same key and spec return the first pipeline, another spec is ALREADY_EXISTS."""
+    traceparent: _builtins.str
+    """Where in a trace it is submitted, as the header `traceparent` of W3C says it; empty for nowhere. A repeated request stays in
+    the trace of the first one.
+    """
     @_builtins.property
     def spec(self) -> _spec_pb2.PipelineSpec:
         """What is asked for."""
@@ -127,10 +132,11 @@ class SubmitPipelineRequest(_message.Message):
         namespace: _builtins.str = ...,
         request_id: _builtins.str = ...,
         spec: _spec_pb2.PipelineSpec | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "request_id", b"request_id", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "request_id", b"request_id", "spec", b"spec", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

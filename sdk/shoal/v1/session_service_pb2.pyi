@@ -43,9 +43,15 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     """It has begun to build its environment, or to look for it."""
     STAGE_INSTALLED: _Stage.ValueType  # 4
     """The environment is there."""
+    STAGE_COLLECTING: _Stage.ValueType  # 5
+    """Its program has ended and its records are taken, and it has begun to look for its artifacts. This one and the next: only
+    for an attempt with a `traceparent`.
+    """
+    STAGE_COLLECTED: _Stage.ValueType  # 6
+    """They are found and hashed."""
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
-    """What an attempt does before its program starts, in this order."""
+    """What an attempt does before its program starts and after it has ended, in this order."""
 
 STAGE_UNSPECIFIED: Stage.ValueType  # 0
 """Never sent."""
@@ -57,6 +63,12 @@ STAGE_INSTALLING: Stage.ValueType  # 3
 """It has begun to build its environment, or to look for it."""
 STAGE_INSTALLED: Stage.ValueType  # 4
 """The environment is there."""
+STAGE_COLLECTING: Stage.ValueType  # 5
+"""Its program has ended and its records are taken, and it has begun to look for its artifacts. This one and the next: only
+for an attempt with a `traceparent`.
+"""
+STAGE_COLLECTED: Stage.ValueType  # 6
+"""They are found and hashed."""
 Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 class _Goal:
@@ -657,7 +669,7 @@ class AttemptObserved(_message.Message):
 
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageReached]:
-        """Which stages it has reached before its program started; only for an attempt whose `Assignment.tells_stages` asks.
+        """Which stages it has reached; only for an attempt whose `Assignment.tells_stages` or `Assignment.traceparent` asks.
         All of them each time, in their order.
         """
 
@@ -982,6 +994,7 @@ class Assignment(_message.Message):
     BUNDLE_PIECES_URL_FIELD_NUMBER: _builtins.int
     LISTINGS_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     replica: _builtins.int
     """Which replica, from 0."""
     bundle_digest: _builtins.str
@@ -998,6 +1011,10 @@ class Assignment(_message.Message):
     """Whether the agent says which stages it reaches (`AttemptObserved.stages`). Only for an agent with the feature `stages`."""
     bundle_pieces_url: _builtins.str
     """Where to fetch the list of its pieces, as in FindMissingPieces; there may be none at that address."""
+    traceparent: _builtins.str
+    """Where in a trace its program runs, as a `traceparent` of W3C; empty for nowhere. The agent gives it to the program, and says when
+    the attempt got where.
+    """
     @_builtins.property
     def ref(self) -> Global___AttemptRef:
         """Which attempt."""
@@ -1041,10 +1058,11 @@ class Assignment(_message.Message):
         bundle_pieces_url: _builtins.str = ...,
         listings: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         secrets: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "ref", b"ref"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "bundle_pieces_url", b"bundle_pieces_url", "bundle_url", b"bundle_url", "file_urls", b"file_urls", "goal", b"goal", "job", b"job", "lanes", b"lanes", "listings", b"listings", "ref", b"ref", "replacement", b"replacement", "replica", b"replica", "replicas", b"replicas", "secrets", b"secrets", "tells_stages", b"tells_stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "bundle_pieces_url", b"bundle_pieces_url", "bundle_url", b"bundle_url", "file_urls", b"file_urls", "goal", b"goal", "job", b"job", "lanes", b"lanes", "listings", b"listings", "ref", b"ref", "replacement", b"replacement", "replica", b"replica", "replicas", b"replicas", "secrets", b"secrets", "tells_stages", b"tells_stages", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

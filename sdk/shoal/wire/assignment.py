@@ -42,4 +42,5 @@ ASSIGNMENT = encode_assignment, decode_assignment = codec(
     lanes=each(LANE),
     listings=checked(_decode_listings, dict),
     secrets=checked(_decode_secrets, dict),
+    traceparent=checked(fields.traceparent),
 )

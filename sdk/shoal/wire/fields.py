@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from shoal import limits, names
+from shoal.trace_context import TraceContextError, parse_traceparent
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NANOS = 1_000_000_000
@@ -225,6 +226,16 @@ def sha256(value: str, path: str) -> str:
     """Return `value` if it is a SHA-256 in hex, or empty."""
     if value and _SHA256.fullmatch(value) is None:
         raise WireError(path, f"{value!r} is not a SHA-256; write 64 lower-case hex digits")
+    return value
+
+
+def traceparent(value: str, path: str) -> str:
+    """Return `value` if it is a `traceparent` of W3C, or empty."""
+    if value:
+        try:
+            parse_traceparent(value)
+        except TraceContextError as error:
+            raise WireError(path, str(error)) from None
     return value
 
 

@@ -130,6 +130,7 @@ encode_pipeline, decode_pipeline = codec(
     scales=each(_SCALE),
     dead_letter=one(state.DEAD_LETTER),
     prefetch=maybe(_PREFETCH),
+    traceparent=checked(fields.traceparent),
 )
 
 
@@ -149,7 +150,7 @@ encode_summary, decode_light = codec(
     view.PipelineSummary,
     pipeline_pb2.Pipeline,
     "pipeline",
-    unread=("spec", "jobs", "scales", "prefetch", "unlisted"),
+    unread=("spec", "jobs", "scales", "prefetch", "unlisted", "traceparent"),
     id=_PIPELINE_ID,
     namespace=identifier("namespace"),
     state=one(state.PIPELINE_STATE),

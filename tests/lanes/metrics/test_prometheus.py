@@ -23,6 +23,7 @@ from tests.kit.dashboards import DASHBOARDS, FOLDER, expressions, made
 from tests.kit.ports import quiet_port
 from tests.kit.prometheus import Prometheus, promtool
 from tests.kit.running_gateway import RunningGateway
+from tests.kit.span_collector import SpanCollector, span_collector
 from tests.kit.tree import ROOT
 from tests.kit.tx2_tree import Tx2Tree
 from tests.kit.until import until
@@ -87,7 +88,9 @@ class Scraped:
 
 
 @contextlib.asynccontextmanager
-async def scraped_cluster(folder: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Scraped]:
+async def scraped_cluster(
+    folder: Path, patch: pytest.MonkeyPatch, collector: SpanCollector
+) -> AsyncIterator[Scraped]:
     """A cluster with identity and a broker: its controller is scraped over HTTPS, agent and gateway on loopback."""
     controller, agent, gateway = quiet_port(), quiet_port(), quiet_port()
     board = folder / "board"
@@ -101,7 +104,10 @@ async def scraped_cluster(folder: Path, patch: pytest.MonkeyPatch) -> AsyncItera
     config = LocalClusterConfig(
         state=folder / "cluster",
         agents=1,
-        controller_environ={"SHOAL_CONTROLLER_METRICS": f"0.0.0.0:{controller}"},
+        controller_environ={
+            "SHOAL_CONTROLLER_METRICS": f"0.0.0.0:{controller}",
+            "SHOAL_CONTROLLER_TRACES": collector.url,
+        },
     )
     async with LocalCluster(config) as cluster:
         proof = credentials_of(config.state / "controller", Role.VIEWER, "prometheus")
@@ -139,7 +145,10 @@ async def browse(scraped: Scraped) -> None:
 async def test_a_real_run_gives_every_expression_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with scraped_cluster(tmp_path, monkeypatch) as scraped:
+    async with (
+        span_collector() as collector,
+        scraped_cluster(tmp_path, monkeypatch, collector) as scraped,
+    ):
         prometheus, cluster = scraped.prometheus, scraped.cluster
 
         async def is_up() -> bool:

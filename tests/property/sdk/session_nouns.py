@@ -94,6 +94,7 @@ ASSIGNMENTS = drawn(
     tells_stages=st.booleans(),
     listings=st.dictionaries(specs.IDS, specs.MAYBE_HASHES, max_size=2),
     secrets=st.dictionaries(specs.IDS, st.binary(max_size=20), max_size=2),
+    traceparent=specs.TRACEPARENTS,
 )
 MOMENTS = specs.TIMES.filter(lambda time: time is not None)
 STAGES = st.lists(st.sampled_from(AttemptStage), unique=True).flatmap(

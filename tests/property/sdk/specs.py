@@ -22,8 +22,15 @@ from shoal.names import AttemptRef
 from shoal.sandbox import Claim, NodeSandbox, Sandbox, SandboxLevel, SandboxNetwork
 from shoal.secret import SecretForm, SecretUse
 from shoal.session.port_hold import PortHold
+from shoal.trace_context import TraceContext
 
 IDS = st.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
+TRACEPARENTS = st.just("") | st.builds(
+    TraceContext,
+    st.integers(1, 2**128 - 1).map("{:032x}".format),
+    st.integers(1, 2**64 - 1).map("{:016x}".format),
+    st.booleans(),
+).map(str)
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 COUNTS = st.integers(1, 2**32 - 1)
@@ -285,6 +292,7 @@ PIPELINE_VIEWS = st.builds(
     NUMBERS_64,
     TEXT,
     prefetch=st.none() | st.builds(view.PrefetchView, NUMBERS_32, NUMBERS_32),
+    traceparent=TRACEPARENTS,
 )
 NODES = st.builds(
     view.NodeView,

@@ -103,9 +103,9 @@ class Oversubscribes(Placer):
 class EndsPipelinesEarly(Outcomes):
     """The first job that ends is taken for the last."""
 
-    def job_ended(self, pipeline: PipelineRecord) -> None:
+    def job_ended(self, pipeline: PipelineRecord, job: JobRecord) -> None:
         pipeline.open_jobs = 1
-        super().job_ended(pipeline)
+        super().job_ended(pipeline, job)
 
 
 class ForgetsRetries(Loading):

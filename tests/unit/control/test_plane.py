@@ -36,6 +36,7 @@ from control.core.rows import (
     Queued,
     RequestKey,
     Row,
+    SpansRow,
 )
 from control.front.control_plane import CHECKED_IN_A_STEP, ControlPlane
 from control.leader.plane_config import PlaneConfig
@@ -569,6 +570,13 @@ class BreakableStore:
     ) -> None:
         self._check()
         await self._store.mark_published(sequences, aside)
+
+    async def spans(self, limit: int) -> Sequence[SpansRow]:
+        return await self._store.spans(limit)
+
+    async def drop_spans(self, through: int, kept: int) -> int:
+        self._check()
+        return await self._store.drop_spans(through, kept)
 
     async def events(
         self, query: EventQuery, place: int, limit: int, *, newest_first: bool = False

@@ -1,0 +1,1 @@
+"""Traces that leave for a real gRPC server."""
