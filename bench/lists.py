@@ -16,9 +16,10 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from control.core.pipeline_query import PageKey, PipelineQuery
+from control.core.pipeline_query import PipelineQuery
 from control.core.rows import AttemptRow, JobRow, PipelineAdded, PipelineRow
 from control.front.api.job_listing import list_jobs
+from control.front.api.pipeline_listing import list_pipelines
 from control.front.control_plane import ControlPlane
 from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
@@ -28,6 +29,7 @@ from shoal.pipeline_filter import EVERY_PIPELINE, PipelineFilter
 from shoal.pipeline_order import PipelineOrder
 from shoal.spec import Job, Pipeline
 from shoal.v1 import pipelines_service_pb2 as v1
+from shoal.wire.pipeline_filter import encode_pipeline_filter
 from shoal.wire.state import JOB_STATE
 
 PIPELINES = 100_000
@@ -106,17 +108,23 @@ async def _ask(plane: ControlPlane) -> None:
     by_end = PipelineQuery("default", filters["a name"], PipelineOrder.ENDED)
     await _timed("light page by end: a name", shown.summaries(by_end))
     for what in ("all", "nothing"):
-        every = _every_page(plane, PipelineQuery("default", filters[what]))
+        every = _every_page(plane, filters[what])
         await _timed(f"light, every page: {what}", every)
     cancelled = v1.ListJobsRequest(states=[JOB_STATE.encode(JobState.CANCELLED)])
     await _timed("jobs of a state", list_jobs(shown, cancelled))
     await _timed("jobs of a node", list_jobs(shown, v1.ListJobsRequest(node="n7")))
 
 
-async def _every_page(plane: ControlPlane, query: PipelineQuery) -> None:
-    behind: PageKey | None = None
-    while (behind := (await plane.shown.summaries(query, 1_000, behind)).behind) is not None:
-        pass
+async def _every_page(plane: ControlPlane, asked: PipelineFilter) -> None:
+    """Ask as the API does, with messages and tokens."""
+    request = v1.ListPipelinesRequest(
+        page_size=1_000, filter=encode_pipeline_filter(asked), view=v1.PIPELINE_VIEW_LIGHT
+    )
+    while True:
+        page = await list_pipelines(plane.shown, request)
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return
 
 
 async def _timed(what: str, asked: Awaitable[object]) -> None:

@@ -310,7 +310,9 @@ class ControlPlane:
         self.leader.check_open()
         return self.shown.watched_pipelines.watch(
             since_revision,
-            lambda view: view.namespace == namespace and asked.lasts(view),
+            lambda view: (
+                view.namespace == namespace and (asked is EVERY_PIPELINE or asked.lasts(view))
+            ),
             lambda: self.shown.snapshot(namespace, asked, pipeline, light=light),
             only=PipelineRef(namespace, pipeline) if pipeline else None,
             at_once=at_once,

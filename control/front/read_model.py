@@ -170,6 +170,18 @@ class ReadModel:
             self._open[ref] = found[0]
         return found[0]
 
+    async def summary(self, ref: PipelineRef) -> PipelineSummary:
+        """Sum up one pipeline, which costs the same however many jobs it has.
+
+        Raises:
+            UnknownPipelineError: There is none of that name.
+            StoreFailedError: The store cannot be read.
+        """
+        found = await self._summed_up([ref])
+        if not found:
+            raise unknown_pipeline(ref)
+        return found[0]
+
     async def pipelines(
         self,
         query: PipelineQuery,
@@ -295,9 +307,7 @@ class ReadModel:
         absent = [ref for ref in refs if ref not in known]
         if not absent:
             return found
-        read = await self._store.summaries(absent)
-        revision = self._cluster.revision
-        return [*found, *(replace(one, revision=revision) for one in read)]
+        return [*found, *await self._store.summaries(absent, self._cluster.revision)]
 
     def stir_node(self, name: str) -> None:
         """Show a node again to watchers that asked for what is not recorded of it."""

@@ -29,7 +29,9 @@ LOOKED_THROUGH: Final = 10_000
 """Most pipelines that one part looks at."""
 
 _FEW: Final = 1_000
-_SOME_OF_NAMESPACE: Final = f"SELECT 1 FROM pipelines WHERE namespace = ? LIMIT {_FEW}"
+_SOME_OF_NAMESPACE: Final = (
+    f"SELECT count(*) FROM (SELECT 1 FROM pipelines WHERE namespace = ? LIMIT {_FEW})"
+)
 _TERMINAL: Final = int(min(state for state in PipelineState if state.terminal))
 
 
@@ -120,7 +122,8 @@ def _by_end(
 
 
 def _has_few(connection: sqlite3.Connection, query: PipelineQuery) -> bool:
-    return len(connection.execute(_SOME_OF_NAMESPACE, (query.namespace,)).fetchall()) < _FEW
+    (count,) = connection.execute(_SOME_OF_NAMESPACE, (query.namespace,)).fetchone()
+    return bool(count < _FEW)
 
 
 def _where(query: PipelineQuery) -> _Where:

@@ -155,9 +155,11 @@ class SqliteStore:
         """Return the names of the next pipelines behind a key, `limit` at most."""
         return await self._read(lambda connection: page(connection, query, limit, behind))
 
-    async def summaries(self, refs: Sequence[PipelineRef]) -> Sequence[PipelineSummary]:
-        """Sum up pipelines, in any order; what is not there is left out."""
-        return await self._read(lambda connection: statements.summaries(connection, refs))
+    async def summaries(
+        self, refs: Sequence[PipelineRef], revision: int = 0
+    ) -> Sequence[PipelineSummary]:
+        """Sum up pipelines as of a revision, in any order; what is not there is left out."""
+        return await self._read(lambda connection: statements.summaries(connection, refs, revision))
 
     async def commit(self, rows: Sequence[Row]) -> None:
         """Write all rows in one transaction."""

@@ -7,8 +7,9 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -21,7 +22,16 @@ from control.store.spec_columns import job_counts_of, labels_of
 from control.store.store import OUTBOX_BYTES
 from services.runtime.log import fields
 from shoal.identity import Role
-from shoal.model import NO_CAPACITY, Artifact, DeadLetter, JobState, PipelineState, ScaleState
+from shoal.model import (
+    NO_CAPACITY,
+    Artifact,
+    DeadLetter,
+    JobState,
+    PipelineState,
+    Reason,
+    ReasonCode,
+    ScaleState,
+)
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.port_hold import PortHold
 from shoal.spec import Pipeline
@@ -163,70 +173,88 @@ def queued(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows
 
 def _standings(connection: sqlite3.Connection) -> Mapping[PipelineRef, Standing]:
     """Read how all pipelines stand; equal standings are one object."""
-    words: dict[str, str] = {}
-    known: dict[tuple[str, int, int, str], Standing] = {}
+    # Few differ, so each is read from its words once.
+    known: dict[str, Standing] = {}
     found: dict[PipelineRef, Standing] = {}
-    for namespace, pipeline, *stands in connection.execute(
-        "SELECT namespace, id, creator, state, dead_letter, job_counts FROM pipelines"
-    ):
-        key = cast("tuple[str, int, int, str]", tuple(stands))
-        standing = known.get(key)
+    for namespace, pipeline, words in connection.execute(_STANDINGS):
+        standing = known.get(words)
         if standing is None:
-            creator, state, dead_letter, counts = key
-            standing = known[key] = Standing(
+            state, dead_letter, counts, creator = words.split(" ", 3)
+            standing = known[words] = Standing(
                 creator,
-                PipelineState(state),
-                DeadLetter(dead_letter),
+                PipelineState(int(state)),
+                DeadLetter(int(dead_letter)),
                 _counts(json.loads(counts)),
             )
-        found[PipelineRef(words.setdefault(namespace, namespace), pipeline)] = standing
+        found[PipelineRef(namespace, pipeline)] = standing
     return found
 
 
+_STANDINGS = "SELECT namespace, id, state || ' ' || dead_letter || ' ' || job_counts || ' ' || creator FROM pipelines"
+
+
 def summaries(
-    connection: sqlite3.Connection, refs: Sequence[PipelineRef]
+    connection: sqlite3.Connection, refs: Sequence[PipelineRef], revision: int = 0
 ) -> tuple[PipelineSummary, ...]:
     """Sum up pipelines that have ended or of which no job was ever placed; what is not there is left out."""
     return tuple(
-        PipelineSummary(
-            pipeline,
-            namespace,
-            PipelineState(state),
-            name,
-            MappingProxyType(json.loads(labels)),
-            MappingProxyType(dict(_counts(json.loads(counts)))),
-            table.REASON.read(code, number, message),
-            table.moment_of(created),
-            table.moment_of(ended),
-            0,
-            final_event_id,
-            table.moment_of(finish),
-            creator,
-            DeadLetter(dead_letter),
-            revived_from,
-            revived_by,
-        )
-        for part in _parts(refs)
-        for (
-            namespace,
-            pipeline,
-            state,
-            name,
-            labels,
-            counts,
-            code,
-            number,
-            message,
-            created,
-            ended,
-            final_event_id,
-            finish,
-            creator,
-            dead_letter,
-            revived_from,
-            revived_by,
-        ) in connection.execute(_wanted(_SUMMED, "id", len(part)), _values_of(part))
+        [
+            PipelineSummary(
+                pipeline,
+                namespace,
+                PipelineState(state),
+                name,
+                _labels(labels),
+                _counts_of(counts),
+                _reason(code, number, message),
+                table.moment_of(created),
+                table.moment_of(ended),
+                revision,
+                final_event_id,
+                table.moment_of(finish),
+                creator,
+                DeadLetter(dead_letter),
+                revived_from,
+                revived_by,
+            )
+            for part in _parts(refs)
+            for (
+                namespace,
+                pipeline,
+                state,
+                name,
+                labels,
+                counts,
+                code,
+                number,
+                message,
+                created,
+                ended,
+                final_event_id,
+                finish,
+                creator,
+                dead_letter,
+                revived_from,
+                revived_by,
+            ) in connection.execute(_wanted(_SUMMED, "id", len(part)), _values_of(part))
+        ]
     )
+
+
+# Of many pipelines these are alike.
+@lru_cache(1024)
+def _labels(text: str) -> Mapping[str, str]:
+    return MappingProxyType(json.loads(text))
+
+
+@lru_cache(1024)
+def _counts_of(text: str) -> Mapping[JobState, int]:
+    return MappingProxyType(dict(_counts(json.loads(text))))
+
+
+@lru_cache(256)
+def _reason(code: str, number: int, message: str) -> Reason:
+    return Reason(ReasonCode(code), number, message)
 
 
 _SUMMED = (

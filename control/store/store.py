@@ -60,8 +60,10 @@ class Store(Protocol):
         """
         ...
 
-    async def summaries(self, refs: Sequence[PipelineRef]) -> Sequence[PipelineSummary]:
-        """Sum up pipelines, in any order; what is not there is left out.
+    async def summaries(
+        self, refs: Sequence[PipelineRef], revision: int = 0
+    ) -> Sequence[PipelineSummary]:
+        """Sum up pipelines as of a revision, in any order; what is not there is left out.
 
         How many jobs are in each state is right of those that have ended and those of which no job was ever placed.
         """

@@ -1,7 +1,8 @@
 """What a request says of which pipelines it is about, in which order, and how much of each."""
 
+import asyncio
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from control.core.pipeline_query import PipelineQuery
 from control.front.api.light_picture import light_picture
@@ -17,6 +18,9 @@ from shoal.v1 import pipeline_pb2
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.view import PipelineView
 from shoal.wire.pipeline_filter import PIPELINE_ORDER, decode_pipeline_filter
+
+_WRITTEN_AT_ONCE: Final = 100
+"""Light pictures that are written before something else has its turn."""
 
 
 class _Filtered(Protocol):
@@ -68,7 +72,9 @@ async def list_pipelines(
     said: list[pipeline_pb2.Pipeline] = []
     if is_light(request.view):
         summed_up = await shown.summaries(query, size, behind)
-        said += map(light_picture, summed_up.items)
+        for begin in range(0, len(summed_up.items), _WRITTEN_AT_ONCE):
+            said += map(light_picture, summed_up.items[begin : begin + _WRITTEN_AT_ONCE])
+            await asyncio.sleep(0)
         return v1.ListPipelinesResponse(
             pipelines=said, next_page_token=tokens.write(summed_up.behind)
         )

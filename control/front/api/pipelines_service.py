@@ -172,9 +172,11 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self, request: v1.GetPipelineRequest, context: Context
     ) -> v1.GetPipelineResponse:
         """Return one pipeline with its jobs."""
-        view = await self._plane.shown.find(pipeline_of(request.name, request.namespace))
-        shown = light_picture(view) if is_light(request.view) else picture(view)
-        return v1.GetPipelineResponse(pipeline=shown)
+        ref = pipeline_of(request.name, request.namespace)
+        if is_light(request.view):
+            summary = await self._plane.shown.summary(ref)
+            return v1.GetPipelineResponse(pipeline=light_picture(summary))
+        return v1.GetPipelineResponse(pipeline=picture(await self._plane.shown.find(ref)))
 
     async def ListPipelines(
         self, request: v1.ListPipelinesRequest, context: Context

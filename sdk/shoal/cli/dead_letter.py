@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING
 
 from shoal.model import JobState
+from shoal.pipeline_filter import EVERY_PIPELINE, PipelineFilter
 from shoal.view import JobView, PipelineView
 
 if TYPE_CHECKING:
@@ -12,9 +13,11 @@ if TYPE_CHECKING:
 _PAGE = 1_000
 
 
-def letters(client: "Client") -> AsyncGenerator[PipelineView, None]:
-    """List the dead letters of the namespace, the newest first."""
-    return client.list(page_size=_PAGE, dead_letters=True)
+def letters(
+    client: "Client", where: PipelineFilter = EVERY_PIPELINE
+) -> AsyncGenerator[PipelineView, None]:
+    """List the dead letters of the namespace, the newest first: all, or those that match."""
+    return client.list(page_size=_PAGE, dead_letters=True, where=where)
 
 
 def dead_jobs(pipeline: PipelineView) -> Sequence[JobView]:

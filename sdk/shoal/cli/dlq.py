@@ -12,7 +12,9 @@ from shoal.cli.controller_option import Target, controller_options
 from shoal.cli.dead_letter import dead_jobs, letters
 from shoal.cli.document import print_document
 from shoal.cli.figures import age_text
+from shoal.cli.filter_options import filter_options
 from shoal.cli.suggesting_group import SuggestingGroup
+from shoal.pipeline_filter import PipelineFilter
 from shoal.view import AttemptView, JobView, PipelineView
 
 if TYPE_CHECKING:
@@ -28,14 +30,16 @@ _json = click.option("--json", "as_json", is_flag=True, help="One line of JSON f
 
 
 @click.group(cls=SuggestingGroup, invoke_without_command=True)
+@filter_options
 @_limit
 @_json
 @controller_options
-async def dlq(target: Target, *, limit: int, as_json: bool) -> None:
+async def dlq(target: Target, *, where: PipelineFilter, limit: int, as_json: bool) -> None:
     r"""List, show and discard dead letters: pipelines of which a job has used up its attempts.
 
     \b
         shoal dlq                      all of them, the newest first
+        shoal dlq --creator ann --since 1h
         shoal dlq show count-4f2a      every attempt of the job that failed
         shoal revive count-4f2a        run the same again
         shoal dlq discard count-4f2a   be done with it
@@ -43,23 +47,24 @@ async def dlq(target: Target, *, limit: int, as_json: bool) -> None:
     They are kept, beyond other pipelines that have ended, until they are revived or discarded; the controller
     limits how many and for how long (--dead-letters, --dead-letter-days).
     """
-    await _list(target, limit, as_json=as_json)
+    await _list(target, where, limit, as_json=as_json)
 
 
 @dlq.command("list")
+@filter_options
 @_limit
 @_json
 @controller_options
-async def list_letters(target: Target, *, limit: int, as_json: bool) -> None:
+async def list_letters(target: Target, *, where: PipelineFilter, limit: int, as_json: bool) -> None:
     """List the dead letters of the namespace, the newest first."""
-    await _list(target, limit, as_json=as_json)
+    await _list(target, where, limit, as_json=as_json)
 
 
-async def _list(target: Target, limit: int, *, as_json: bool) -> None:
+async def _list(target: Target, where: PipelineFilter, limit: int, *, as_json: bool) -> None:
     from shoal.cli.tables import make_table, show
 
     found: list[PipelineView] = []
-    async with target.client() as client, contextlib.aclosing(letters(client)) as pipelines:
+    async with target.client() as client, contextlib.aclosing(letters(client, where)) as pipelines:
         async for pipeline in pipelines:
             if len(found) == limit:
                 click.echo(f"there are more than {limit}; see them with --limit", err=True)

@@ -68,6 +68,8 @@ async def test_lists_have_what_is_asked_for(tmp_path: Path) -> None:
             assert (light["spec_name"], "spec" in light) == ("busy", False)
             whole = json.loads(await said(at, "status", "--json", "--name", "busy"))
             assert len(whole["jobs"]) == 3
+            assert "it broke" in await said(at, "dlq", "--name", "broken", "--label", "site")
+            assert "broken" not in await said(at, "dlq", "list", "--creator", "nobody")
             failed = await said(at, "jobs", "--state", "failed", "--node", "node-1")
             assert [line.split()[1:4] for line in failed.splitlines()[1:]] == [
                 ["failed", "node-1", "1"]

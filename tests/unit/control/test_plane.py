@@ -549,8 +549,10 @@ class BreakableStore:
     ) -> PageFound:
         return await self._store.page(query, limit, behind)
 
-    async def summaries(self, refs: Sequence[PipelineRef]) -> Sequence[PipelineSummary]:
-        return await self._store.summaries(refs)
+    async def summaries(
+        self, refs: Sequence[PipelineRef], revision: int = 0
+    ) -> Sequence[PipelineSummary]:
+        return await self._store.summaries(refs, revision)
 
     async def commit(self, rows: Sequence[Row]) -> None:
         self._check()
