@@ -34,6 +34,7 @@ _COMMANDS: Mapping[str, str] = MappingProxyType({
     "finish": "Let pipelines end with their results.",
     "get": "Download the artifacts of a pipeline.",
     "graph": "Draw a pipeline as Mermaid or SVG.",
+    "history": "Show how the cluster went lately.",
     "identities": "List and revoke identities.",
     "jobs": "List jobs of many pipelines.",
     "keys": "Rotate the keys that seal gossip.",
