@@ -6,16 +6,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Self, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
 
 from services.membership.member import Member
 from services.membership.message import SwimState
+from services.runtime.web_page import WebPage
 from shoal.credentials import Credentials
-from shoal.tls import server_context
 
 if TYPE_CHECKING:
     from services.membership.shell import GossipShell
@@ -26,7 +25,6 @@ _STATES: Final = {
     "Dead": SwimState.DEAD,
     "Left": SwimState.LEFT,
 }
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _YES: Final = {"", "1", "true", "yes"}
 
 
@@ -55,36 +53,25 @@ class MembersPage:
     ) -> None:
         self._gossip = gossip
         self._clock = clock
-        self._host = host
-        self._port = port
-        self._identity = identity
-        self._is_revoked = is_revoked
-        application = web.Application(middlewares=[self._check])
-        application.router.add_get("/members", self._members)
-        application.router.add_get("/info", self._info)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._page = WebPage(
+            {"/members": self._members, "/info": self._info},
+            host=host,
+            port=port,
+            identity=identity,
+            is_revoked=is_revoked,
+        )
 
     async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        tls = None if self._identity is None else server_context(self._identity, prove=True)
-        await web.TCPSite(self._runner, self._host, self._port, ssl_context=tls).start()
+        await self._page.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        async with asyncio.timeout(5):
-            await self._runner.cleanup()
+        await self._page.__aexit__()
 
     @property
     def port(self) -> int:
         """Where it really listens."""
-        return int(self._runner.addresses[0][1])
-
-    @web.middleware
-    async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse a certificate that was revoked, at each request: a connection outlasts its handshake."""
-        if self._is_revoked is not None and self._is_revoked(_serial(request)):
-            return web.Response(status=403, text="the certificate of this caller was revoked\n")
-        return await handler(request)
+        return self._page.port
 
     async def _info(self, _: web.Request) -> web.Response:
         return web.json_response(_place(self._gossip.local))
@@ -111,12 +98,6 @@ class MembersPage:
                 for title, state in _STATES.items()
             }
         )
-
-
-def _serial(request: web.Request) -> int:
-    """Serial number of the certificate that a caller has proved."""
-    shown = cast("dict[str, object]", request.get_extra_info("peercert") or {})
-    return int(str(shown.get("serialNumber", "0")), 16)
 
 
 def _place(member: Member) -> dict[str, str | int]:

@@ -18,8 +18,8 @@ from services.metrics.figure import COLLECT_SECONDS, COLLECTIONS, LEFT_OUT, REFU
 from services.metrics.reader_proof import ReaderProof
 from services.metrics.text import ProcessText, text_of
 from services.runtime.log import CountedLog
+from services.runtime.web_page import FIRST_SECONDS, WebPage
 from shoal.identity import IdentityError, Role, parse_uri
-from shoal.tls import server_context
 
 LOG = logging.getLogger(__name__)
 
@@ -29,7 +29,6 @@ SHARE: Final = 20
 """And not before it is so many times as old as its making took."""
 SCRAPES_MAX: Final = 16
 ANSWER_SECONDS: Final = 10.0
-_IDLE_SECONDS: Final = 75.0
 _CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _READERS: Final = frozenset(
     {Role.CONTROLLER, Role.VIEWER, Role.SUBMITTER, Role.OPERATOR, Role.GATEWAY}
@@ -47,6 +46,7 @@ class MetricsPage:
         port: port, 0 for any free one.
         proof: what is proved on both sides; None for plain HTTP.
         answer_seconds: how long a scraper may take, from its question to its last byte.
+        first_seconds: how long it may take from its connection to its question.
     """
 
     def __init__(
@@ -58,11 +58,10 @@ class MetricsPage:
         port: int,
         proof: ReaderProof | None = None,
         answer_seconds: float = ANSWER_SECONDS,
+        first_seconds: float = FIRST_SECONDS,
     ) -> None:
         self._read = read
         self._clock = clock
-        self._host = host
-        self._port = port
         self._proof = proof
         self._answer_seconds = answer_seconds
         self._text = b""
@@ -74,10 +73,13 @@ class MetricsPage:
         self._scrapes = 0
         self._failed = CountedLog(LOG, clock)
         self._own = ProcessText()
-        application = web.Application()
-        application.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(
-            application, access_log=None, keepalive_timeout=_IDLE_SECONDS, shutdown_timeout=1.0
+        self._page = WebPage(
+            {"/metrics": self._metrics},
+            host=host,
+            port=port,
+            identity=None if proof is None else proof.identity,
+            is_revoked=None if proof is None else proof.is_revoked,
+            first_seconds=first_seconds,
         )
 
     async def __aenter__(self) -> Self:
@@ -86,22 +88,19 @@ class MetricsPage:
         Raises:
             OSError: the address cannot be had.
         """
-        await self._runner.setup()
-        tls = None if self._proof is None else server_context(self._proof.identity, prove=True)
-        await web.TCPSite(self._runner, self._host, self._port, ssl_context=tls).start()
+        await self._page.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        async with asyncio.timeout(5):
-            await self._runner.cleanup()
+        await self._page.__aexit__()
 
     @property
     def port(self) -> int:
         """Where it really listens."""
-        return int(self._runner.addresses[0][1])
+        return self._page.port
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        if self._proof is not None and (why := self._refusal(request, self._proof)):
+        if self._proof is not None and (why := _refusal(request)):
             return web.Response(status=403, text=f"{why}\n")
         if self._scrapes >= SCRAPES_MAX:
             self._refused += 1
@@ -146,22 +145,21 @@ class MetricsPage:
                 self._until = begun + max(LEAST_SECONDS, self._took * SHARE)
             return self._text
 
-    def _refusal(self, request: web.Request, proof: ReaderProof) -> str:
-        """Why this caller may not read; asked at each request, since a connection outlasts its handshake."""
-        shown = cast("dict[str, object]", request.get_extra_info("peercert") or {})
-        if proof.is_revoked(int(str(shown.get("serialNumber", "0")), 16)):
-            return "the certificate of this caller was revoked"
-        names = cast("tuple[tuple[str, str], ...]", shown.get("subjectAltName", ()))
-        try:
-            identity = parse_uri(next((value for kind, value in names if kind == "URI"), ""))
-        except IdentityError:
-            return "this caller proves no identity of the cluster"
-        if identity.role in _READERS and not identity.namespace:
-            return ""
-        return (
-            f"{identity.described} may not read figures, which tell of all namespaces: use the certificate of a "
-            "viewer that is bound to none (shoal token create --role viewer)"
-        )
+
+def _refusal(request: web.Request) -> str:
+    """Why this caller may not read."""
+    shown = cast("dict[str, object]", request.get_extra_info("peercert") or {})
+    names = cast("tuple[tuple[str, str], ...]", shown.get("subjectAltName", ()))
+    try:
+        identity = parse_uri(next((value for kind, value in names if kind == "URI"), ""))
+    except IdentityError:
+        return "this caller proves no identity of the cluster"
+    if identity.role in _READERS and not identity.namespace:
+        return ""
+    return (
+        f"{identity.described} may not read figures, which tell of all namespaces: use the certificate of a "
+        "viewer that is bound to none (shoal token create --role viewer)"
+    )
 
 
 def _text(readings: Readings, own: ProcessText) -> bytes:

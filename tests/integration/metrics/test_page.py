@@ -3,13 +3,19 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from services.metrics.figure import COLLECTIONS, REFUSED, Figure, FigureKind, Readings
 from services.metrics.page import LEAST_SECONDS, SCRAPES_MAX, SHARE, MetricsPage
+from shoal.client import Client
+from shoal.spec import Job, Pipeline
+from tests.kit.running_controller import running_controller
+from tests.kit.scripted_agent import connected_agent
 from tests.kit.until import until
 
 SERIES = Figure("shoal_x", FigureKind.GAUGE, "Much.", ("name",), 50_000)
@@ -187,3 +193,63 @@ async def test_a_scraper_that_leaves_meanwhile_leaves_no_place_taken() -> None:
                 return answer.status == 200
 
         await until(is_answered, what="it is answered")
+
+
+async def test_a_connection_that_asks_nothing_is_ended() -> None:
+    source = Source()
+    async with (
+        MetricsPage(
+            source.read, clock=source.clock, host="127.0.0.1", port=0, first_seconds=0.3
+        ) as page,
+        asyncio.timeout(60),
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", page.port)
+        assert await reader.read() == b""
+        writer.close()
+    assert source.reads == 0
+
+
+async def test_of_a_label_with_a_million_values_a_page_has_what_the_figure_may_have() -> None:
+    labels = Figure("shoal_y", FigureKind.GAUGE, "By what users make.", ("name",), 100)
+
+    async def read() -> Readings:
+        readings = Readings()
+        readings.tell_each(labels, dict.fromkeys(map(str, range(1_000_000)), 1.0))
+        return readings
+
+    clock = Source().clock
+    async with (
+        MetricsPage(read, clock=clock, host="127.0.0.1", port=0, answer_seconds=60.0) as page,
+        aiohttp.ClientSession(f"http://127.0.0.1:{page.port}") as session,
+    ):
+        text = await scraped(session)
+    assert text.count(b"\nshoal_y{") == 100
+    assert b'\nshoal_y{name="_other"} 999901.0' in text
+    assert b'\nshoal_metrics_left_out{figure="shoal_y"} 999901.0' in text
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0 * 400])
+async def test_a_clock_of_the_world_that_jumps_changes_no_figure(
+    tmp_path: Path, jump: float
+) -> None:
+    ahead = 0.0
+    async with (
+        running_controller(
+            tmp_path, metrics="127.0.0.1:0", wall=lambda: time.time() + ahead
+        ) as addresses,
+        Client(addresses.grpc) as client,
+        aiohttp.ClientSession(f"http://{addresses.metrics}") as session,
+    ):
+        name = (await client.submit(Pipeline("one", (Job("a", ("true",)),)))).pipeline.name
+        ahead = jump
+        async with connected_agent(addresses.grpc) as agent:
+            await agent.run_to_success("a", {})
+        await client.wait(name, deadline_seconds=20)
+
+        async def counted() -> bytes:
+            text = await scraped(session)
+            return text if b"durations_odd_total 1.0" in text else b""
+
+        text = await until(counted, 30, "a duration that no clock can have measured")
+        assert b"shoal_controller_outbox_oldest_seconds -" not in text
+        assert b"shoal_controller_job_wait_seconds_count 0.0" in text
