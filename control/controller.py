@@ -557,7 +557,7 @@ class Controller:
             store,
             archive.store,
             plane.outbox_grown,
-            plane.objects_wait,
+            plane.objects,
             broker=config.broker_address,
             client_id=f"shoal-{config.name}",
             clock=self._process.clock,

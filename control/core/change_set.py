@@ -38,7 +38,7 @@ class ChangeSet:
         self._nodes: dict[str, NodeRecord] = {}
         self._manifests: list[rows.ManifestRow] = []
         self._outbox: list[rows.OutboxRow] = []
-        self._stores = False
+        self._objects: list[rows.OutboxRow] = []
         self._forgotten: list[PipelineRef] = []
         self._shown_pipelines: dict[PipelineRef, PipelineRecord] = {}
         self._shown_nodes: dict[str, NodeRecord] = {}
@@ -110,7 +110,7 @@ class ChangeSet:
         if row.kind is rows.OutboxKind.STATE or row.kind is rows.OutboxKind.NOTE:
             row.id = f"{row.id}/{row.sequence}"
         elif row.kind is rows.OutboxKind.MANIFEST or row.kind is rows.OutboxKind.COPIES:
-            self._stores = True
+            self._objects.append(row)
         self._outbox.append(row)
         self._next_sequence += 1
 
@@ -185,7 +185,8 @@ class ChangeSet:
                 effects.CommitRows(
                     tuple(written),
                     tells=bool(self._outbox),
-                    stores=self._stores,
+                    objects=tuple(self._objects),
+                    through=self._next_sequence - 1,
                     traces=bool(self._spans),
                 )
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from control.core.answers import Refusal
 from control.core.errors import ControlError
-from control.core.rows import CertificateRow, Row
+from control.core.rows import CertificateRow, OutboxRow, Row
 from shoal.model import Followed, PipelineState
 from shoal.names import PipelineRef
 from shoal.session.messages import Fenced
@@ -19,13 +19,14 @@ from shoal.session.messages import Fenced
 class CommitRows:
     """Write these rows in one transaction before anything that follows.
 
-    `tells` says whether the outbox grows, and `stores` whether by something for the archive; `traces` says whether
-    there are spans among them.
+    `tells` says whether the outbox grows, `objects` are its new rows for the archive, and `through` is
+    the last sequence that was given to any; `traces` says whether there are spans among the rows.
     """
 
     rows: tuple[Row, ...]
     tells: bool = False
-    stores: bool = False
+    objects: tuple[OutboxRow, ...] = ()
+    through: int = 0
     traces: bool = False
 
 

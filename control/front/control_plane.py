@@ -101,8 +101,8 @@ class ControlPlane:
         )
         self.outbox_grown = self.leader.outbox_grown
         """Set after each commit that added outbox rows; the publisher clears it."""
-        self.objects_wait = self.leader.objects_wait
-        """Set after each commit that added something for the archive to these rows."""
+        self.objects = self.leader.objects
+        """What of these rows was recorded for the archive."""
 
     async def __aenter__(self) -> Self:
         """Load the store."""

@@ -35,6 +35,7 @@ from control.leader.calls import Calls
 from control.leader.inbox import Inbox
 from control.leader.plane_config import PlaneConfig
 from control.leader.projection import Projection
+from control.leader.recorded_objects import RecordedObjects
 from control.store.store import Store
 from services.runtime.log import fields
 from shoal.backoff import Backoff
@@ -105,8 +106,8 @@ class Leader:
         self._projections = projections
         self.outbox_grown = asyncio.Event()
         """Set after each commit that added outbox rows; the publisher clears it."""
-        self.objects_wait = asyncio.Event()
-        """Set after each commit that added something for the archive to these rows."""
+        self.objects = RecordedObjects()
+        """What was recorded for the archive."""
         self.spans_wait = asyncio.Event()
         """Set after each commit that added spans; what exports them clears it."""
         self.began_at = clock()
@@ -297,8 +298,7 @@ class Leader:
             raise _rebuilding(error) from error
         if commit is not None and commit.tells:
             self.outbox_grown.set()
-            if commit.stores:
-                self.objects_wait.set()
+            self.objects.add(commit.objects, commit.through)
         if commit is not None and commit.traces:
             self.spans_wait.set()
         self._keep_from_collector(machine.open_pipelines)
@@ -404,7 +404,7 @@ class Leader:
         self.machine = machine
         self._broken = None
         self.outbox_grown.set()  # what an earlier process left behind has to leave too
-        self.objects_wait.set()
+        self.objects.begin(loaded.next_sequence - 1)
         return machine
 
     async def _read_on(self, machine: ControlMachine) -> bool:

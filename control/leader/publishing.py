@@ -15,6 +15,7 @@ from itertools import takewhile
 from control.core.errors import StoreFailedError
 from control.core.rows import ObjectsWaiting, OutboxKind, OutboxRow
 from control.leader.event_spans import EventSpans
+from control.leader.recorded_objects import RecordedObjects
 from control.leader.result_copies import ResultCopies
 from control.store.store import Store, may_go_on
 from services.archive.key import InvalidKeyError
@@ -47,7 +48,7 @@ class Publishing:
         store: has the outbox.
         archive: where manifests go.
         grown: set by the leader when it has added rows; cleared here.
-        objects: set by the leader when something for the archive is among them; cleared here.
+        objects: has what the leader recorded for the archive.
         broker: where events go; None keeps them.
         client_id: our name at the broker.
         clock: seconds on a monotonic clock.
@@ -63,7 +64,7 @@ class Publishing:
         store: Store,
         archive: ObjectStore,
         grown: asyncio.Event,
-        objects: asyncio.Event,
+        objects: RecordedObjects,
         *,
         broker: BrokerAddress | None,
         client_id: str,
@@ -175,7 +176,9 @@ class Publishing:
                     await asyncio.sleep(left)
 
     async def _store_some(self) -> ObjectsWaiting:
-        found = await self._store.objects_waiting(ROWS_AT_ONCE, self._stored_through)
+        found = self._objects.take(self._stored_through, ROWS_AT_ONCE)
+        if found is None:
+            found = await self._store.objects_waiting(ROWS_AT_ONCE, self._stored_through)
         manifests = [row for row in found.rows if row.kind is OutboxKind.MANIFEST]
         if manifests:
             await self._put_manifests(manifests)

@@ -13,6 +13,7 @@ import pytest
 
 from control.core.rows import OutboxKind, OutboxRow
 from control.leader.publishing import ROWS_AT_ONCE, Publishing
+from control.leader.recorded_objects import RecordedObjects
 from control.store.sqlite import SqliteStore
 from services.archive.directory_store import DirectoryStore
 from services.archive.object_store import PutOutcome, SmallObject
@@ -70,9 +71,9 @@ class Counted(DirectoryStore):
 
 
 @asynccontextmanager
-async def publishing(store: SqliteStore, archive: DirectoryStore) -> AsyncIterator[asyncio.Event]:
+async def publishing(store: SqliteStore, archive: DirectoryStore) -> AsyncIterator[RecordedObjects]:
     """Empty the outbox for as long as the block; without a broker, so that events stay."""
-    objects = asyncio.Event()
+    objects = RecordedObjects()
     running = Publishing(
         store,
         archive,
@@ -107,7 +108,7 @@ async def test_all_manifests_are_stored_and_events_stay(tmp_path: Path) -> None:
             await until(lambda: _is(archive, manifests[-1]), what="the last manifest")
             later = row(count + 200, OutboxKind.MANIFEST)
             await store.commit([later])
-            objects.set()
+            objects.add([later], later.sequence)
             await until(lambda: _is(archive, later), what="a manifest that came later")
             await until(lambda: _left(store, len(events)), what="no manifest waits")
         assert set(await waiting(store)) == {OutboxKind.EVENT}
@@ -120,9 +121,11 @@ async def test_manifests_of_a_busy_cluster_share_a_reading_and_a_put(tmp_path: P
     async with SqliteStore(tmp_path / "c.db") as store, Counted(tmp_path / "a") as archive:
         await store.load(lambda: "id", 100)
         async with publishing(store, archive) as objects:
+            objects.begin(0)  # so that all is handed on, and nothing read
             for number in range(1, 201):
-                await store.commit([row(number, OutboxKind.MANIFEST)])
-                objects.set()
+                one = row(number, OutboxKind.MANIFEST)
+                await store.commit([one])
+                objects.add([one], number)
             await until(lambda: _left(store, 0), what="no manifest waits")
         assert len(archive.puts) <= 100
         assert sum(archive.puts) == 200

@@ -219,7 +219,7 @@ class Controller:
                 self.store,
                 self._archive,
                 plane.outbox_grown,
-                plane.objects_wait,
+                plane.objects,
                 broker=parse_url("mqtt://broker:1883"),
                 client_id="shoal-mesh",
                 clock=clock,
