@@ -34,6 +34,7 @@ from control.front.api.records_service import RecordsService
 from control.front.api.secrets_service import SecretsService
 from control.front.api.server import ApiServer
 from control.front.api.specs_service import SpecsService
+from control.front.api.stored_pipelines_service import StoredPipelinesService
 from control.front.bundles.known_pieces import KnownPieces
 from control.front.bundles.piece_uploads import PieceUploads
 from control.front.bundles.sent_pieces import SentPieces
@@ -305,6 +306,7 @@ class Controller:
                         SecretsService(secrets),
                         HistoryService(history),
                         SpecsService(plane, reader, rule, listings),
+                        StoredPipelinesService(plane, reader, rule, listings),
                     )
                     newcomers = ""
                     if registrar is not None:

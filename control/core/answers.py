@@ -48,7 +48,8 @@ class Submission:
     `data` is the spec as it came, encoded; empty if it did not come so. `listings` are the digests of
     what was found for its folder inputs, by `JOB/INPUT` (`control.core.listings`); `refused` is why they
     could not be found, which does not matter where the request id has made a pipeline already. `traceparent` is the
-    span that it is submitted in, empty for none.
+    span that it is submitted in, empty for none. `stored` is the name of the stored version that it is of. `asked` is
+    what the request asked for where that is not the spec: two of one request id are the same if it is equal.
     """
 
     namespace: str
@@ -58,6 +59,8 @@ class Submission:
     listings: Mapping[str, str] = field(default_factory=no_strings)
     refused: Refusal | None = None
     traceparent: str = field(default="", compare=False)
+    stored: str = ""
+    asked: bytes = field(default=b"", compare=False, repr=False)
 
     def encoded(self) -> bytes:
         """The encoded spec: equal for the same spec from the same client."""

@@ -49,6 +49,10 @@ class ChangeSet:
         self._identities: dict[str, rows.Row] = {}
         self._secrets: dict[tuple[str, str], rows.SecretRow | rows.SecretForgotten] = {}
         self._spans: list[rows.SpansRow] = []
+        self._stored: dict[
+            tuple[str, str, int],
+            rows.StoredVersionRow | rows.StoredVersionForgotten | rows.StoredDeleted,
+        ] = {}
         self._trust_changed = False
 
     def added(self, row: rows.PipelineAdded, pipeline: PipelineRecord) -> None:
@@ -134,6 +138,13 @@ class ChangeSet:
         """Something has ended that is in a trace."""
         self._spans.append(row)
 
+    def stored(
+        self, row: rows.StoredVersionRow | rows.StoredVersionForgotten | rows.StoredDeleted
+    ) -> None:
+        """A version of a stored pipeline was added or forgotten, or all of it was deleted."""
+        version = 0 if isinstance(row, rows.StoredDeleted) else row.version
+        self._stored[row.namespace, row.name, version] = row
+
     def trust_changed(self) -> None:
         """Other certificates are revoked than before."""
         self._trust_changed = True
@@ -177,6 +188,7 @@ class ChangeSet:
         written += self._identities.values()
         written += self._secrets.values()
         written += self._spans
+        written += self._stored.values()
         done: list[effects.Effect] = []
         if written:
             self.start = rows.StartRow(self.start.term, self.start.id, self.start.commits + 1)

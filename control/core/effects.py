@@ -116,8 +116,24 @@ class Revoked:
     certificates: int
 
 
+@dataclass(frozen=True, slots=True)
+class VersionStored:
+    """A stored pipeline has this version, by this call or by an earlier one."""
+
+    version: int
+    repeated: bool
+
+
 AnswerValue = (
-    Taken | Admitted | Issued | Revoked | Refusal | tuple[Fenced, ...] | ControlError | None
+    Taken
+    | Admitted
+    | Issued
+    | Revoked
+    | VersionStored
+    | Refusal
+    | tuple[Fenced, ...]
+    | ControlError
+    | None
 )
 """What a caller may be answered with."""
 

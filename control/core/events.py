@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from control.core.answers import Submission
 from control.core.call_note import CallNote
-from control.core.rows import CertificateRow, Holder, SecretRow, TokenRow
+from control.core.rows import CertificateRow, Holder, SecretRow, StoredVersionRow, TokenRow
 from shoal.model import MemberState
 from shoal.names import PipelineRef
 from shoal.session.messages import Hello, NodeCondition
@@ -247,6 +247,26 @@ class ResealSecrets(Call):
     secrets: tuple[SecretRow, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class StorePipeline(Call):
+    """A specification is to be kept under a name; its row gets the number of its version and the time.
+
+    `update_of` is the number of the version that it is an update of; 0 for the first one of a name.
+    """
+
+    row: StoredVersionRow
+    update_of: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteStored(Call):
+    """A stored pipeline is no longer to be there, if this is its newest version; 0 for any."""
+
+    namespace: str
+    name: str
+    version: int
+
+
 Event = (
     Submit
     | Cancel
@@ -275,5 +295,7 @@ Event = (
     | SetSecret
     | RemoveSecret
     | ResealSecrets
+    | StorePipeline
+    | DeleteStored
 )
 """The closed union of what happens."""

@@ -52,7 +52,13 @@ class LetterOffice(MachinePart):
         if pipeline.dead_letter is not DeadLetter.KEPT:
             return _refused(pipeline)
         # It gets the files that were found for the first one.
-        submission = Submission(event.ref.namespace, "", pipeline.spec, listings=pipeline.listings)
+        submission = Submission(
+            event.ref.namespace,
+            "",
+            pipeline.spec,
+            listings=pipeline.listings,
+            stored=pipeline.stored,
+        )
         taken = self._submit(submission, event)
         if isinstance(taken, Taken):
             pipeline.revived_by = taken.ref.pipeline

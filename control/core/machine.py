@@ -41,7 +41,7 @@ from control.core import events, outbox_rows
 from control.core.answers import Refusal
 from control.core.change_set import ChangeSet
 from control.core.dashboard import Dashboard
-from control.core.effects import AnswerValue, Effect, Taken
+from control.core.effects import AnswerValue, Effect, Taken, VersionStored
 from control.core.errors import ControlError
 from control.core.gossip import GossipVerdicts
 from control.core.identities import Identities
@@ -64,9 +64,10 @@ from control.core.sessions import Sessions
 from control.core.situation import Situation
 from control.core.sources import Sources
 from control.core.state import Cluster
+from control.core.stored_pipelines import StoredPipelines
 from control.core.submissions import Submissions
 from control.core.tracing import Tracing
-from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.names import AttemptRef, JobRef, PipelineRef, stored_name
 from shoal.session.assignment import Assignment
 from shoal.session.feature import Feature
 from shoal.view import NodeVerdict
@@ -84,6 +85,8 @@ _Asked: TypeAlias = (
     | events.CallMade
     | events.SetSecret
     | events.RemoveSecret
+    | events.StorePipeline
+    | events.DeleteStored
 )
 
 
@@ -118,6 +121,7 @@ class ControlMachine:
         sources = Sources(situation, start.term)
         job_news = self._job_news = JobNews(situation)
         secrets = self.secrets = JobSecrets(situation)
+        self.stored = StoredPipelines(situation)
         placement = self._placement = Placer(situation, sources, job_news, secrets)
         scales = self._scales = Scales(situation, placement)
         dashboard = Dashboard(situation)
@@ -159,6 +163,7 @@ class ControlMachine:
         )
         self.identities.load(loaded)
         secrets.load(loaded)
+        self.stored.load(loaded)
         Loading(situation, sources, placement, scales, outcomes, self._nodes, gossip, memory).load(
             loaded
         )
@@ -240,6 +245,10 @@ class ControlMachine:
                 self._answer(event, self.secrets.set(event))
             case events.RemoveSecret():
                 self._answer(event, self.secrets.remove(event))
+            case events.StorePipeline():
+                self._answer(event, self.stored.store(event))
+            case events.DeleteStored():
+                self._answer(event, self.stored.delete(event))
             case events.ResealSecrets():
                 self.secrets.reseal(event)
                 change.answer(event.call, None)
@@ -289,7 +298,7 @@ class ControlMachine:
         """Answer a caller, and tell of its call if that changed a thing."""
         change = self._situation.change
         change.answer(event.call, value)
-        repeated = isinstance(value, Taken) and value.repeated
+        repeated = isinstance(value, Taken | VersionStored) and value.repeated
         if event.note is None or repeated or isinstance(value, Refusal | ControlError):
             return
         namespace, name = _changed(event, value)
@@ -421,3 +430,8 @@ def _changed(event: _Asked, value: AnswerValue) -> tuple[str, str]:
             return secret.namespace, f"secrets/{secret.name}"
         case events.RemoveSecret(namespace=namespace, name=name):
             return namespace, f"secrets/{name}"
+        case events.StorePipeline(row=row):
+            number = value.version if isinstance(value, VersionStored) else row.version
+            return row.namespace, stored_name(row.name, number)
+        case events.DeleteStored(namespace=namespace, name=name):
+            return namespace, f"stored/{name}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from control.core.stored_limits import StoredLimits
 from shoal.backoff import Backoff
 
 LOSS_BACKOFF = Backoff(0.1, 30.0, jitter=0.0)
@@ -46,6 +47,7 @@ class MachineConfig:
         secrets_refused: why no job can be given secrets here; empty where it can.
         traces: whether the spans of pipelines that are in a trace are kept.
         traces_share: the share of pipelines that get a trace of their own if they are submitted in none, 0 to 1.
+        stored: how much is kept of stored pipelines.
     """
 
     lease_seconds: float = 6.0
@@ -74,3 +76,4 @@ class MachineConfig:
     secrets_refused: str = ""
     traces: bool = False
     traces_share: float = 0.0
+    stored: StoredLimits = field(default_factory=StoredLimits)

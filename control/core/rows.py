@@ -30,7 +30,8 @@ class PipelineAdded:
     `digest` is its SHA-256 in hex, where the submission had a request id. `creator` is the caller that
     submitted it, described; empty in a cluster without identity. `revived_from` is the id of the dead letter
     that it runs again. `listings` are the digests of what was found for its folder inputs, by `JOB/INPUT`.
-    `traceparent` is the span that it was submitted in, or the trace that was begun for it; empty for none.
+    `traceparent` is the span that it was submitted in, or the trace that was begun for it; empty for none. `stored` is
+    the name of the stored version that it is of.
     """
 
     ref: PipelineRef
@@ -43,6 +44,7 @@ class PipelineAdded:
     digest: str = field(default="", compare=False)
     creator: str = ""
     revived_from: str = ""
+    stored: str = ""
     listings: Mapping[str, str] = field(default_factory=model.no_strings)
     traceparent: str = ""
 
@@ -63,6 +65,7 @@ class Queued(NamedTuple):
     revived_from: str = ""
     listings: str = "{}"
     traceparent: str = ""
+    stored: str = ""
 
 
 @dataclass(slots=True)
@@ -378,6 +381,81 @@ class SecretForgotten:
     name: str
 
 
+StoredKey = tuple[str, str]
+"""A namespace and the name of a stored pipeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersionRow:
+    """One version of a stored pipeline.
+
+    `content` is an encoded `StoredPipeline` of the contract with source and parameters alone, and `digest` says whether
+    two are the same. `bundle_digest` is of the bundle that it names, which is kept for it.
+    """
+
+    namespace: str
+    name: str
+    version: int
+    description: str
+    digest: str
+    bundle_digest: str
+    create_time: datetime
+    creator: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersionForgotten:
+    """A version of a stored pipeline that is no longer there."""
+
+    namespace: str
+    name: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDeleted:
+    """A stored pipeline was deleted when its newest version had this number; 0 for one that is there again."""
+
+    namespace: str
+    name: str
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHead:
+    """How far a stored pipeline has come.
+
+    Attributes:
+        namespace: where it belongs.
+        name: its name.
+        newest: number of its newest version; 0 before the first one.
+        sizes: bytes of the versions that are kept, up to the newest one; none of one that was deleted.
+        digest: of the newest version; empty of one that was deleted.
+    """
+
+    namespace: str
+    name: str
+    newest: int = 0
+    sizes: tuple[int, ...] = ()
+    digest: str = ""
+
+    @property
+    def key(self) -> StoredKey:
+        """Namespace and name."""
+        return self.namespace, self.name
+
+    @property
+    def oldest(self) -> int:
+        """Number of the oldest version that is kept; behind the newest one if none is."""
+        return self.newest - len(self.sizes) + 1
+
+    @property
+    def deleted(self) -> bool:
+        """Whether there is no version of it."""
+        return not self.sizes
+
+
 Row = (
     PipelineAdded
     | PipelineRow
@@ -397,6 +475,9 @@ Row = (
     | SecretRow
     | SecretForgotten
     | SpansRow
+    | StoredVersionRow
+    | StoredVersionForgotten
+    | StoredDeleted
 )
 """Anything that one transaction may contain."""
 
@@ -507,3 +588,4 @@ class Loaded:
     tokens: tuple[TokenRow, ...] = ()
     certificates: tuple[CertificateRow, ...] = ()
     secrets: tuple[SecretRow, ...] = ()
+    stored: tuple[StoredHead, ...] = ()

@@ -190,6 +190,7 @@ class PipelineRecord:
     revived_by: str = ""
     job_counts: JobCounts = ()
     """How many jobs are in each state, once it has ended."""
+    stored: str = ""
     prefetched: PrefetchView | None = None
     """On how many nodes its bundle is, while it is fetched before it is needed."""
     revision: int = 0
@@ -215,6 +216,7 @@ class PipelineRecord:
             jobs=jobs,
             open_jobs=len(jobs),
             revived_from=added.revived_from,
+            stored=added.stored,
             listings=added.listings,
             traceparent=added.traceparent,
         )

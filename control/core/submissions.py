@@ -66,11 +66,11 @@ class Submissions(MachinePart):
         digest, data = "", submission.data
         if submission.request_id:
             data = submission.encoded()
-            digest = sha256(data).hexdigest()
+            digest = sha256(submission.asked or data).hexdigest()
             known = self._situation.requests.get((submission.namespace, submission.request_id))
             if known is not None:
                 return _repeated(submission, digest, known)
-        refused = refusal(submission) or submission.refused or self._secrets.refusal(submission)
+        refused = submission.refused or refusal(submission) or self._secrets.refusal(submission)
         if refused is not None:
             return refused
         if self._situation.open >= self._config.pipelines_open_max:
@@ -96,6 +96,7 @@ class Submissions(MachinePart):
             digest=digest,
             creator=creator,
             revived_from=revived_from,
+            stored=submission.stored,
             listings=submission.listings,
             traceparent=submission.traceparent or self._tracing.begun(ref, create_time),
         )

@@ -34,6 +34,7 @@ def pipeline_view(pipeline: PipelineRecord) -> PipelineView:
         pipeline.revived_by,
         pipeline.prefetched,
         str(pipeline.span(pipeline.ref)) if pipeline.traceparent else "",
+        pipeline.stored,
     )
 
 

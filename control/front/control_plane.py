@@ -13,12 +13,26 @@ from typing import Final, Self
 from control.core import admission, events
 from control.core.answers import Page, Refusal, Submission, SubmitResult
 from control.core.call_note import CallNote
-from control.core.effects import Admitted, AnswerValue, Issued, Revoked, Taken
+from control.core.effects import (
+    Admitted,
+    AnswerValue,
+    Issued,
+    Revoked,
+    Taken,
+    VersionStored,
+)
 from control.core.errors import ControlError, PageTokenError, UnknownSequenceError
 from control.core.event_query import EventQuery
 from control.core.identities import Identities
 from control.core.job_secrets import JobSecrets
-from control.core.rows import CertificateRow, Holder, SecretRow, TokenRow
+from control.core.rows import (
+    CertificateRow,
+    Holder,
+    SecretRow,
+    StoredVersionRow,
+    TokenRow,
+)
+from control.core.stored_pipelines import StoredPipelines
 from control.front.access.refused_calls import RefusedCalls
 from control.front.desired_feeds import DesiredFeeds
 from control.front.event_feed import EventFeed, EventsBegin
@@ -477,6 +491,50 @@ class ControlPlane:
         self.leader.check_recording(grows=True)
         await self.leader.call(lambda call: events.ResealSecrets(call, rows))
 
+    # --- stored pipelines
+
+    @property
+    def stored(self) -> StoredPipelines:
+        """How far stored pipelines have come, to be read.
+
+        Raises:
+            ControlError: there is no machine for now.
+        """
+        return self.leader.open_machine().stored
+
+    async def stored_versions(
+        self, keys: Sequence[tuple[str, str, int]], *, content: bool = False
+    ) -> Sequence[StoredVersionRow]:
+        """Return versions by namespace, name and number, in that order; what is not there is left out.
+
+        Raises:
+            StoreFailedError: the store is away.
+        """
+        return await self._store.stored(keys, content=content)
+
+    async def store_pipeline(
+        self, row: StoredVersionRow, update_of: int, note: CallNote | None = None
+    ) -> VersionStored | Refusal:
+        """Keep a version; `update_of` is the number of the one before, 0 for the first one of a name."""
+        self.leader.check_recording(grows=True)
+        value = await self.leader.call(
+            lambda call: events.StorePipeline(call, row, update_of, note=note)
+        )
+        if isinstance(value, VersionStored | Refusal):
+            return value
+        raise TypeError(f"a version was answered with {value!r}")
+
+    async def delete_stored(
+        self, namespace: str, name: str, version: int, note: CallNote | None = None
+    ) -> Refusal | None:
+        """Forget all versions of a name, if this is the newest one; 0 for any."""
+        self.leader.check_recording()
+        return _refusal(
+            await self.leader.call(
+                lambda call: events.DeleteStored(call, namespace, name, version, note=note)
+            )
+        )
+
     # --- callers
 
     def revoked(self, serial: int) -> bool:
@@ -620,7 +678,7 @@ def _place(page_token: str, *, newest_first: bool) -> int:
 def _refusal(value: AnswerValue) -> Refusal | None:
     if value is None or isinstance(value, Refusal):
         return value
-    raise TypeError(f"a request about a token or a secret was answered with {value!r}")
+    raise TypeError(f"a request was answered with {value!r}")
 
 
 def _issued(value: AnswerValue) -> CertificateRow | Refusal:

@@ -336,6 +336,31 @@ CREATE TABLE spans (
 );
 """
 
+# What a version holds stands last, so that the rest is read without it.
+_STORED = """
+CREATE TABLE stored_pipelines (
+    namespace TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    description TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    bundle_digest TEXT NOT NULL,
+    create_time INTEGER NOT NULL,
+    creator TEXT NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (namespace, name, version)
+);
+
+CREATE TABLE deleted_stored_pipelines (
+    namespace TEXT NOT NULL,
+    name TEXT NOT NULL,
+    newest INTEGER NOT NULL,
+    PRIMARY KEY (namespace, name)
+) WITHOUT ROWID;
+
+ALTER TABLE pipelines ADD COLUMN stored TEXT NOT NULL DEFAULT '';
+"""
+
 STEPS = (
     _FIRST,
     _SCALES,
@@ -358,6 +383,7 @@ STEPS = (
     _POSITIONS_OF_EVENTS,
     _SUMMARIES,
     _TRACES,
+    _STORED,
 )
 """The statements that lead from each version to the next one; an empty file has version 0."""
 

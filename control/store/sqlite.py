@@ -49,6 +49,7 @@ from control.core.rows import (
     RequestKey,
     Row,
     SpansRow,
+    StoredVersionRow,
 )
 from control.store import event_rows, schema, statements
 from control.store.pipeline_page import page
@@ -182,6 +183,14 @@ class SqliteStore:
     async def kept_names(self) -> KeptNames:
         """Read what pipelines and manifests name in the archive."""
         return await self._read(statements.kept_names)
+
+    async def stored(
+        self, keys: Sequence[tuple[str, str, int]], *, content: bool
+    ) -> Sequence[StoredVersionRow]:
+        """Return versions of stored pipelines by namespace, name and number."""
+        return await self._read(
+            lambda connection: statements.stored(connection, keys, content=content)
+        )
 
     async def mark_published(
         self, sequences: Sequence[int], aside: Mapping[int, str] = MappingProxyType({})

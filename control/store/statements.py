@@ -8,6 +8,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -129,7 +131,36 @@ def load(connection: sqlite3.Connection, queue_page: int) -> rows.Loaded:
         tokens=tuple(map(_TOKENS.row, connection.execute(_TOKENS.select))),
         certificates=tuple(map(_CERTIFICATES.row, connection.execute(_CERTIFICATES.select))),
         secrets=tuple(map(_SECRETS.row, connection.execute(_SECRETS.select))),
+        stored=tuple(_heads(connection)),
     )
+
+
+def _heads(connection: sqlite3.Connection) -> Iterator[rows.StoredHead]:
+    """Read how far stored pipelines have come; those that were deleted first stand first among their kind."""
+    for namespace, name, newest in connection.execute(
+        "SELECT namespace, name, newest FROM deleted_stored_pipelines"
+    ):
+        yield rows.StoredHead(namespace, name, newest)
+    kept = connection.execute(
+        "SELECT namespace, name, version, length(content), digest FROM stored_pipelines ORDER BY 1, 2, 3"
+    )
+    for (namespace, name), versions in groupby(kept, itemgetter(0, 1)):
+        found = list(versions)
+        _, _, newest, _, digest = found[-1]
+        sizes = tuple(size for _, _, _, size, _ in found)
+        yield rows.StoredHead(namespace, name, newest, sizes, digest)
+
+
+def stored(
+    connection: sqlite3.Connection, keys: Iterable[tuple[str, str, int]], *, content: bool
+) -> tuple[rows.StoredVersionRow, ...]:
+    """Read versions of stored pipelines by namespace, name and number; what is not there is left out."""
+    select = _STORED.select if content else _STORED.select.replace(", content ", ", x'' ")
+    found = (
+        connection.execute(f"{select} WHERE namespace = ? AND name = ? AND version = ?", key)
+        for key in keys
+    )
+    return tuple(_STORED.row(values) for one in found for values in one)
 
 
 def queued(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows.Queued, ...]:
@@ -149,6 +180,7 @@ def queued(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows
             revived_from,
             words.setdefault(listings, listings),
             traceparent,
+            words.setdefault(stored, stored),
         )
         for (
             namespace,
@@ -162,6 +194,7 @@ def queued(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows
             revived_from,
             listings,
             traceparent,
+            stored,
         ) in (
             connection.execute(
                 f"{_ADDED} WHERE position > ? AND {_UNTOUCHED} ORDER BY position LIMIT ?",
@@ -216,6 +249,7 @@ def summaries(
                 DeadLetter(dead_letter),
                 revived_from,
                 revived_by,
+                stored,
             )
             for part in _parts(refs)
             for (
@@ -236,6 +270,7 @@ def summaries(
                 dead_letter,
                 revived_from,
                 revived_by,
+                stored,
             ) in connection.execute(_wanted(_SUMMED, "id", len(part)), _values_of(part))
         ]
     )
@@ -259,7 +294,8 @@ def _reason(code: str, number: int, message: str) -> Reason:
 
 _SUMMED = (
     "SELECT namespace, id, state, name, labels, job_counts, reason_code, reason_number, reason_message, "
-    "create_time, end_time, final_event_id, finish_time, creator, dead_letter, revived_from, revived_by FROM pipelines"
+    "create_time, end_time, final_event_id, finish_time, creator, dead_letter, revived_from, revived_by, stored "
+    "FROM pipelines"
 )
 
 
@@ -397,6 +433,9 @@ def kept_names(connection: sqlite3.Connection) -> rows.KeptNames:
             # What it names is not known: nothing can be said to be named by none.
             raise sqlite3.DataError(f"the spec of {pipeline} cannot be read: {error}") from error
         listings.update(json.loads(found).values())
+    bundles.update(
+        digest for (digest,) in connection.execute("SELECT bundle_digest FROM stored_pipelines")
+    )
     awaited = connection.execute(
         "SELECT key FROM outbox WHERE published = 0 AND kind IN ('manifest', 'copies')"
     )
@@ -469,8 +508,8 @@ def drop_spans(connection: sqlite3.Connection, through: int, kept: int) -> int:
 
 _ADD_PIPELINE = table.Many(
     "INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state, kind, "
-    "creator, revived_from, listings, name, labels, job_counts, traceparent) VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "creator, revived_from, listings, name, labels, job_counts, traceparent, stored) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 _ADD_REQUEST = table.Many("INSERT INTO requests VALUES ", "(?, ?, ?, ?, ?, NULL)")
 _DROP_REQUESTS = (
@@ -536,6 +575,7 @@ def _added_values(added: Sequence[rows.PipelineAdded]) -> Iterator[table.Values]
             labels_of(row.spec.labels),
             job_counts_of([job.replicas for job in row.spec.jobs]),
             row.traceparent,
+            row.stored,
         )
 
 
@@ -699,6 +739,14 @@ _SECRETS = table.Table(
     *table.plain("creator"),
 )
 
+_STORED = table.Table(
+    "stored_pipelines",
+    rows.StoredVersionRow,
+    *table.plain("namespace", "name", "version", "description", "digest", "bundle_digest"),
+    *table.moment("create_time"),
+    *table.plain("creator", "content"),
+)
+
 _OUTBOX = table.Table(
     "outbox",
     rows.OutboxRow,
@@ -749,6 +797,23 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
                 lambda gone: iter([(row.namespace, row.name) for row in gone]),
             ),
         ),
+        rows.StoredVersionRow: ((_STORED.put, _STORED.values),),
+        rows.StoredVersionForgotten: (
+            (
+                "DELETE FROM stored_pipelines WHERE namespace = ? AND name = ? AND version = ?",
+                lambda gone: iter([(row.namespace, row.name, row.version) for row in gone]),
+            ),
+        ),
+        rows.StoredDeleted: (
+            (
+                "INSERT OR REPLACE INTO deleted_stored_pipelines VALUES (?, ?, ?)",
+                lambda gone: iter([(row.namespace, row.name, row.newest) for row in gone]),
+            ),
+            (
+                "DELETE FROM deleted_stored_pipelines WHERE newest = 0 AND namespace = ? AND name = ?",
+                lambda gone: iter([(row.namespace, row.name) for row in gone]),
+            ),
+        ),
     }
 )
 
@@ -756,7 +821,7 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
 
 _ADDED = (
     "SELECT namespace, id, position, request_id, spec, create_time, kind, creator, revived_from, "
-    "listings, traceparent FROM pipelines"
+    "listings, traceparent, stored FROM pipelines"
 )
 _TERMINAL = int(min(state for state in PipelineState if state.terminal))
 
@@ -927,6 +992,7 @@ class _Decoder:
             revived_from=row.revived_from,
             listings=json.loads(row.listings),
             traceparent=row.traceparent,
+            stored=row.stored,
         )
 
 

@@ -19,6 +19,7 @@ from control.core.rows import (
     RequestKey,
     Row,
     SpansRow,
+    StoredVersionRow,
 )
 from shoal.names import PipelineRef
 from shoal.view import PipelineSummary
@@ -90,6 +91,15 @@ class Store(Protocol):
 
     async def kept_names(self) -> KeptNames:
         """Return, in one snapshot, what pipelines and manifests name in the archive."""
+        ...
+
+    async def stored(
+        self, keys: Sequence[tuple[str, str, int]], *, content: bool
+    ) -> Sequence[StoredVersionRow]:
+        """Return versions of stored pipelines by namespace, name and number; what is not there is left out.
+
+        Without `content`, that is empty.
+        """
         ...
 
     async def mark_published(

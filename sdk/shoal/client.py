@@ -13,13 +13,14 @@ from shoal.calls.nodes import NodeCalls
 from shoal.calls.pipelines import EventNews, EventPage, Submitted
 from shoal.calls.secrets import SecretCalls
 from shoal.calls.specs import SpecCalls
+from shoal.calls.stored import StoredCalls
 from shoal.calls.streams import StreamCalls
 from shoal.view import SnapshotEnd
 
 __all__ = ["Client", "EventNews", "EventPage", "SnapshotEnd", "Submitted", "request_key"]
 
 
-class Client(StreamCalls, ListCalls, NodeCalls, IdentityCalls, SecretCalls, SpecCalls):
+class Client(StreamCalls, ListCalls, NodeCalls, IdentityCalls, SecretCalls, SpecCalls, StoredCalls):
     """All requests to one controller, on one connection; use it with `async with`.
 
     Args: see `shoal.calls.calls.ControllerCalls`.

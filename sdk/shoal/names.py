@@ -175,5 +175,10 @@ def parse_attempt(name: str, namespace: str, epoch: int) -> AttemptRef:
             )
 
 
+def stored_name(name: str, version: int) -> str:
+    """Name a version of a stored pipeline."""
+    return f"stored/{name}/versions/{version}"
+
+
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= NUMBER_MAX

@@ -138,7 +138,8 @@ class PipelineView:
     cluster without identity. `dead_letter` says whether a person is to look at it; `revived_by` is the id of
     the pipeline that runs the same again, and `revived_from` that of the one that this one runs again.
     `prefetch` counts nodes while it runs, if its bundle is fetched before it is needed. `traceparent` is its span,
-    empty if it is in no trace.
+    empty if it is in no trace. `stored` is the name of the
+    stored version that it is of (`stored/{name}/versions/{number}`); empty if it was submitted as a specification.
     """
 
     id: str
@@ -159,6 +160,7 @@ class PipelineView:
     revived_by: str = ""
     prefetch: PrefetchView | None = None
     traceparent: str = ""
+    stored: str = ""
 
     @property
     def name(self) -> str:
@@ -200,6 +202,7 @@ class PipelineSummary:
     dead_letter: model.DeadLetter = model.DeadLetter.NONE
     revived_from: str = ""
     revived_by: str = ""
+    stored: str = ""
 
     @classmethod
     def of(cls, pipeline: PipelineView) -> "PipelineSummary":
@@ -222,6 +225,7 @@ class PipelineSummary:
             pipeline.dead_letter,
             pipeline.revived_from,
             pipeline.revived_by,
+            pipeline.stored,
         )
 
     @property

@@ -32,6 +32,7 @@ from shoal.v1 import (
     records_service_pb2,
     secrets_service_pb2,
     specs_service_pb2,
+    stored_pipelines_service_pb2,
 )
 
 _FILES: Final[Sequence[Any]] = (
@@ -41,6 +42,7 @@ _FILES: Final[Sequence[Any]] = (
     records_service_pb2,
     secrets_service_pb2,
     specs_service_pb2,
+    stored_pipelines_service_pb2,
 )
 """What people and dashboards call. Identities, keys and the archive are an operator's, and no gateway acts as one."""
 

@@ -18,6 +18,7 @@ from control.front.api.pipelines_service import PipelinesService
 from control.front.api.records_service import RecordsService
 from control.front.api.secrets_service import SecretsService
 from control.front.api.specs_service import SpecsService
+from control.front.api.stored_pipelines_service import StoredPipelinesService
 from control.front.rpc_status import refusal
 from control.front.sessions.service import SessionService
 from services.runtime.rpc import ErrorInterceptor, bind, server_options
@@ -35,6 +36,7 @@ from shoal.v1 import (
     secrets_service_pb2_grpc,
     session_service_pb2_grpc,
     specs_service_pb2_grpc,
+    stored_pipelines_service_pb2_grpc,
 )
 from shoal.version import VERSION
 
@@ -59,6 +61,7 @@ SERVICES: Sequence[str] = (
     "shoal.v1.SecretsService",
     "shoal.v1.HistoryService",
     "shoal.v1.SpecsService",
+    "shoal.v1.StoredPipelinesService",
 )
 
 
@@ -107,6 +110,7 @@ class ApiServer:
         secrets: SecretsService,
         history: HistoryService,
         specs: SpecsService,
+        stored: StoredPipelinesService,
     ) -> None:
         """Serve, and say so."""
         pipelines_service_pb2_grpc.add_PipelinesServiceServicer_to_server(pipelines, self._server)
@@ -120,6 +124,9 @@ class ApiServer:
         secrets_service_pb2_grpc.add_SecretsServiceServicer_to_server(secrets, self._server)
         history_service_pb2_grpc.add_HistoryServiceServicer_to_server(history, self._server)
         specs_service_pb2_grpc.add_SpecsServiceServicer_to_server(specs, self._server)
+        stored_pipelines_service_pb2_grpc.add_StoredPipelinesServiceServicer_to_server(
+            stored, self._server
+        )
         _HEALTH_GRPC.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, _HEALTH_PB2.DESCRIPTOR.services_by_name["Health"].full_name)
         _REFLECTION.enable_server_reflection((*names, _REFLECTION.SERVICE_NAME), self._server)

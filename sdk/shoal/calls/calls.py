@@ -24,6 +24,7 @@ from shoal.v1 import (
     records_service_pb2_grpc,
     secrets_service_pb2_grpc,
     specs_service_pb2_grpc,
+    stored_pipelines_service_pb2_grpc,
 )
 from shoal.view import SnapshotEnd
 
@@ -63,6 +64,7 @@ class _Open:
         self.secrets = secrets_service_pb2_grpc.SecretsServiceStub(channel)
         self.records = records_service_pb2_grpc.RecordsServiceStub(channel)
         self.specs = specs_service_pb2_grpc.SpecsServiceStub(channel)
+        self.stored = stored_pipelines_service_pb2_grpc.StoredPipelinesServiceStub(channel)
         self.lanes = lanes_service_pb2_grpc.LanesServiceStub(channel)
 
 

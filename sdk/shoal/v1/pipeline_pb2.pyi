@@ -316,6 +316,7 @@ class Pipeline(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     JOB_COUNTS_FIELD_NUMBER: _builtins.int
     UNLISTED_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pipelines/{pipeline}`."""
@@ -343,6 +344,8 @@ class Pipeline(_message.Message):
     """In a watch with a filter: it does not match now, and nothing else of this message but its name and namespace means
     anything.
     """
+    stored: _builtins.str
+    """The stored version that it is of, `stored/{name}/versions/{version}`; empty if it was submitted as a specification."""
     traceparent: _builtins.str
     """Its span, as a `traceparent` of W3C; empty if it is in no trace, and in the light view."""
     @_builtins.property
@@ -410,11 +413,12 @@ class Pipeline(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         job_counts: _abc.Iterable[Global___JobCount] | None = ...,
         unlisted: _builtins.bool = ...,
+        stored: _builtins.str = ...,
         traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "finish_time", b"finish_time", "prefetch", b"prefetch", "reason", b"reason", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "dead_letter", b"dead_letter", "end_time", b"end_time", "final_event_id", b"final_event_id", "finish_time", b"finish_time", "id", b"id", "job_counts", b"job_counts", "jobs", b"jobs", "labels", b"labels", "name", b"name", "namespace", b"namespace", "prefetch", b"prefetch", "reason", b"reason", "revision", b"revision", "revived_by", b"revived_by", "revived_from", b"revived_from", "scales", b"scales", "spec", b"spec", "spec_name", b"spec_name", "state", b"state", "traceparent", b"traceparent", "unlisted", b"unlisted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "dead_letter", b"dead_letter", "end_time", b"end_time", "final_event_id", b"final_event_id", "finish_time", b"finish_time", "id", b"id", "job_counts", b"job_counts", "jobs", b"jobs", "labels", b"labels", "name", b"name", "namespace", b"namespace", "prefetch", b"prefetch", "reason", b"reason", "revision", b"revision", "revived_by", b"revived_by", "revived_from", b"revived_from", "scales", b"scales", "spec", b"spec", "spec_name", b"spec_name", "state", b"state", "stored", b"stored", "traceparent", b"traceparent", "unlisted", b"unlisted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

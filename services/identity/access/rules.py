@@ -15,6 +15,9 @@ _KNOW: Final = Rule(Verb.KNOW)
 _READ: Final = Rule(Verb.READ, namespace=_NAMESPACE)
 _READ_CLUSTER: Final = Rule(Verb.READ)
 _STEER: Final = Rule(Verb.SUBMIT, namespace=_NAMESPACE, changes=True, recorded=True)
+_STORE: Final = Rule(
+    Verb.SUBMIT, namespace=_NAMESPACE, changes=True, recorded=True, spec=("source",)
+)
 _LOOK: Final = Rule(Verb.OPERATE)
 _OPERATE: Final = Rule(Verb.OPERATE, changes=True)
 _OPERATE_NODE: Final = Rule(Verb.OPERATE, changes=True, recorded=True)
@@ -113,9 +116,16 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "shoal.v1.SpecsService": {
         # It says which secrets and bundles are there, and takes a second of the controller's time.
         "ValidateSpec": Rule(Verb.SUBMIT, namespace=_NAMESPACE, spec=("source",)),
-        "SubmitSource": Rule(
-            Verb.SUBMIT, namespace=_NAMESPACE, changes=True, recorded=True, spec=("source",)
-        ),
+        "SubmitSource": _STORE,
+    },
+    "shoal.v1.StoredPipelinesService": {
+        "CreateStoredPipeline": _STORE,
+        "UpdateStoredPipeline": _STORE,
+        "GetStoredPipeline": _READ,
+        "ListStoredPipelines": _READ,
+        "ListStoredVersions": _READ,
+        "DeleteStoredPipeline": _STEER,
+        "SubmitStoredPipeline": _STEER,
     },
     "grpc.health.v1.Health": {"Check": _KNOW, "List": _KNOW, "Watch": _KNOW},
     "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": _KNOW},

@@ -22,6 +22,7 @@ from shoal.v1 import (
     secrets_service_pb2,
     session_service_pb2,
     specs_service_pb2,
+    stored_pipelines_service_pb2,
 )
 
 MODULES: tuple[Any, ...] = (
@@ -36,6 +37,7 @@ MODULES: tuple[Any, ...] = (
     secrets_service_pb2,
     session_service_pb2,
     specs_service_pb2,
+    stored_pipelines_service_pb2,
     import_module("grpc_health.v1.health_pb2"),
     import_module("grpc_reflection.v1alpha.reflection_pb2"),
 )

@@ -37,6 +37,7 @@ from control.core.rows import (
     RequestKey,
     Row,
     SpansRow,
+    StoredVersionRow,
 )
 from control.front.control_plane import CHECKED_IN_A_STEP, ControlPlane
 from control.leader.plane_config import PlaneConfig
@@ -566,6 +567,11 @@ class BreakableStore:
 
     async def kept_names(self) -> KeptNames:
         return await self._store.kept_names()
+
+    async def stored(
+        self, keys: Sequence[tuple[str, str, int]], *, content: bool
+    ) -> Sequence[StoredVersionRow]:
+        return await self._store.stored(keys, content=content)
 
     async def mark_published(
         self, sequences: Sequence[int], aside: Mapping[int, str] = MappingProxyType({})
