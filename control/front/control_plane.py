@@ -37,7 +37,7 @@ from control.front.access.refused_calls import RefusedCalls
 from control.front.desired_feeds import DesiredFeeds
 from control.front.event_feed import EventFeed, EventsBegin
 from control.front.known_facts import KnownFacts
-from control.front.read_model import PAGE_SIZE, ReadModel, token
+from control.front.read_model import PAGE_SIZE, PipelineShown, ReadModel, token
 from control.front.trust_feed import TrustFeed
 from control.front.watch import Changes, each
 from control.leader.leader import Leader
@@ -52,7 +52,7 @@ from shoal.session.assignment import Assignment
 from shoal.session.messages import Fenced, Hello, NodeCondition
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
-from shoal.view import Event, NodeVerdict, NodeView, PipelineSummary, PipelineView
+from shoal.view import Event, NodeVerdict, NodeView, PipelineView, Unlisted
 
 _NEWEST_FIRST: Final = "n"
 """How the token of a page begins that goes on to older events; what its place is in the other direction differs."""
@@ -311,26 +311,29 @@ class ControlPlane:
         at_once: int = 1,
         asked: PipelineFilter = EVERY_PIPELINE,
         light: bool = False,
-    ) -> AbstractContextManager[Changes[PipelineView | PipelineSummary]]:
+    ) -> AbstractContextManager[Changes[PipelineShown]]:
         """Watch the pipelines of a namespace, or one: snapshot, SnapshotEnd, changes.
 
         The snapshot has those that match a filter, summed up if it is to be `light`. Of the changes those are shown
-        of which what lasts does match; how they stand is for the reader to look at.
+        of which what lasts does match; how they stand is for the reader to look at. With a filter, or light, it is
+        told what is forgotten, too.
 
         A `since_revision` that is still known leaves the snapshot and its mark out. The iterator
         raises WatcherTooSlowError, StoreFailedError or ClosingError. Its `resume` says from where to
         go on after the last item. At most `at_once` are taken together, none of them as it is later.
         """
         self.leader.check_open()
+        told = light or asked is not EVERY_PIPELINE
         return self.shown.watched_pipelines.watch(
             since_revision,
             lambda view: (
-                view.namespace == namespace and (asked is EVERY_PIPELINE or asked.lasts(view))
+                view.namespace == namespace
+                and (asked.lasts(view) if told else not isinstance(view, Unlisted))
             ),
             lambda: self.shown.snapshot(namespace, asked, pipeline, light=light),
             only=PipelineRef(namespace, pipeline) if pipeline else None,
             at_once=at_once,
-            ended=lambda view: view.state.terminal,
+            ended=lambda view: isinstance(view, Unlisted) or view.state.terminal,
         )
 
     # --- nodes

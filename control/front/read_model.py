@@ -21,11 +21,13 @@ from control.store.store import Store
 from shoal.names import PipelineRef
 from shoal.pipeline_filter import PipelineFilter
 from shoal.pipeline_order import PipelineOrder
-from shoal.view import NodeView, PipelineSummary, PipelineTotals, PipelineView
+from shoal.view import NodeView, PipelineSummary, PipelineTotals, PipelineView, Unlisted
 
 PAGE_SIZE = 100
 
 ShownT = TypeVar("ShownT", PipelineView, PipelineSummary)
+PipelineShown = PipelineView | PipelineSummary | Unlisted
+"""What a watch shows of a pipeline: all of it, or within a snapshot a summary; that it was forgotten."""
 
 
 ENDED_IN_MEMORY = 1000
@@ -76,9 +78,7 @@ class ReadModel:
         self._ended: dict[PipelineRef, PipelineView] = {}
         self._nodes: dict[str, NodeView] = {}
         self._counts = PipelineCounts({})
-        self.watched_pipelines: Watched[PipelineRef, PipelineView | PipelineSummary] = Watched(
-            0, *self._kept
-        )
+        self.watched_pipelines: Watched[PipelineRef, PipelineShown] = Watched(0, *self._kept)
         self.watched_nodes: Watched[str, NodeView] = Watched(0, *self._kept)
 
     def begin(self, machine: ControlMachine) -> None:
@@ -111,7 +111,8 @@ class ReadModel:
             if gone:
                 self._ended.pop(ref, None)
                 self._counts.forget(ref)
-                self.watched_pipelines.forget(ref)
+                forgotten = Unlisted(ref.pipeline, ref.namespace, machine.revision)
+                self.watched_pipelines.show(ref, forgotten)
             else:
                 self._show_pipeline(ref, pipeline_view(cluster.pipelines[ref]))
 
@@ -148,7 +149,7 @@ class ReadModel:
 
     def _known(self, ref: PipelineRef) -> PipelineView | None:
         view = self._open.get(ref) or self._ended.get(ref) or self.watched_pipelines.changed(ref)
-        return view if isinstance(view, PipelineView) else None  # what changed is shown whole
+        return view if isinstance(view, PipelineView) else None
 
     async def find(self, ref: PipelineRef) -> PipelineView:
         """Return one pipeline, which is in memory from now on for a while.

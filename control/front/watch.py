@@ -85,10 +85,6 @@ class Watched(Generic[KeyT, ViewT]):
             if watcher.stirred:
                 watcher.offer(key, view)
 
-    def forget(self, key: KeyT) -> None:
-        """Show something no longer; watchers are not told."""
-        self._changed.pop(key, None)
-
     def cut_off(self, error: ControlError) -> None:
         """End all watches with an error."""
         for watcher in chain(self._watchers, *self._of_one.values()):

@@ -18,7 +18,7 @@ from datetime import datetime
 
 from shoal.model import DeadLetter, PipelineState, no_strings
 from shoal.text_pattern import text_fits
-from shoal.view import PipelineSummary, PipelineView
+from shoal.view import PipelineSummary, PipelineView, Unlisted
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,10 @@ class PipelineFilter:
         asked = self.name or self.labels or self.node
         return not asked and self.since_time is None and self.until_time is None
 
-    def lasts(self, one: PipelineView | PipelineSummary) -> bool:
-        """Whether what never changes of a pipeline is as it is asked for."""
+    def lasts(self, one: PipelineView | PipelineSummary | Unlisted) -> bool:
+        """Whether what never changes of a pipeline is as it is asked for; of one that was forgotten it may be."""
+        if isinstance(one, Unlisted):
+            return True
         created = one.create_time
         if created is not None:
             if self.since_time is not None and created < self.since_time:
@@ -62,8 +64,10 @@ class PipelineFilter:
             for key, value in self.labels.items()
         )
 
-    def stands(self, one: PipelineView | PipelineSummary) -> bool:
+    def stands(self, one: PipelineView | PipelineSummary | Unlisted) -> bool:
         """Whether what changes of a pipeline is as it is asked for; a summary does not say where its attempts are."""
+        if isinstance(one, Unlisted):
+            return False
         if self.states and one.state not in self.states:
             return False
         if self.dead_letters and one.dead_letter is not DeadLetter.KEPT:
@@ -74,7 +78,7 @@ class PipelineFilter:
             job.node == self.node and not job.attempts[-1].state.terminal for job in one.jobs
         )
 
-    def matches(self, one: PipelineView | PipelineSummary) -> bool:
+    def matches(self, one: PipelineView | PipelineSummary | Unlisted) -> bool:
         """Whether a pipeline is meant as it is now."""
         return self.stands(one) and self.lasts(one)
 

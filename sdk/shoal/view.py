@@ -236,10 +236,16 @@ class PipelineSummary:
 
 @dataclass(frozen=True, slots=True)
 class Unlisted:
-    """In a watch with a filter: a pipeline changed that does not match now; whether it did before is not said."""
+    """In a watch with a filter: a pipeline does not match now, or was forgotten; whether it did before is not said."""
 
     id: str
     namespace: str
+    revision: int = field(default=0, compare=False)
+
+    @property
+    def name(self) -> str:
+        """`pipelines/{id}`."""
+        return f"pipelines/{self.id}"
 
 
 @dataclass(frozen=True, slots=True)

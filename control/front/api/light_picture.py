@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from shoal import limits
 from shoal.v1 import pipeline_pb2
-from shoal.view import PipelineSummary, PipelineView
+from shoal.view import PipelineSummary, PipelineView, Unlisted
 from shoal.wire.codec import given_of
 from shoal.wire.view import encode_summary
 
@@ -27,7 +27,7 @@ def light_given(view: PipelineView | PipelineSummary) -> Any:
     return _GIVEN(summary)
 
 
-def unlisted_given(one: PipelineView | PipelineSummary) -> Any:
+def unlisted_given(one: PipelineView | PipelineSummary | Unlisted) -> Any:
     """Return what a message is given that says of a pipeline that it does not match the filter of a watch."""
     return {
         "id": one.id,

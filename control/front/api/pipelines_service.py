@@ -36,6 +36,7 @@ from control.front.control_plane import ControlPlane
 from control.front.folder_listings import FolderListings
 from control.front.log_folder import LogFolder
 from control.front.object_key import bundle_key
+from control.front.read_model import PipelineShown
 from control.front.rpc_status import invalid
 from control.front.source_rule import SourceRule
 from control.front.watch import Changes
@@ -49,7 +50,7 @@ from shoal.names import check_id
 from shoal.pipeline_filter import PipelineFilter
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import pipelines_service_pb2_grpc as v1_grpc
-from shoal.view import LogChunk, PipelineSummary, PipelineView, SnapshotEnd
+from shoal.view import LogChunk, PipelineView, SnapshotEnd, Unlisted
 from shoal.wire.fields import moment
 from shoal.wire.pipeline_filter import encode_totals
 from shoal.wire.state import encode_artifact
@@ -480,7 +481,7 @@ def _log_query(request: v1.ReadLogsRequest) -> LogQuery:
 
 
 async def _shown(
-    changes: Changes[PipelineView | PipelineSummary],
+    changes: Changes[PipelineShown],
     pictures: SharedPictures,
     asked: PipelineFilter,
     *,
@@ -496,11 +497,14 @@ async def _shown(
         if isinstance(change, SnapshotEnd):
             yield v1.WatchPipelinesResponse(snapshot_end=v1.SnapshotEnd(), revision=change.revision)
             continue
-        listed = asked.stands(change)
+        listed = not isinstance(change, Unlisted) and asked.stands(change)
         if listed and isinstance(change, PipelineView):
             jobs += len(change.jobs)
         if together:
-            room -= pictures.add(response, change) if listed else _add_unlisted(response, change)
+            if isinstance(change, Unlisted) or not listed:
+                room -= response.pipelines.add(**unlisted_given(change)).ByteSize()
+            else:
+                room -= pictures.add(response, change)
             if room > 0 and changes.more:
                 continue
             response.revision = changes.resume
@@ -519,12 +523,6 @@ async def _shown(
             await asyncio.sleep(rest)
         response = v1.WatchPipelinesResponse()
         room, jobs = limits.BATCH_BYTES_MAX, 0
-
-
-def _add_unlisted(
-    response: v1.WatchPipelinesResponse, change: PipelineView | PipelineSummary
-) -> int:
-    return response.pipelines.add(**unlisted_given(change)).ByteSize()
 
 
 async def _read_all(

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from shoal import view
 from shoal.calls.calls import ControllerCalls
+from shoal.calls.gone import with_gone
 from shoal.connection import decoded
 from shoal.model import JobState, PipelineState
 from shoal.pipeline_filter import EVERY_PIPELINE, PipelineFilter
@@ -89,8 +90,9 @@ class ListCalls(ControllerCalls):
     ) -> AsyncGenerator[view.PipelineSummary | view.Unlisted | SnapshotEnd, None]:
         """Show the pipelines that match, without their specifications and jobs, and then what changes.
 
-        One that changes and does not match comes as `Unlisted`, whether it was shown before or not. After a cut it
-        goes on behind the last revision that was shown; see `watch`.
+        One that does not match after a change, or was forgotten, comes as `Unlisted`, whether it was shown before or
+        not, and also if that happened during a cut. After a cut it goes on behind the last revision that was shown; see
+        `watch`.
 
         Raises:
             ShoalError: the filter cannot be, or the controller stayed away for too long.
@@ -102,8 +104,19 @@ class ListCalls(ControllerCalls):
                 return found
             return view.Unlisted(found.id, found.namespace)  # of a controller of before
 
-        return self._watch(
-            self._held.pipelines.WatchPipelines,
+        def gone(
+            one: view.PipelineSummary | view.Unlisted,
+        ) -> view.PipelineSummary | view.Unlisted:
+            return view.Unlisted(one.id, one.namespace)
+
+        return with_gone(
+            lambda request: self._watch(
+                self._held.pipelines.WatchPipelines,
+                request,
+                "pipeline",
+                decode,
+                several="pipelines",
+            ),
             lambda revision: v1.WatchPipelinesRequest(
                 namespace=self.namespace,
                 since_revision=revision,
@@ -111,9 +124,8 @@ class ListCalls(ControllerCalls):
                 filter=encode_pipeline_filter(where),
                 view=v1.PIPELINE_VIEW_LIGHT,
             ),
-            "pipeline",
-            decode,
-            several="pipelines",
+            gone,
+            lambda one: isinstance(one, view.Unlisted),
         )
 
     async def totals(self, where: PipelineFilter = EVERY_PIPELINE) -> view.PipelineTotals:

@@ -1,13 +1,13 @@
 """Requests about nodes, and about members of the gossip and their keys."""
 
-import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import UTC
-from typing import Any, TypeVar
+from typing import Any
 
 from shoal import view
 from shoal.calls.calls import PAGE_SIZE_MAX, ControllerCalls, RequestT
+from shoal.calls.gone import with_gone
 from shoal.connection import Unary, decoded
 from shoal.garbage import GarbageReport
 from shoal.history import ClusterHistory
@@ -20,8 +20,6 @@ from shoal.view import SnapshotEnd
 from shoal.wire.node_filter import encode_node_filter
 from shoal.wire.state import MEMBER_STATE
 from shoal.wire.view import decode_keys_report, decode_member, decode_node
-
-NamedT = TypeVar("NamedT", view.NodeView, view.MemberView)
 
 _GARBAGE_SECONDS = 3_600.0  # every object of the archive is listed
 _KEYS_SECONDS = 120.0  # every member is waited for, and asked again where it is silent
@@ -95,7 +93,7 @@ class NodeCalls(ControllerCalls):
         Raises:
             ShoalError: the controller stayed away for too long.
         """
-        return _with_gone(
+        return with_gone(
             lambda request: self._watch(self._held.nodes.WatchNodes, request, "node", decode_node),
             lambda revision: v1.WatchNodesRequest(since_revision=revision, facts=facts),
             lambda node: replace(node, forgotten=True),
@@ -139,7 +137,7 @@ class NodeCalls(ControllerCalls):
         Raises:
             ShoalError: the controller stayed away for too long.
         """
-        return _with_gone(
+        return with_gone(
             lambda request: self._watch(
                 self._held.nodes.WatchMembers, request, "member", decode_member
             ),
@@ -228,37 +226,3 @@ class NodeCalls(ControllerCalls):
     async def _rotate(self, method: Unary[RequestT, Any], request: RequestT) -> view.KeysReport:
         answer = await self._call(method, request, _KEYS_SECONDS)
         return decode_keys_report(answer.report)
-
-
-async def _with_gone(
-    watch: Callable[[Callable[[int], object]], AsyncGenerator[NamedT | SnapshotEnd, None]],
-    request: Callable[[int], object],
-    as_gone: Callable[[NamedT], NamedT],
-    is_gone: Callable[[NamedT], bool],
-) -> AsyncGenerator[NamedT | SnapshotEnd, None]:
-    """Say of what went during a cut that it is gone: a snapshot after it does not have it.
-
-    Args:
-        watch: begins the watch; its argument asks for what is behind a revision.
-        request: makes that request.
-        as_gone: turns what was shown last into what says that it is gone.
-        is_gone: recognises that.
-    """
-    known: dict[str, NamedT] = {}
-    shown: set[str] = set()
-
-    def begin(revision: int) -> object:
-        shown.clear()  # a snapshot, if there is one, begins now
-        return request(revision)
-
-    async with contextlib.aclosing(watch(begin)) as changes:
-        async for change in changes:
-            if isinstance(change, SnapshotEnd):
-                for name in sorted(known.keys() - shown):
-                    yield as_gone(known.pop(name))
-            else:
-                shown.add(change.name)
-                known[change.name] = change
-                if is_gone(change):
-                    del known[change.name]
-            yield change

@@ -341,8 +341,8 @@ class Pipeline(_message.Message):
     spec_name: _builtins.str
     """In the light view: the name in its specification."""
     unlisted: _builtins.bool
-    """In a watch with a filter: it does not match now, and nothing else of this message but its name and namespace means
-    anything.
+    """In a watch with a filter, or of light views: it does not match now, or was forgotten, and nothing else of this
+    message but its name and namespace means anything.
     """
     stored: _builtins.str
     """The stored version that it is of, `stored/{name}/versions/{version}`; empty if it was submitted as a specification."""

@@ -981,7 +981,7 @@ class WatchPipelinesRequest(_message.Message):
     @_builtins.property
     def filter(self) -> Global___PipelineFilter:
         """Which ones. One that changes and does not match, though its name, labels, creator and time do, comes with
-        `unlisted`: it may have matched before.
+        `unlisted`: it may have matched before. So does one that was forgotten, in the light view, too.
         """
 
     def __init__(

@@ -25,8 +25,10 @@ from shoal.v1 import (
 )
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.view import PipelineSummary, PipelineTotals, SnapshotEnd, Unlisted
+from tests.kit.ports import free_port
 from tests.kit.running_controller import running_controller
 from tests.kit.scripted_agent import ScriptedAgent, connected_agent
+from tests.kit.tcp_proxy import TcpProxy
 
 ERROR = pipeline_pb2.Reason(code="EXIT", number=3, message="x" * 5_000)
 
@@ -342,3 +344,32 @@ async def test_members_are_listed_by_name_and_state(
     assert await client.members(states=[MemberState.DEAD]) == ()
     alive = await client.members(states=[MemberState.ALIVE])
     assert [one.name for one in alive] == [own.name]
+
+
+async def test_a_watch_says_what_went_while_it_was_cut_and_the_controller_began_anew(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    where = PipelineFilter(states=frozenset({PipelineState.QUEUED}))
+    async with TcpProxy(address) as proxy, Client(proxy.address) as far:
+        async with running_controller(tmp_path, grpc=address), Client(address) as near:
+            gone = (await near.submit(spec("gone"))).pipeline
+            stays = (await near.submit(spec("stays"))).pipeline
+            watch = far.watch_summaries(where)
+            begun = [await anext(watch) for _ in range(3)]
+            assert {one.id for one in begun if isinstance(one, PipelineSummary)} == {
+                gone.id,
+                stays.id,
+            }
+            proxy.open = False
+            proxy.cut()
+            await near.cancel(gone.id)
+        async with running_controller(tmp_path, grpc=address):
+            proxy.open = True
+            shown: list[PipelineSummary | Unlisted | SnapshotEnd] = []
+            while not shown or not isinstance(shown[-1], SnapshotEnd):
+                shown.append(await anext(watch))
+            assert [one.id for one in shown if isinstance(one, PipelineSummary)] == [stays.id]
+            assert [one.id for one in shown if isinstance(one, Unlisted)] == [gone.id]
+            await watch.aclose()

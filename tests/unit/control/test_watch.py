@@ -71,14 +71,6 @@ async def test_changes_that_are_no_longer_known_begin_anew() -> None:
     assert len(await taken(watched, 6, since=11, names="bcde")) == 6
 
 
-async def test_what_was_forgotten_is_not_shown_again() -> None:
-    watched = things()
-    show(watched, ("b", 11), ("c", 12))
-    watched.forget("b")
-    assert await taken(watched, 1, since=10) == [("c", 12)]
-    assert watched.changed("b") is None
-
-
 async def test_changes_of_one_thing_become_one_and_revisions_rise() -> None:
     watched = things()
     with watched.watch(10, lambda _: True, lambda: each(())) as items:
