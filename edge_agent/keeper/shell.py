@@ -391,7 +391,9 @@ class KeeperShell:
 
     def _reap(self) -> None:
         self._starters.look()
+        ended = False
         while (end := child.next_end()) is not None:
+            ended = True
             attempt = self._by_pid.pop(end.pid, None)
             if attempt is not None and attempt not in self._guards:
                 child.signal_group(end.pid, signal.SIGKILL)
@@ -401,7 +403,8 @@ class KeeperShell:
                 self._leader_ended(attempt, end)
             elif end.pid in self._relays:
                 self._relay_ended(end.pid, end.status if end.exited else None)
-        self._sweep()
+        if ended or self._ending:
+            self._sweep()
 
     def _leader_ended(self, attempt: str, end: ChildEnd) -> None:
         give_up_at = self.clock() + _STRAYS_SECONDS

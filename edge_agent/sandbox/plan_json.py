@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from edge_agent.sandbox.plan import FilesRule, SandboxPlan
 
@@ -20,6 +20,7 @@ _TEXTS_KEPT: Final = 256
 """Control groups go from attempt to attempt."""
 _LISTS: Final = (list, tuple)
 _PLAIN: Final = (str, int, float)
+_FLAGS: Final = frozenset({bool})
 
 T = TypeVar("T")
 
@@ -68,16 +69,18 @@ def plan_from_json(value: object) -> SandboxPlan:
         ValueError: a field is unknown, or its value is not of its kind.
     """
     given = _object(value, "plan")
-    own = {name: read(given[name], f"plan's {name}") for name, read in _OWN if name in given}
+    own = {name: read(given[name], what) for name, read, what in _OWN if name in given}
     return SandboxPlan(**_alike_of(given), **own)  # type: ignore[arg-type]
 
 
 def _alike_of(given: Mapping[str, object]) -> Mapping[str, object]:
     """Read what the plans of a recipe have alike; once for all that say it in the same words."""
     said = tuple(
-        (name, type(found), found if isinstance(found, _PLAIN) else repr(found))
-        for name, found in given.items()
-        if name not in _OWN_NAMES
+        [
+            (name, type(found), found if isinstance(found, _PLAIN) else repr(found))
+            for name, found in given.items()
+            if name not in _OWN_NAMES
+        ]
     )
     known = _alike.get(said)
     if known is None:
@@ -161,6 +164,19 @@ def _texts(value: object, what: str) -> tuple[str, ...]:
     return cast("tuple[str, ...]", texts)
 
 
+def _own_rules(value: object, what: str) -> tuple[FilesRule, ...]:
+    """Read a few rules that no other plan has; `_rule` says what is wrong with one."""
+    given = _list(value, what)
+    try:
+        found = tuple([FilesRule(path, write) for path, write in cast("list[list[Any]]", given)])
+        paths = "\0".join([one.path for one in found])
+    except (TypeError, ValueError):
+        return tuple([_rule(one, what) for one in given])
+    if paths.count("\0") >= max(1, len(found)) or not {type(one.write) for one in found} <= _FLAGS:
+        return tuple([_rule(one, what) for one in given])
+    return found
+
+
 def _limit(value: object, what: str) -> tuple[int, int]:
     pair = _list(value, what)
     if len(pair) != len(("which", "amount")):
@@ -194,7 +210,7 @@ _READERS: Final[dict[str, Callable[[object, str], object]]] = {
     "groups": _all(_number),
     "no_new_privileges": _flag,
     "files": _rules,
-    "own": _all(_rule),
+    "own": _own_rules,
     "scoped": _flag,
     "seccomp": _text,
     "wrap": _texts,
@@ -203,7 +219,7 @@ _READERS: Final[dict[str, Callable[[object, str], object]]] = {
 }
 _OWN_NAMES: Final = ("join", "uid", "gid", "own", "kill")
 """In what the plans of one recipe differ."""
-_OWN: Final = tuple((name, _READERS[name]) for name in _OWN_NAMES)
+_OWN: Final = tuple((name, _READERS[name], f"plan's {name}") for name in _OWN_NAMES)
 _alike: Final[dict[object, Mapping[str, object]]] = {}
 """What was read of the last recipes."""
 _written: Final[dict[object, tuple[SandboxPlan, str]]] = {}
