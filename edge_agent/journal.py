@@ -57,6 +57,8 @@ LOG = logging.getLogger(__name__)
 
 _ROOM_BYTES: Final = 1 << 20
 _CHECKPOINT_PAGES: Final = 128
+_LATER_SECONDS: Final = 0.25
+"""How long it waits for another write that an attempt is forgotten: it would be once more after a restart."""
 _ROWS_MAX: Final = 64
 """Most rows of a statement."""
 _RETRY: Final = Backoff(0.05, 2.0, jitter=0.0)
@@ -148,6 +150,7 @@ class Journal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._holding = False
         """Whether the file holds secrets, and so is of the version that has them."""
+        self._hurry: asyncio.TimerHandle | None = None
         # An assignment is written at each step and hardly ever changes.
         self._encoded: dict[AttemptRef, tuple[Assignment, bytes]] = {}
 
@@ -165,6 +168,8 @@ class Journal:
 
     async def __aexit__(self, *_: object) -> None:
         """Write what waits, once more if it could not be written, and close the file."""
+        if self._hurry is not None:
+            self._hurry.cancel()
         await asyncio.to_thread(self._writer.close)
         if self._connection is not None:
             self._connection.close()
@@ -174,15 +179,21 @@ class Journal:
         return self._ask(record.ref, _Write(record))
 
     def forget(self, ref: AttemptRef) -> None:
-        """Remember an attempt no more; nothing waits for that."""
-        self._writer.put(ref, _Write(forgotten=ref))
+        """Remember an attempt no more, with the next write or a little later; nothing waits for that."""
+        alone = self._writer.put_later(ref, _Write(forgotten=ref))
+        if alone and self._hurry is None and self._loop is not None:
+            self._hurry = self._loop.call_later(_LATER_SECONDS, self._write_later)
+
+    def _write_later(self) -> None:
+        self._hurry = None
+        self._writer.hurry()
 
     def note(self, name: str, value: str) -> asyncio.Future[None]:
         """Remember a fact about the node, such as its boot id."""
         return self._ask(name, _Write(fact=(name, value)))
 
     def barrier(self) -> asyncio.Future[None]:
-        """Return a future that is done once everything asked for before is durable."""
+        """Return a future that is done once everything asked for before is durable, but what was to be forgotten."""
         if self._loop is not None and self._writer.idle:
             done: asyncio.Future[None] = self._loop.create_future()
             done.set_result(None)

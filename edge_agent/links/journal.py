@@ -11,7 +11,7 @@ from shoal.names import AttemptRef
 class AttemptJournal(Protocol):
     """Writes become durable in the order in which they were asked for; awaiting one waits for that.
 
-    A write that no task awaits is done all the same.
+    A write that no task awaits is done all the same; `forget` is done with the next one, or a little later.
     """
 
     def put(self, record: LocalAttempt) -> asyncio.Future[None]:
@@ -27,7 +27,7 @@ class AttemptJournal(Protocol):
         ...
 
     def barrier(self) -> asyncio.Future[None]:
-        """Awaiting it waits until everything asked for before is durable."""
+        """Awaiting it waits until everything asked for before is durable, but what was to be forgotten."""
         ...
 
     async def load(self) -> tuple[LocalAttempt, ...]:

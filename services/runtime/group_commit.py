@@ -98,6 +98,7 @@ class GroupWriter(Generic[ItemT]):
 
     def __post_init__(self) -> None:
         self._waiting: dict[Hashable, ItemT] = {}
+        self._later: dict[Hashable, ItemT] = {}
         self._lock = threading.Lock()
         self._news: SimpleQueue[None] = SimpleQueue()
         """Has something whenever something came to an empty `_waiting`, which costs less than a condition."""
@@ -115,6 +116,29 @@ class GroupWriter(Generic[ItemT]):
             first = not self._waiting
             older = self._waiting.get(key)
             self._waiting[key] = item if older is None else self.join(older, item)
+            self._later.pop(key, None)
+        if first:
+            self._news.put(None)
+
+    def put_later(self, key: Hashable, item: ItemT) -> bool:
+        """Have this written along with something else, or once there is `hurry`; say whether it waits alone for that.
+
+        Nothing waits for it: it is not looked at by `idle`, and what is put with the same key takes its place.
+        """
+        with self._lock:
+            older = self._waiting.get(key)
+            if older is not None:
+                self._waiting[key] = self.join(older, item)
+                return False
+            self._later[key] = item
+            return not self._waiting
+
+    def hurry(self) -> None:
+        """Write what was put for later, if that has not happened yet."""
+        with self._lock:
+            first = not self._waiting and bool(self._later)
+            self._waiting |= self._later
+            self._later.clear()
         if first:
             self._news.put(None)
 
@@ -135,6 +159,7 @@ class GroupWriter(Generic[ItemT]):
 
     def close(self) -> None:
         """Write what waits, and end the thread; blocks."""
+        self.hurry()
         self._closed.set()
         self._news.put(None)
         self._thread.join()
@@ -153,6 +178,9 @@ class GroupWriter(Generic[ItemT]):
     def _take(self) -> list[ItemT]:
         with self._lock:
             waiting = self._waiting
+            if waiting and self._later:
+                waiting |= self._later
+                self._later.clear()
             if len(waiting) <= self.group_size:
                 taken, self._waiting = list(waiting.values()), {}
             else:

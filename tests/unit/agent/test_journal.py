@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import sqlite3
 from contextlib import closing
@@ -73,8 +74,30 @@ async def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
         assert await journal.load() == (RECORD,)
         assert await journal.facts() == {"boot_id": "x"}
         journal.forget(RECORD.ref)
-        await journal.barrier()
+        await journal.note("boot_id", "x")
         assert await journal.load() == ()
+
+
+async def test_what_is_forgotten_alone_is_gone_after_a_while_and_what_comes_again_stays(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "agent.db"
+
+    def rows() -> int:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            return int(connection.execute("SELECT count(*) FROM attempt").fetchone()[0])
+
+    async with Journal(path) as journal:
+        await journal.put(RECORD)
+        journal.forget(RECORD.ref)
+        journal.barrier()
+        await until(lambda: rows() == 0, what="the row gone")
+        await journal.put(RECORD)
+        journal.forget(RECORD.ref)
+        await journal.put(RECORD._replace(turn=7))
+        journal.forget(attempt(1).ref)
+    async with Journal(path) as journal:
+        assert await journal.load() == (RECORD._replace(turn=7),)
 
 
 async def test_writes_become_durable_in_their_order(tmp_path: Path) -> None:
@@ -194,7 +217,7 @@ async def test_a_journal_is_of_a_later_version_only_while_it_holds_secrets(tmp_p
         assert version(path) == len(STEPS) + 1
     async with Journal(path) as journal:
         journal.forget(WITH_SECRET.ref)
-        await journal.barrier()
+        await journal.note("boot_id", "x")
         assert version(path) == len(STEPS) + 1
         assert await journal.load() == (other,)
         # What has lost its secrets keeps them sealed, for a key that is put back.
@@ -203,7 +226,7 @@ async def test_a_journal_is_of_a_later_version_only_while_it_holds_secrets(tmp_p
         )
         assert await journal.load() == (other,)
         journal.forget(other.ref)
-        await journal.barrier()
+        await journal.note("boot_id", "x")
         assert version(path) == len(STEPS)
         await journal.put(WITH_SECRET)
         journal.forget(WITH_SECRET.ref)
