@@ -96,11 +96,15 @@ class FolderWorkbench:
         if at_hand is None:
             return
         tools.environments.noting()
-        self._prepared = tools.work.short.do(partial(self._prepare, assignment, at_hand))
+        self._prepared = tools.work.short.do(
+            partial(self._prepare, assignment, at_hand), quietly=True
+        )
         self._prepared.add_done_callback(lambda _: tools.environments.noted(at_hand))
 
     def ready(self) -> asyncio.Future[StartRequest | None] | None:
         """What `prepare` began; it has None where `plan` has to go step by step."""
+        if self._prepared is not None:
+            self._tools.work.short.look(self._prepared)
         return self._prepared
 
     def _prepare(self, assignment: Assignment, at_hand: AtHand) -> StartRequest | None:
@@ -212,6 +216,7 @@ class FolderWorkbench:
     async def plan(self, assignment: Assignment, progress: Callable[[str], None]) -> StartRequest:
         """Say how the program is started; see `Workbench`."""
         if self._prepared is not None:
+            self._tools.work.short.look(self._prepared)
             # Shielded, since what a thread does is not stopped by a cancellation.
             request = await asyncio.shield(self._prepared)
             self._prepared = None
@@ -328,7 +333,9 @@ class FolderWorkbench:
 
     def throw_at_once(self) -> asyncio.Future[bool] | None:
         """Throw the folder away if a job has made nothing in it; the future says whether it was like that."""
-        return None if self._made is None else self._tools.work.short.do(self._remove)
+        if self._made is None:
+            return None
+        return self._tools.work.short.do(self._remove, quietly=True)
 
     async def throw(self) -> None:
         """Throw the folder away: at once where a job has made nothing in it."""

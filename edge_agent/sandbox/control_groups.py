@@ -122,11 +122,15 @@ class GroupPlaces:
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """A group; `limits` is None as long as it does not have all that it is to have, or they are not known."""
+    """A group; `limits` is None as long as it does not have all that it is to have, or they are not known.
+
+    `said` is what its files said when it was as new with these limits: if they say the same, it is so again.
+    """
 
     name: str
     places: GroupPlaces
     limits: GroupLimits | None = None
+    said: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(slots=True)
@@ -232,7 +236,7 @@ class ControlGroups:
             if self._notes and group.places.kill:
                 os.setxattr(group.places.kill[0], _ATTRIBUTE, attempt.encode())
             if group.limits != limits:
-                group.limits = None  # until it has all of them
+                group.limits, group.said = None, ()  # until it has all of them
                 for folder, controllers in zip(
                     group.places.kill, self._bases.values(), strict=True
                 ):
@@ -264,13 +268,26 @@ class ControlGroups:
         if group is None:
             return True
         limits = group.limits
-        if self._notes and limits is not None:
-            folders = group.places.kill
-            if as_new(folders, limits.memory_bytes, limits.processes, self._files.read):
-                with self._lock:
-                    if self._free.give(limits, group):
-                        return True
+        if self._notes and limits is not None and self._is_as_new(group, limits):
+            with self._lock:
+                if self._free.give(limits, group):
+                    return True
         return _all_removed(group)
+
+    def _is_as_new(self, group: _Group, limits: GroupLimits) -> bool:
+        if group.said and self._files.say_the_same(group.said):
+            return True
+        said: list[tuple[str, bytes]] = []
+
+        def read(path: str) -> bytes | None:
+            words = self._files.read(path)
+            if words is not None:
+                said.append((path, words))
+            return words
+
+        new = as_new(group.places.kill, limits.memory_bytes, limits.processes, read)
+        group.said = tuple(said) if new else ()
+        return new
 
     def trim(self) -> None:
         """Remove what is kept for other attempts, and no attempt has taken since this was called before."""

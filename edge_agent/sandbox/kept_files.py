@@ -8,6 +8,7 @@ import contextlib
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 from edge_agent.sandbox.group_folder import READ_BYTES
@@ -36,6 +37,10 @@ class KeptFiles:
                     self._open.move_to_end(path)
                     return said
             return self._read_anew(path)
+
+    def say_the_same(self, said: Iterable[tuple[str, bytes]]) -> bool:
+        """Whether files say now what they said, all of them."""
+        return all(self.read(path) == words for path, words in said)
 
     def close(self) -> None:
         """Close all of them; what is read afterwards is opened again."""

@@ -174,23 +174,28 @@ class Driver(Generic[EventT, EffectT]):
             elif due:
                 continue
             else:
-                self._more = False
-                return None
+                break
             doing = self._perform(machine.handle(event, now))
             self._due_at = machine.deadline()
             if doing is not None:
                 return doing
-        self._more = True
+            if not (outcomes or inbox) and (self._due_at is None or self._due_at > now):
+                break
+        else:
+            self._more = True
+            return None
+        self._more = False
         return None
 
     def _perform(self, effects: Iterable[EffectT]) -> Coroutine[object, object, None] | None:
         """Perform effects up to one that waits; what is returned waits for it and performs the others."""
-        left = map(self.act, effects)
+        act, left = self.act, iter(effects)
         self._acting = True
-        for doing in left:
+        for effect in left:
+            doing = act(effect)
             if doing is not None:
                 self._acting, self._act_waits = False, True
-                return self._go_on(doing, left)
+                return self._go_on(doing, map(act, left))
         self._acting = False
         return None
 
@@ -227,7 +232,9 @@ class Driver(Generic[EventT, EffectT]):
         except Exception as failure:  # noqa: BLE001 - the task raises it
             self._failure = failure
         if self._doing is None and not self._more and self._failure is None:
-            self._wake_in_time()
+            at = self._due_at
+            if at is not None and (self._timer is None or self._timer_at > at):
+                self._wake_in_time()
             self._asleep = asleep
         elif asleep is not None and not asleep.done():
             asleep.set_result(None)
