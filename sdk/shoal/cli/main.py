@@ -51,6 +51,7 @@ _COMMANDS: Mapping[str, str] = MappingProxyType({
     "secret": "Keep values that jobs get and no specification has.",
     "send": "Send records to a job that waits for them.",
     "status": "Show how pipelines stand.",
+    "stored": "Keep specifications under names, and run them.",
     "submit": "Submit pipelines, and return at once.",
     "tap": "Look at the records of a stream while they pass.",
     "token": "Make tokens that let boards and people join.",

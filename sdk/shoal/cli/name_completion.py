@@ -105,6 +105,19 @@ async def secrets(client: "Client", _context: click.Context, start: str) -> list
     return [one.name for one in await client.secrets() if one.name.startswith(start)]
 
 
+@_asking
+async def stored(client: "Client", _context: click.Context, start: str) -> list[str]:
+    """Name the stored pipelines of the namespace that begin so."""
+    found: list[str] = []
+    async with contextlib.aclosing(client.list_stored(page_size=_LISTED_MAX)) as listed:
+        async for one in listed:
+            if one.name.startswith(start):
+                found.append(one.name)
+            if len(found) == _LISTED_MAX:
+                break
+    return found
+
+
 def clusters(context: click.Context, _parameter: click.Parameter, start: str) -> list[str]:
     """Name the clusters of `shoal up` that run on this machine and begin so."""
     with contextlib.suppress(Exception):

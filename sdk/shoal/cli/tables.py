@@ -97,6 +97,8 @@ def headline(pipeline: view.PipelineView, now: datetime) -> Text:
         line.append(f"  {verb} {age_text(pipeline.create_time, end)}", style="dim")
     if pipeline.creator:
         line.append(f"  by {pipeline.creator}", style="dim")
+    if pipeline.stored:
+        line.append(f"  of {pipeline.stored}", style="dim")
     if pipeline.revived_from:
         line.append(f"  revived from {pipeline.revived_from}", style="dim")
     if pipeline.revived_by:

@@ -231,3 +231,28 @@ async def test_a_text_is_looked_at_and_run_by_a_submitter_alone(site: Site) -> N
     for method in ("ValidateSpec", "SubmitSource"):
         status, told = await site.gateway.ask(f"SpecsService/{method}", site.bob, asked)
         assert (status, told["code"]) == (403, "permission_denied")
+
+
+async def test_a_stored_pipeline_is_kept_changed_and_run_by_name(site: Site) -> None:
+    service = "StoredPipelinesService"
+    text = "name: hello\nparameters: {who: {default: ann}}\njobs:\n  greet: {run: 'echo ${{ parameters.who }}'}\n"
+    kept = {"name": "hello", "source": {"text": {"text": text}}}
+    status, told = await site.gateway.ask(f"{service}/CreateStoredPipeline", site.ann, kept)
+    assert (status, told["stored"]["version"]) == (200, 1)
+    assert told["stored"]["creator"] == "gateway/web for ann"
+    assert told["stored"]["parameters"][0]["defaultValue"] == "ann"
+    newer = {"name": "hello", "source": {"text": {"text": f"{text}# newer\n"}}}
+    for version, wanted in ((1, 200), (7, 409)):
+        asked = {**newer, "expectedVersion": version}
+        status, told = await site.gateway.ask(f"{service}/UpdateStoredPipeline", site.ann, asked)
+        assert status == wanted, told
+        newer["description"] = "another one"
+    assert reason_of(told) == "VERSION_CHANGED"
+    asked = {"name": "hello", "values": {"who": "bob"}, "requestId": "r-1"}
+    status, ran = await site.gateway.ask(f"{service}/SubmitStoredPipeline", site.ann, asked)
+    assert (status, ran["pipeline"]["stored"]) == (200, "stored/hello/versions/2")
+    assert ran["pipeline"]["spec"]["jobs"][0]["run"] == ["echo", "bob"]
+    status, seen = await site.gateway.ask(f"{service}/ListStoredPipelines", site.bob)
+    assert [one["name"] for one in seen["stored"]] == ["hello"]
+    status, told = await site.gateway.ask(f"{service}/SubmitStoredPipeline", site.bob, asked)
+    assert status == 403
