@@ -34,6 +34,7 @@ ID_RANDOM = 4
 ID_SUFFIX = ID_ORDERED + ID_RANDOM
 
 _ID_MAX = 63
+_PAIRS = [first + second for first in ID_DIGITS for second in ID_DIGITS]
 _SHAPES_KEPT = 10_000
 
 
@@ -172,12 +173,9 @@ class Submissions(MachinePart):
 
 
 def _ordered(position: int) -> str:
-    """Write the last digits of a position."""
-    digits = ""
-    for _ in range(ID_ORDERED):
-        position, digit = divmod(position, len(ID_DIGITS))
-        digits = ID_DIGITS[digit] + digits
-    return digits
+    """Write the last digits of a position, two at a time."""
+    high, low = divmod(position, len(_PAIRS))
+    return _PAIRS[high % len(_PAIRS)] + _PAIRS[low]
 
 
 def _repeated(submission: Submission, digest: str, known: KnownRequest) -> Taken | Refusal:

@@ -74,9 +74,13 @@ def waits_for(pipeline: PipelineRecord, job: JobRecord) -> str:
     said = "" if job.state is JobState.RUNNING else job.progress
     if job.waiting_for or said or not wait.sentence:
         return job.waiting_for or said
+    if "{" not in wait.sentence:
+        return wait.sentence
+    waits_for_others = "{neighbours}" in wait.sentence
     return wait.sentence.format(
         node=job.attempt.node if job.attempt else "",
-        neighbours=", ".join(_unfinished(pipeline, job)) or "its consumers",
+        neighbours=(", ".join(_unfinished(pipeline, job)) if waits_for_others else "")
+        or "its consumers",
         time=job.retry_time.strftime("%Y-%m-%d %H:%M:%S UTC") if job.retry_time else "once",
     )
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from typing import Final
 
 from control.core.effects import Effect, TrustChanged
 from control.core.errors import ControlError
 from control.core.machine import ControlMachine
+
+_BEFORE: Final = 2
+"""Where among effects it is said that trust changed: at the beginning, behind what is to be recorded."""
 
 
 class TrustFeed:
@@ -34,7 +38,7 @@ class TrustFeed:
 
     def show(self, machine: ControlMachine, effects: Sequence[Effect]) -> None:
         """Take what a commit revoked."""
-        if any(isinstance(effect, TrustChanged) for effect in effects):
+        if any(type(effect) is TrustChanged for effect in effects[:_BEFORE]):
             self._take(machine)
             self.say()
 
