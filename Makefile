@@ -15,6 +15,7 @@ STAMP := $(VENV)/.stamp
 MINISTACK := .venv-ministack
 ANSIBLE := .venv-ansible
 PACKAGER := .venv-packages
+WEB := .venv-web
 # Some machines forbid bytecode; then each process of a test compiles everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 SAY := @printf '\033[1m%s\033[0m\n'
@@ -63,6 +64,14 @@ $(ANSIBLE)/.stamp: $(STAMP) requirements/ansible.lock
 	@$(PY) -m venv --clear $(ANSIBLE)
 	@$(UV) pip install --python $(ANSIBLE)/bin/python --quiet --compile-bytecode --require-hashes -r requirements/ansible.lock || \
 	  $(ANSIBLE)/bin/python -m pip install --quiet --require-hashes -r requirements/ansible.lock
+	@touch $@
+
+# What pages use to speak with a gateway, of npm; its modules are given to a browser as they are.
+$(WEB)/.stamp: requirements/web/package.json requirements/web/package-lock.json
+	$(SAY) "setting up $(WEB)"
+	@.ci/system gateway
+	@mkdir -p $(WEB) && cp $^ $(WEB)
+	@cd $(WEB) && npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 # What makes and checks packages, which the product and its tests do without.
@@ -176,8 +185,10 @@ lane-integration: $(STAMP) system $(MINISTACK)/.stamp
 	@PY=$(PY) .ci/tests integration tests/integration tests/lab $(patsubst %,--ignore=%,$(IDENTITY) $(EDGE) $(GATEWAY))
 lane-edge: $(STAMP) system $(MINISTACK)/.stamp
 	@PY=$(PY) .ci/tests edge $(EDGE)
-lane-gateway: $(STAMP) system $(MINISTACK)/.stamp
-	@PY=$(PY) .ci/tests gateway $(GATEWAY)
+.PHONY: lane-gateway
+lane-gateway: $(STAMP) system $(MINISTACK)/.stamp $(WEB)/.stamp ## The contract by curl and in Chromium, behind nginx, with and without a role
+	@.ci/system gateway
+	@PY=$(PY) .ci/tests gateway $(GATEWAY) tests/lanes/gateway
 # Whenever the others leave a core: they wait for real time, and this one does not.
 lane-sim: $(STAMP)
 	@nice -n 15 $(MAKE) --no-print-directory sim-mutants

@@ -37,6 +37,7 @@ class GatewayConfig:
         calls_per_second: how many calls a user may begin a second; twice as many at once.
         watches: how many calls that last a user may have open.
         connections: how many connections there may be.
+        unread_seconds: how long a connection may take nothing of what is sent.
         session_hours: how long a session lasts.
         metrics: `host:port` of `GET /metrics`; empty for none.
         health_file: file that is written every few seconds while all is well; None for none.
@@ -59,6 +60,7 @@ class GatewayConfig:
     calls_per_second: float = 50.0
     watches: int = 32
     connections: int = 1000
+    unread_seconds: float = 60.0
     session_hours: float = 12.0
     metrics: str = ""
     health_file: Path | None = None
@@ -90,6 +92,7 @@ class GatewayConfig:
             ("--calls-per-second", self.calls_per_second, 0.1),
             ("--watches", self.watches, 1),
             ("--connections", self.connections, 1),
+            ("--unread-seconds", self.unread_seconds, 1),
             ("--session-hours", self.session_hours, 0.01),
         ):
             if value < least:

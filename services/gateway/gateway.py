@@ -44,7 +44,6 @@ LOG = logging.getLogger(__name__)
 _END_SECONDS: Final = 3
 """How long calls may go on once the gateway is told to stop."""
 _BACKLOG: Final = 512
-_UNREAD_MILLISECONDS: Final = 60_000
 _EXPOSED: Final = ("grpc-status", "grpc-message", "grpc-status-details-bin")
 
 
@@ -114,7 +113,7 @@ class Gateway:
         )
         secure = config.certificate is not None or bool(config.proxy)
         sign_in = SignIn(door, sessions, seconds, secure=secure)
-        with contextlib.closing(_listening(config.listen)) as listening:
+        with contextlib.closing(_listening(config.listen, config.unread_seconds)) as listening:
             async with asyncio.TaskGroup() as tasks:
                 connected = asyncio.Event()
                 calling = tasks.create_task(upstream.run(connected.set))
@@ -178,29 +177,29 @@ class Gateway:
 
     def _server(self, app: ASGIApp, ready: Callable[[], None]) -> "_Server":
         config = self.config
+        settings = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            log_level=logging.WARNING,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=config.connections,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=_END_SECONDS,
+            proxy_headers=bool(config.proxy),
+            forwarded_allow_ips=config.proxy or None,
+            ssl_certfile=config.certificate,
+            ssl_keyfile=config.key,
+        )
         try:
-            return _Server(
-                uvicorn.Config(
-                    app,
-                    lifespan="off",
-                    log_config=None,
-                    log_level=logging.WARNING,
-                    access_log=False,
-                    server_header=False,
-                    limit_concurrency=config.connections,
-                    timeout_keep_alive=30,
-                    timeout_graceful_shutdown=_END_SECONDS,
-                    proxy_headers=bool(config.proxy),
-                    forwarded_allow_ips=config.proxy or None,
-                    ssl_certfile=config.certificate,
-                    ssl_keyfile=config.key,
-                ),
-                ready,
-            )
+            settings.load()
         except OSError as error:
             raise StartRefusedError(
-                f"the certificate {config.certificate} and the key {config.key} cannot be used: {error}"
+                f"the certificate {config.certificate} and the key {config.key} cannot be used: {error}; give a "
+                "certificate in PEM with its chain, and the key that belongs to it"
             ) from error
+        return _Server(settings, ready)
 
 
 class _Server(uvicorn.Server):
@@ -251,14 +250,15 @@ async def _gone(_request: object, _error: Exception) -> PlainTextResponse:
     return PlainTextResponse("the request was left off\n", 408)
 
 
-def _listening(address: str) -> socket.socket:
+def _listening(address: str, unread_seconds: float) -> socket.socket:
     """Return a socket that listens.
 
-    A connection of a browser that sleeps, or reads nothing, is ended by the kernel: once a minute has passed in which
+    A connection of a browser that sleeps, or reads nothing, is ended by the kernel: once the time has passed in which
     it took nothing (TCP_USER_TIMEOUT, which holds for a window of 0, too), or answered no question (keep-alive). Until
     then what is not read holds its watch back, and nothing is kept for it beyond the buffers of one connection.
     """
     host, port = host_port(address)
+    unread = int(unread_seconds * 1000)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, place = found[0]
@@ -270,7 +270,7 @@ def _listening(address: str) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MILLISECONDS)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread)
         listening.bind(place)
         listening.listen(_BACKLOG)
     except OSError as error:

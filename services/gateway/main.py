@@ -107,6 +107,12 @@ def _use_file(context: click.Context, path: Path) -> None:
     "--watches", type=int, default=32, help="How many watches and logs a user may have open."
 )
 @click.option("--connections", type=int, default=1000, help="How many connections there may be.")
+@click.option(
+    "--unread-seconds",
+    type=float,
+    default=60.0,
+    help="How long a connection may take nothing of what is sent to it, before it is ended.",
+)
 @click.option("--session-hours", type=float, default=12.0, help="How long a sign-in lasts.")
 @metrics_option("127.0.0.1:7475")
 @click.pass_context
@@ -155,6 +161,7 @@ def gateway(context: click.Context, /, **given: Any) -> None:
             calls_per_second=given["calls_per_second"],
             watches=given["watches"],
             connections=given["connections"],
+            unread_seconds=given["unread_seconds"],
             session_hours=given["session_hours"],
             metrics=given["metrics"],
             health_file=given["health_file"],

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import grpc.aio
 from google.protobuf.message import Message
@@ -30,8 +30,6 @@ from shoal.connection import Connection
 from shoal.credentials import Credentials
 from shoal.errors import ShoalError
 from shoal.identity import Role
-
-_RENEW_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,7 @@ class Upstream:
         now: the time.
         clock: seconds on a monotonic clock.
         counts: where calls are counted.
+        renew_seconds: how often it looks whether its certificate is to be renewed.
     """
 
     address: str
@@ -78,6 +77,7 @@ class Upstream:
     now: Callable[[], dt.datetime]
     clock: Callable[[], float]
     counts: GatewayCounts
+    renew_seconds: float = 3600.0
     credentials: Credentials | None = field(default=None, init=False)
     """What it proves; None before `run`, and for a controller with --insecure."""
     _held: _Held | None = field(default=None, init=False)
@@ -101,7 +101,7 @@ class Upstream:
             ready()
             async with asyncio.TaskGroup() as tasks:
                 while True:
-                    await asyncio.sleep(_RENEW_SECONDS)
+                    await asyncio.sleep(self.renew_seconds)
                     if self.identity is None or not await renew_if_due(
                         self.identity, self.address, self.now()
                     ):

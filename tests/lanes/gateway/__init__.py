@@ -1,0 +1,1 @@
+"""The gateway by what its users have: the library that pages use."""
