@@ -1,6 +1,6 @@
 """Lists of a controller that remembers very many pipelines: how long they take, and how long others wait meanwhile.
 
-`.venv/bin/python -m bench.lists [PIPELINES]` fills a store, begins a control plane on it, and asks for lists of light
+`make bench-lists` fills a store, begins a control plane on it, and asks for lists of light
 and whole pictures, for counts and for jobs. Beside each stands the longest time that the event loop was held.
 """
 

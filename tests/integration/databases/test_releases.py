@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
+from control.core.hydration import records
+from control.core.standing import Standing
+from control.core.state import Cluster
+from control.core.views import pipeline_view
 from control.store import schema
 from control.store.sqlite import SqliteStore
 from edge_agent.journal import STEPS, Journal
 from services.runtime.migration import backup_path
 from shoal.client import Client
+from shoal.names import PipelineRef
+from shoal.view import PipelineSummary
 from tests.kit.controller_process import ControllerProcess
 from tests.kit.database_text import read_text, rows_at, rows_of
 from tests.kit.described import described
@@ -62,6 +68,28 @@ async def test_a_store_has_every_row(version: str, tmp_path: Path) -> None:
         pass
     check_rows(path)
     check_backup(path, len(schema.STEPS))
+
+
+@pytest.mark.parametrize("version", KEPT)
+async def test_a_store_sums_up_what_was_recorded_before_there_were_summaries(
+    version: str, tmp_path: Path
+) -> None:
+    async with SqliteStore(opened(version, "controller", tmp_path)) as store:
+        loaded = await store.load(lambda: "id", 1_000)
+        cluster = Cluster(loaded, 0)
+        refs = list(loaded.standings)
+        views = [pipeline_view(one) for one in records((await store.find(refs)).rows, cluster)]
+        summaries = {one.id: one for one in await store.summaries(refs)}
+        assert len(views) == len(summaries) == len(refs) > 1
+        ended = [view for view in views if view.state.terminal]
+        assert ended
+        for view in ended:
+            assert summaries[view.id] == PipelineSummary.of(view)
+            ref = PipelineRef(view.namespace, view.id)
+            assert loaded.standings[ref] == Standing.of(view)
+        for view in views:
+            assert summaries[view.id].spec_name == view.spec_name
+            assert summaries[view.id].labels == view.labels
 
 
 @pytest.mark.parametrize("version", KEPT)
