@@ -19,7 +19,7 @@ from control.front.pipeline_counts import PipelineCounts, PipelineSums
 from control.front.watch import Watched
 from control.store.store import Store
 from shoal.names import PipelineRef
-from shoal.pipeline_filter import PipelineFilter
+from shoal.pipeline_filter import EVERY_PIPELINE, PipelineFilter
 from shoal.pipeline_order import PipelineOrder
 from shoal.view import NodeView, PipelineSummary, PipelineTotals, PipelineView, Unlisted
 
@@ -255,6 +255,10 @@ class ReadModel:
         there = {ref.pipeline for ref in node.attempts if ref.namespace == query.namespace}
         return replace(query, among=there if query.among is None else there & {*query.among})
 
+    def counted(self, namespace: str, asked: PipelineFilter = EVERY_PIPELINE) -> PipelineTotals:
+        """Return what was counted as pipelines changed, by what a filter asks of creators, states and dead letters."""
+        return self._counts.totals(namespace, asked)
+
     async def totals(self, namespace: str, asked: PipelineFilter) -> PipelineTotals:
         """Count pipelines and their jobs by state; those that a filter asks more of than was counted are looked for.
 
@@ -263,7 +267,7 @@ class ReadModel:
             StoreFailedError: The store cannot be read.
         """
         if asked.only_standing:
-            return self._counts.totals(namespace, asked)
+            return self.counted(namespace, asked)
         query = self._placed(PipelineQuery(namespace, asked))
         sums = PipelineSums()
         keys, behind = await self._store.page(query, COUNTED_AT_ONCE)

@@ -27,9 +27,11 @@ from control.core.hydration import records
 from control.core.machine import ControlMachine
 from control.core.pipeline_query import PipelineQuery
 from control.core.presence import Presence
+from control.core.standing import Standing
 from control.core.state import PipelineRecord
 from control.core.views import pipeline_view
 from control.front.control_plane import ControlPlane
+from control.front.pipeline_counts import PipelineCounts
 from control.leader.plane_config import PlaneConfig
 from control.store import statements
 from control.store.pipeline_page import page
@@ -39,7 +41,7 @@ from services.streams.worker.port_link import PortName
 from shoal.backoff import Backoff
 from shoal.model import Capacity, JobState, MemberState, PipelineState
 from shoal.names import AttemptRef, PipelineRef, parse_attempt
-from shoal.pipeline_filter import PipelineFilter
+from shoal.pipeline_filter import EVERY_PIPELINE, PipelineFilter
 from shoal.spec import Pipeline, Placement
 from shoal.v1.streams_service_pb2 import PullAck, PullRequest
 from shoal.view import PipelineView
@@ -838,6 +840,7 @@ class World:
         ledger.check_nothing_lost()
         ledger.check_updates()
         self._check_reloaded(plane)
+        self._check_counts(plane, views)
         for row in (*ledger.committed.values(), *ledger.salvaged.values()):
             ledger.check(
                 f"{row.key}" in self.archive.objects, "7: the manifest", row.key, "is not there"
@@ -861,6 +864,15 @@ class World:
                 self.ledger.check(
                     same.jobs[name].row() == job.row(), "1: the store has another", job.ref.name
                 )
+
+    def _check_counts(self, plane: ControlPlane, views: Mapping[PipelineRef, PipelineView]) -> None:
+        """What was counted as pipelines changed is what there is, now and for a controller that started now."""
+        stand = {ref: Standing.of(view) for ref, view in views.items()}
+        loaded = statements.load(self.controller.store.connection, 1)
+        self.ledger.check(loaded.standings == stand, "1: the store sums up", loaded.standings)
+        counted = plane.shown.counted("default")
+        there = PipelineCounts(stand).totals("default", EVERY_PIPELINE)
+        self.ledger.check(counted == there, "1: counted are", counted, "there are", there)
 
     def _check_streams(self, pipeline: PipelineRef, shape: Shape, record: PipelineRecord) -> None:
         programs: dict[str, list[tuple[AttemptRef, Program]]] = {}
