@@ -233,7 +233,7 @@ class _Starter:
                 if order is None:
                     continue
                 groups, descriptors = self._groups_of(order, descriptors)
-                if hand.free():
+                if hand.free(self._programs):
                     self._start(hand, order, groups, descriptors)
                     continue
                 other = self._next_hand()
@@ -251,7 +251,7 @@ class _Starter:
     def _next_hand(self) -> Hand | None:
         """One that is free, a new one if need be; None where there is no thread for it."""
         for hand in self._waiting:
-            if hand.free():
+            if hand.free(self._programs):
                 self._waiting.remove(hand)
                 return hand
         made: list[Hand | None] = []

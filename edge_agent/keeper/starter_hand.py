@@ -23,7 +23,7 @@ import ctypes
 import os
 import platform
 import signal
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -101,7 +101,7 @@ class Hand:
         self._seal = seal
         self._scoped = 0
         self._changed = False
-        self._uid = -1
+        self._last = 0, -1
         self._attributes = ctypes.create_string_buffer(_ATTRIBUTES)
         self._processors = ctypes.create_string_buffer(_PROCESSORS)
         self._manner: tuple[bytes, bytes, int] | None = None
@@ -111,9 +111,12 @@ class Hand:
         """Whether it starts no further program."""
         return self._changed or self._scoped >= _SCOPES_MAX
 
-    def free(self) -> bool:
-        """Whether it may start a program now."""
-        return not self.spent and (not self._scoped or not has_processes(self._uid))
+    def free(self, running: Container[int]) -> bool:
+        """Whether it may start a program now; `running` are the programs that have not ended yet."""
+        if self.spent or not self._scoped:
+            return not self.spent
+        pid, uid = self._last
+        return pid not in running and not has_processes(uid)
 
     def start(self, order: Order, groups: Sequence[int], descriptors: Sequence[int]) -> HandOutcome:
         """Start a program; only in this hand's own thread.
@@ -127,6 +130,7 @@ class Hand:
             OSError: this thread is not root any more, or is in a group of the program.
         """
         outcome = HandOutcome()
+        self._last = 0, order.uid
         if self._manner is None:
             self._manner = self._look()
         try:
@@ -134,6 +138,7 @@ class Hand:
             outcome.pid = self._spawn(order, descriptors)
         except BaseException as error:  # noqa: BLE001 - said to the keeper
             outcome.error = error
+        self._last = outcome.pid, order.uid
         self._back()
         self._changed = self._look() != self._manner
         return outcome
@@ -146,7 +151,6 @@ class Hand:
         if self._seal.scopes >= 0:
             landlock.enter(self._seal.scopes)
             self._scoped += 1
-            self._uid = order.uid
         _be_group(order.gid)
         _be_user(order.uid)
 
