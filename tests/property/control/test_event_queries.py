@@ -76,6 +76,7 @@ def test_pages_of_the_store_have_what_is_wanted_of_the_rows_each_once_and_in_ord
     newest_first: bool,  # noqa: FBT001
 ) -> None:
     connection = sqlite3.connect(":memory:", isolation_level=None)
+    schema.add_functions(connection)
     connection.executescript("".join(schema.STEPS))
     if known:
         ref = PipelineRef("default", "p-1")
