@@ -379,20 +379,29 @@ class KeeperClient:
             return
         found: object = _decoded(str(memoryview(self._buffer)[:size], "utf-8"))
         messages = cast("list[object]", found) if isinstance(found, list) else [found]
-        for message in messages:
-            self._take(cast("dict[str, object]", message))
+        answered = False
+        for one in messages:
+            message = cast("dict[str, object]", one)
+            if "exited" not in message:
+                answered = True
+                self._take(message)
+            elif answered:
+                # After what is done by the answers before it, which may be that its program has begun.
+                self._loop.call_soon(self._take_end, message["exited"])
+            else:
+                self._take_end(message["exited"])
+
+    def _take_end(self, exited: object) -> None:
+        record = ProcessRecord.from_json(cast("Mapping[str, object]", exited))
+        if self._taker is not None and self._taker(record):
+            return
+        try:
+            self._exits.put_nowait(record)
+        except asyncio.QueueFull:
+            # The watcher has stopped listening; a new connection starts from `list`.
+            self._hang_up(f"{_EXITS_KEPT} ends were not taken")
 
     def _take(self, message: Mapping[str, object]) -> None:
-        if "exited" in message:
-            record = ProcessRecord.from_json(cast("Mapping[str, object]", message["exited"]))
-            if self._taker is not None and self._taker(record):
-                return
-            try:
-                self._exits.put_nowait(record)
-            except asyncio.QueueFull:
-                # The watcher has stopped listening; a new connection starts from `list`.
-                self._hang_up(f"{_EXITS_KEPT} ends were not taken")
-            return
         request_id = cast("int", message["id"])
         if "attempts" in message and request_id in self._pending:
             pages = self._pages.setdefault(request_id, [])
