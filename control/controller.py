@@ -29,6 +29,7 @@ from control.front.api.keys_service import KeysService
 from control.front.api.lane_relay import LaneRelay
 from control.front.api.node_streams import NodeStreams
 from control.front.api.nodes_service import NodesService
+from control.front.api.overview_service import OverviewService
 from control.front.api.pipelines_service import PipelinesService
 from control.front.api.records_service import RecordsService
 from control.front.api.secrets_service import SecretsService
@@ -281,19 +282,20 @@ class Controller:
                     if member is not None:
                         tasks.create_task(member.run())
                         tasks.create_task(members.tell(plane))
+                    pipelines = PipelinesService(
+                        plane,
+                        archive.store,
+                        logs,
+                        publishing,
+                        rule,
+                        uploads,
+                        listings,
+                        garbage,
+                        wall=process.wall,
+                        url_expires_seconds=config.url_expires_seconds,
+                    )
                     await server.start(
-                        PipelinesService(
-                            plane,
-                            archive.store,
-                            logs,
-                            publishing,
-                            rule,
-                            uploads,
-                            listings,
-                            garbage,
-                            wall=process.wall,
-                            url_expires_seconds=config.url_expires_seconds,
-                        ),
+                        pipelines,
                         NodesService(plane, members),
                         KeysService(gossip, self._ring_renewal(member)),
                         RecordsService(plane, streams),
@@ -305,6 +307,9 @@ class Controller:
                         ArchiveService(garbage),
                         SecretsService(secrets),
                         HistoryService(history),
+                        OverviewService(
+                            plane, members, pipelines.pictures, pipelines.light_pictures
+                        ),
                         SpecsService(plane, reader, rule, listings),
                         StoredPipelinesService(plane, reader, rule, listings),
                     )

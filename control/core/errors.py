@@ -32,6 +32,10 @@ class PageTokenError(ControlError, ValueError):
     """A page token that no answer contained."""
 
 
+class ResumeTokenError(ControlError, ValueError):
+    """A resume token that no answer contained, or that is of a watch of something else."""
+
+
 class UnknownSequenceError(ControlError, ValueError):
     """An event that this controller has not recorded: another store, or an older copy of it, had it."""
 

@@ -358,6 +358,11 @@ class ControlMachine:
         return self._situation.change.revision
 
     @property
+    def start_id(self) -> str:
+        """Id of this start."""
+        return self._situation.change.start.id
+
+    @property
     def last_sequence(self) -> int:
         """Sequence of the last row of the outbox; 0 for none."""
         return self._situation.change.last_sequence

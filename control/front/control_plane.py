@@ -139,6 +139,14 @@ class ControlPlane:
         """
         return self.leader.open_machine().cluster_id
 
+    def start_id(self) -> str:
+        """Return the id of this start, drawn when the store was loaded: revisions of another one mean nothing.
+
+        Raises:
+            ClosingError: there is no machine.
+        """
+        return self.leader.open_machine().start_id
+
     # --- people
 
     # A `note` names the caller: it leaves as an event in the transaction of what the call changes.
@@ -311,19 +319,20 @@ class ControlPlane:
         at_once: int = 1,
         asked: PipelineFilter = EVERY_PIPELINE,
         light: bool = False,
+        forgotten: bool = False,
     ) -> AbstractContextManager[Changes[PipelineShown]]:
         """Watch the pipelines of a namespace, or one: snapshot, SnapshotEnd, changes.
 
         The snapshot has those that match a filter, summed up if it is to be `light`. Of the changes those are shown
-        of which what lasts does match; how they stand is for the reader to look at. With a filter, or light, it is
-        told what is forgotten, too.
+        of which what lasts does match; how they stand is for the reader to look at. With a filter, light
+        or where that is asked for, what is `forgotten` is told, too.
 
         A `since_revision` that is still known leaves the snapshot and its mark out. The iterator
         raises WatcherTooSlowError, StoreFailedError or ClosingError. Its `resume` says from where to
         go on after the last item. At most `at_once` are taken together, none of them as it is later.
         """
         self.leader.check_open()
-        told = light or asked is not EVERY_PIPELINE
+        told = forgotten or light or asked is not EVERY_PIPELINE
         return self.shown.watched_pipelines.watch(
             since_revision,
             lambda view: (
@@ -353,12 +362,16 @@ class ControlPlane:
         )
 
     def watch_nodes(
-        self, since_revision: int = 0, *, facts: bool = False
+        self, since_revision: int = 0, *, facts: bool = False, at_once: int = 1
     ) -> AbstractContextManager[Changes[NodeView]]:
         """Watch all nodes, as `watch_pipelines` does pipelines; with `facts`, also when those alone are new."""
         self.leader.check_open()
         return self.shown.watched_nodes.watch(
-            since_revision, lambda _: True, lambda: each(self.shown.node_views()), stirred=facts
+            since_revision,
+            lambda _: True,
+            lambda: each(self.shown.node_views()),
+            stirred=facts,
+            at_once=at_once,
         )
 
     async def drain(

@@ -85,14 +85,20 @@ class GossipMembers:
             return ()
         return [self._view(member) for member in self._gossip.members(all_states=everyone)]
 
-    def watch(self, since_revision: int) -> AbstractContextManager[Changes[MemberShown]]:
+    def watch(
+        self, since_revision: int, *, at_once: int = 1
+    ) -> AbstractContextManager[Changes[MemberShown]]:
         """Watch all members: snapshot, SnapshotEnd, changes.
 
         A `since_revision` that is still known leaves the snapshot and its mark out. Its `resume`
-        says from where to go on after the last item. The iterator raises WatcherTooSlowError.
+        says from where to go on after the last item. At most `at_once` are taken together. The iterator
+        raises WatcherTooSlowError.
         """
         return self._watched.watch(
-            since_revision, lambda _: True, lambda: each(tuple(self._shown.values()))
+            since_revision,
+            lambda _: True,
+            lambda: each(tuple(self._shown.values())),
+            at_once=at_once,
         )
 
     def forget(self, name: str) -> None:

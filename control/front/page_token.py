@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar, cast
 
 from google.protobuf.message import Message
 
-from control.core.errors import PageTokenError
+from control.core.errors import ControlError, PageTokenError
 from shoal.limits import INTEGER_MAX
 
 _DIGEST_BYTES: Final = 6
@@ -27,21 +27,31 @@ PartT = TypeVar("PartT", int, str)
 
 
 class PageTokens:
-    """The tokens of one list.
+    """The tokens of one list, or of one watch.
 
     Args:
         method: which list it is.
-        request: what is asked for; its fields `page_size` and `page_token` are left out of account.
+        request: what is asked for; its field `page_size` and that of the token are left out of account.
+        field: the field of the request that has the token.
+        error: what is raised for a token that is none.
     """
 
-    def __init__(self, method: str, request: Message) -> None:
+    def __init__(
+        self,
+        method: str,
+        request: Message,
+        field: str = "page_token",
+        error: type[ControlError] = PageTokenError,
+    ) -> None:
         asked = type(request)()
         asked.CopyFrom(request)
-        for field in ("page_size", "page_token"):
-            asked.ClearField(field)
+        for one in {"page_size", field} & {*asked.DESCRIPTOR.fields_by_name}:
+            asked.ClearField(one)
         said = method.encode() + b"\0" + asked.SerializeToString(deterministic=True)
         self._digest = blake2b(said, digest_size=_DIGEST_BYTES).hexdigest()
-        self._token = cast("Any", request).page_token
+        self._token = getattr(cast("Any", request), field)
+        self._name = field.replace("_", " ")
+        self._error = error
 
     def write(self, key: Sequence[int | str] | None) -> str:
         """Return the token for what is behind a key; empty where nothing is."""
@@ -54,25 +64,25 @@ class PageTokens:
         """Return the key in the token of the request, of so many parts of a kind; None for the first page.
 
         Raises:
-            PageTokenError: it is no token, or one of another list.
+            ControlError: it is no token, or one of another list.
         """
         token = self._token
         if not token:
             return None
         parts = _parts(token)
         if parts is None:
-            raise PageTokenError(
-                f"page token {token[:100]!r} is none of ours: use the one of the last answer, unchanged"
+            raise self._error(
+                f"{self._name} {token[:100]!r} is none of ours: use the one of the last answer, unchanged"
             )
         if parts[0] != self._digest:
-            raise PageTokenError(
-                f"page token {token[:100]!r} is of another list, or of this one with another filter, order or "
+            raise self._error(
+                f"{self._name} {token[:100]!r} is of another list, or of this one with another filter, order or "
                 "namespace: ask for what was asked before, or begin without a token"
             )
         key = tuple(parts[1:])
         if len(key) not in lengths or not all(type(one) is kind and _is_kept(one) for one in key):
-            raise PageTokenError(
-                f"page token {token[:100]!r} was changed on its way: use the one of the last answer, unchanged"
+            raise self._error(
+                f"{self._name} {token[:100]!r} was changed on its way: use the one of the last answer, unchanged"
             )
         return cast("tuple[PartT, ...]", key)
 

@@ -57,6 +57,8 @@ def refusal(error: Exception) -> RpcError | None:
             return error
         case errors.PageTokenError():
             return invalid("INVALID_PAGE_TOKEN", str(error), field="page_token")
+        case errors.ResumeTokenError():
+            return invalid("INVALID_RESUME_TOKEN", str(error), field="resume_token")
         case errors.ControlError():
             code, reason = _CONTROL.get(type(error), (grpc.StatusCode.INTERNAL, "CONTROL"))
             return rpc_error(code, reason, str(error))

@@ -188,6 +188,11 @@ class Changes(Generic[ViewT]):
         self._watcher.held_until = until
 
     @property
+    def within(self) -> bool:
+        """Whether a snapshot is being shown, or comes next."""
+        return self._within
+
+    @property
     def more(self) -> bool:
         """Whether something was taken together with what was shown last, and is shown next without a wait."""
         return bool(self._waiting)

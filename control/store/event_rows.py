@@ -5,7 +5,7 @@ returns how far it has come. Events of a pipeline that is remembered are found b
 looked at; those of one that is forgotten are among all others.
 
 There is no index by time: it would cost each event that is written, and a clock may be set back, so that later events
-have earlier times. A search for a time looks at all rows from the first one on, some 20 ms for a reading.
+have earlier times. A search for a time looks at all rows from the first one on, some 40 ms for a reading.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from control.store import table
 from shoal.limits import BATCH_BYTES_MAX
 from shoal.view import Event
 
-LOOKED_AT_MAX: Final = 20_000
+LOOKED_AT_MAX: Final = 10_000
 
 _SELECT: Final = "SELECT id, type, subject, time, data, sequence, published, problem FROM outbox"
 

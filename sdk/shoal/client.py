@@ -10,6 +10,7 @@ import hashlib
 from shoal.calls.identities import IdentityCalls
 from shoal.calls.lists import ListCalls
 from shoal.calls.nodes import NodeCalls
+from shoal.calls.overview import OverviewCalls
 from shoal.calls.pipelines import EventNews, EventPage, Submitted
 from shoal.calls.secrets import SecretCalls
 from shoal.calls.specs import SpecCalls
@@ -20,7 +21,16 @@ from shoal.view import SnapshotEnd
 __all__ = ["Client", "EventNews", "EventPage", "SnapshotEnd", "Submitted", "request_key"]
 
 
-class Client(StreamCalls, ListCalls, NodeCalls, IdentityCalls, SecretCalls, SpecCalls, StoredCalls):
+class Client(
+    StreamCalls,
+    ListCalls,
+    OverviewCalls,
+    NodeCalls,
+    IdentityCalls,
+    SecretCalls,
+    SpecCalls,
+    StoredCalls,
+):
     """All requests to one controller, on one connection; use it with `async with`.
 
     Args: see `shoal.calls.calls.ControllerCalls`.

@@ -28,6 +28,7 @@ from shoal.errors import ShoalError
 from shoal.v1 import (
     history_service_pb2,
     nodes_service_pb2,
+    overview_service_pb2,
     pipelines_service_pb2,
     records_service_pb2,
     secrets_service_pb2,
@@ -38,6 +39,7 @@ from shoal.v1 import (
 _FILES: Final[Sequence[Any]] = (
     history_service_pb2,
     nodes_service_pb2,
+    overview_service_pb2,
     pipelines_service_pb2,
     records_service_pb2,
     secrets_service_pb2,

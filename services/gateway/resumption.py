@@ -22,7 +22,11 @@ from google.protobuf.message import Message
 
 from shoal.v1.pipelines_service_pb2 import ReadLogsRequest, ReadLogsResponse
 
-_PLACES: Final = (("since_revision", "revision"), ("after_sequence", "sequence"))
+_PLACES: Final = (
+    ("since_revision", "revision"),
+    ("after_sequence", "sequence"),
+    ("resume_token", "resume_token"),
+)
 _LOGS_MAX: Final = 100_000
 """Logs of one stream whose place is remembered; a pipeline has fewer attempts."""
 
@@ -46,7 +50,7 @@ class Resumption(ABC):
 
 
 class PlaceResumption(Resumption):
-    """Goes on behind a place, which only grows.
+    """Goes on behind a place: a number, which only grows, or a token.
 
     Args:
         request: the first request.
@@ -63,15 +67,16 @@ class PlaceResumption(Resumption):
         self._told = told
 
     def request(self) -> Message:
-        """Return the request, from the highest place on."""
+        """Return the request, from the last place on."""
         asked: Message = type(self._request)()
         asked.CopyFrom(self._request)
         return asked
 
     def unseen(self, response: Any) -> Message | None:
         """Return the answer: the controller says nothing twice but a snapshot."""
-        place = max(getattr(self._request, self._asked), getattr(response, self._told))
-        setattr(self._request, self._asked, place)
+        place = getattr(response, self._told)
+        if isinstance(place, str) or place > getattr(self._request, self._asked):
+            setattr(self._request, self._asked, place)
         return response  # type: ignore[no-any-return]
 
 

@@ -2,13 +2,13 @@
 # ruff: noqa: N802, ARG002 - names and arguments are the contract's
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import grpc.aio
 
 from control.front.access.checked_call import bound_to, note_of
 from control.front.api.memory_page import page_of
+from control.front.api.node_picture import node_picture
 from control.front.control_plane import ControlPlane
 from control.front.members import GossipMembers
 from control.front.page_token import PageTokens
@@ -19,7 +19,7 @@ from shoal.names import check_id
 from shoal.text_pattern import text_fits
 from shoal.v1 import nodes_service_pb2 as v1
 from shoal.v1 import nodes_service_pb2_grpc as v1_grpc
-from shoal.view import NodeView, SnapshotEnd
+from shoal.view import SnapshotEnd
 from shoal.wire.node_filter import decode_node_filter
 from shoal.wire.pipeline_filter import checked_pattern
 from shoal.wire.state import MEMBER_STATE
@@ -56,7 +56,8 @@ class NodesService(v1_grpc.NodesServiceServicer):
             size_unset=PAGE_SIZE,
         )
         return v1.ListNodesResponse(
-            nodes=[self._shortly(node, bound_to(context)) for node in page], next_page_token=token
+            nodes=[node_picture(self._plane, bound_to(context), node) for node in page],
+            next_page_token=token,
         )
 
     async def GetNode(self, request: v1.GetNodeRequest, context: Context) -> v1.GetNodeResponse:
@@ -112,7 +113,9 @@ class NodesService(v1_grpc.NodesServiceServicer):
                     )
                     if isinstance(change, SnapshotEnd)
                     else v1.WatchNodesResponse(
-                        node=self._shortly(facts.on(change) if request.facts else change, bound),
+                        node=node_picture(
+                            self._plane, bound, facts.on(change) if request.facts else change
+                        ),
                         revision=changes.resume,
                     )
                 )
@@ -153,7 +156,3 @@ class NodesService(v1_grpc.NodesServiceServicer):
                         member=encode_member(change.view), revision=changes.resume
                     )
                 )
-
-    def _shortly(self, node: NodeView, bound: str) -> v1.Node:
-        """Write a node as one of many: what it keeps may be long, and is said of a single node alone."""
-        return encode_node(replace(self._plane.within(bound, node), kept=()))

@@ -88,6 +88,10 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         garbage: spares a bundle that a client was told to be there.
         wall: seconds since 1970.
         url_expires_seconds: how long the address of an artifact is good.
+
+    Attributes:
+        pictures: of pipelines, for all watches.
+        light_pictures: light ones.
     """
 
     def __init__(
@@ -114,8 +118,8 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self._garbage = garbage
         self._wall = wall
         self._url_expires_seconds = url_expires_seconds
-        self._pictures = SharedPictures(picture_given)
-        self._light_pictures = SharedPictures(light_given)
+        self.pictures = SharedPictures(picture_given)
+        self.light_pictures = SharedPictures(light_given)
 
     async def SubmitPipeline(
         self, request: v1.SubmitPipelineRequest, context: Context
@@ -282,7 +286,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         with self._plane.watch_pipelines(
             namespace, pipeline, request.since_revision, at_once=at_once, asked=asked, light=light
         ) as changes:
-            pictures = self._light_pictures if light else self._pictures
+            pictures = self.light_pictures if light else self.pictures
             async for response in _shown(changes, pictures, asked, together=request.together):
                 yield response
 

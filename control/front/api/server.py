@@ -14,6 +14,7 @@ from control.front.api.identity_service import IdentityService
 from control.front.api.keys_service import KeysService
 from control.front.api.lane_relay import LaneRelay
 from control.front.api.nodes_service import NodesService
+from control.front.api.overview_service import OverviewService
 from control.front.api.pipelines_service import PipelinesService
 from control.front.api.records_service import RecordsService
 from control.front.api.secrets_service import SecretsService
@@ -31,6 +32,7 @@ from shoal.v1 import (
     identity_service_pb2_grpc,
     keys_service_pb2_grpc,
     nodes_service_pb2_grpc,
+    overview_service_pb2_grpc,
     pipelines_service_pb2_grpc,
     records_service_pb2_grpc,
     secrets_service_pb2_grpc,
@@ -60,6 +62,7 @@ SERVICES: Sequence[str] = (
     "shoal.v1.ArchiveService",
     "shoal.v1.SecretsService",
     "shoal.v1.HistoryService",
+    "shoal.v1.OverviewService",
     "shoal.v1.SpecsService",
     "shoal.v1.StoredPipelinesService",
 )
@@ -109,6 +112,7 @@ class ApiServer:
         archive: ArchiveService,
         secrets: SecretsService,
         history: HistoryService,
+        overview: OverviewService,
         specs: SpecsService,
         stored: StoredPipelinesService,
     ) -> None:
@@ -122,6 +126,7 @@ class ApiServer:
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(identities, self._server)
         archive_service_pb2_grpc.add_ArchiveServiceServicer_to_server(archive, self._server)
         secrets_service_pb2_grpc.add_SecretsServiceServicer_to_server(secrets, self._server)
+        overview_service_pb2_grpc.add_OverviewServiceServicer_to_server(overview, self._server)
         history_service_pb2_grpc.add_HistoryServiceServicer_to_server(history, self._server)
         specs_service_pb2_grpc.add_SpecsServiceServicer_to_server(specs, self._server)
         stored_pipelines_service_pb2_grpc.add_StoredPipelinesServiceServicer_to_server(

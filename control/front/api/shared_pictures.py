@@ -11,6 +11,7 @@ the jobs that `shoal.wire.known_jobs` knows.
 from collections.abc import Callable
 from typing import Any, Final
 
+from shoal.v1 import overview_service_pb2 as overview
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.view import PipelineSummary, PipelineView
 
@@ -29,7 +30,11 @@ class SharedPictures:
         self.given = given
         self._written: dict[int, tuple[PipelineView | PipelineSummary, bytes]] = {}
 
-    def add(self, response: v1.WatchPipelinesResponse, view: PipelineView | PipelineSummary) -> int:
+    def add(
+        self,
+        response: v1.WatchPipelinesResponse | overview.WatchOverviewResponse,
+        view: PipelineView | PipelineSummary,
+    ) -> int:
         """Add the picture of a pipeline to a message; returns its bytes."""
         known = self._written.get(id(view))
         if known is not None:

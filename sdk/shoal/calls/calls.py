@@ -20,6 +20,7 @@ from shoal.v1 import (
     keys_service_pb2_grpc,
     lanes_service_pb2_grpc,
     nodes_service_pb2_grpc,
+    overview_service_pb2_grpc,
     pipelines_service_pb2_grpc,
     records_service_pb2_grpc,
     secrets_service_pb2_grpc,
@@ -60,6 +61,7 @@ class _Open:
         self.identity = identity_service_pb2_grpc.IdentityServiceStub(channel)
         self.keys = keys_service_pb2_grpc.KeysServiceStub(channel)
         self.archive = archive_service_pb2_grpc.ArchiveServiceStub(channel)
+        self.overview = overview_service_pb2_grpc.OverviewServiceStub(channel)
         self.history = history_service_pb2_grpc.HistoryServiceStub(channel)
         self.secrets = secrets_service_pb2_grpc.SecretsServiceStub(channel)
         self.records = records_service_pb2_grpc.RecordsServiceStub(channel)

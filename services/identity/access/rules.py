@@ -79,6 +79,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "RotateKey": _OPERATE,
     },
     "shoal.v1.HistoryService": {"GetHistory": _READ_CLUSTER},
+    "shoal.v1.OverviewService": {"WatchOverview": _READ},
     "shoal.v1.ArchiveService": {"CollectGarbage": _OPERATE},
     "shoal.v1.LanesService": {
         # A caller that pulls a lane is its consumer: what it acknowledges is let go.

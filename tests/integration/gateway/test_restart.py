@@ -111,6 +111,35 @@ async def test_events_have_no_gap_and_none_comes_twice(tmp_path: Path) -> None:
         assert not any("events" in one for one in other)
 
 
+async def test_an_overview_is_one_watch_with_no_gap_and_no_event_twice(tmp_path: Path) -> None:
+    asked = {"pipelines": {"view": "PIPELINE_VIEW_LIGHT"}, "nodes": {}, "events": {}, "counts": {}}
+    async with (
+        before_a_controller(tmp_path) as (controller, gateway, token),
+        Client(controller.grpc) as client,
+        heard(gateway, "OverviewService/WatchOverview", token, asked) as found,
+    ):
+
+        def told(key: str, field: str) -> list[Any]:
+            return [each[field] for one in found for each in one.get(key, ())]
+
+        names: list[str] = []
+        for _ in range(3):
+            name = (await client.submit(Pipeline("one", (Job("a", ("true",)),)))).pipeline.name
+            names.append(name)
+            await client.cancel(name, "the test wants events")
+            await until(lambda: {*names} <= {*told("pipelines", "name")}, 40, "the pipelines")
+            await restarted(controller)
+        last = (await client.submit(Pipeline("one", (Job("a", ("true",)),)))).pipeline.name
+        await client.cancel(last, "the test wants events")
+        await until(lambda: len(told("events", "id")) >= 8, 40, "all events")
+        listed = await client.events(page_size=1000)
+        assert told("events", "id") == [event.id for event in listed.events]
+        await until(lambda: last in told("pipelines", "name"), 40, "the last pipeline")
+        assert not any("error" in one for one in found)
+        parts = [part for one in found for part in one.get("begun", ())]
+        assert parts.count("OVERVIEW_PART_PIPELINES") == 4, "a snapshot for each start"
+
+
 async def test_a_log_has_no_gap_and_no_line_twice(tmp_path: Path) -> None:
     lines = [f"line {number}\n".encode() for number in range(20)]
     async with (

@@ -17,6 +17,7 @@ from shoal.v1 import (
     keys_service_pb2,
     lanes_service_pb2,
     nodes_service_pb2,
+    overview_service_pb2,
     pipelines_service_pb2,
     records_service_pb2,
     secrets_service_pb2,
@@ -28,6 +29,7 @@ from shoal.v1 import (
 MODULES: tuple[Any, ...] = (
     archive_service_pb2,
     history_service_pb2,
+    overview_service_pb2,
     identity_service_pb2,
     keys_service_pb2,
     lanes_service_pb2,

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from services.gateway.contract import OFFERED
 from services.gateway.resumption import LogResumption, PlaceResumption, resumption_of
 from shoal.v1 import nodes_service_pb2 as nodes
+from shoal.v1 import overview_service_pb2 as overview
 from shoal.v1 import pipelines_service_pb2 as v1
 
 ATTEMPT = "pipelines/p/jobs/j/attempts/1"
@@ -22,6 +23,7 @@ def test_every_stream_that_is_offered_is_resumed_but_a_sample() -> None:
         "WatchNodes": PlaceResumption,
         "WatchMembers": PlaceResumption,
         "WatchEvents": PlaceResumption,
+        "WatchOverview": PlaceResumption,
         "ReadLogs": LogResumption,
         "TapPort": type(None),
     }
@@ -45,6 +47,19 @@ def test_events_go_on_behind_the_last_one_that_was_passed_on() -> None:
     resumption.unseen(v1.WatchEventsResponse(sequence=7))
     assert resumption.request() == v1.WatchEventsRequest(
         namespace="lab", types=["shoal.job.*"], after_sequence=7
+    )
+
+
+def test_an_overview_goes_on_from_the_last_token_that_was_passed_on() -> None:
+    asked = overview.WatchOverviewRequest(namespace="lab", nodes=overview.OverviewNodes(facts=True))
+    resumption = resumption_of(asked, overview.WatchOverviewResponse)
+    assert resumption is not None
+    for token in ("zz", "aa"):
+        resumption.unseen(overview.WatchOverviewResponse(resume_token=token))
+    assert resumption.request() == overview.WatchOverviewRequest(
+        namespace="lab",
+        nodes=overview.OverviewNodes(facts=True),
+        resume_token="aa",  # noqa: S106
     )
 
 
