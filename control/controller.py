@@ -256,7 +256,7 @@ class Controller:
             )
             rule = self._source_rule()
             listings = FolderListings(archive.store, sources, plane.shown, garbage.sparing)
-            reader = SourceReader(rule, garbage.has, plane.lacks_secret)
+            reader = SourceReader(rule, garbage.has, plane.lacks_secret, process.clock)
             stack.callback(reader.close)
             workers = WorkerWatch(
                 plane.stream_worker_gone,

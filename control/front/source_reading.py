@@ -1,8 +1,8 @@
 """Specifications that the controller reads itself: what is wrong with one, and what it asks for.
 
 Rules. A text is read in memory alone: no folder and no file of the controller is opened for it, so its bundle is one
-that the archive has, by its digest. A text is read on one thread, one after the other, since it costs up to two
-seconds of a core; the loop goes on meanwhile. Those that wait are bounded.
+that the archive has, by its digest. A text is read on one thread, one after the other, since it costs up to a
+second of a core, and that thread rests after each long one (`reading_pace.py`). Those that wait are bounded.
 
 Example: `bundle: ../..` in a text names no folder here. Without a digest that is a mistake of the text, whose remedy
 says how the folder is uploaded.
@@ -19,6 +19,7 @@ import grpc
 
 from control.core.admission import PROBLEMS_MAX
 from control.front.object_key import bundle_key
+from control.front.reading_pace import ReadingPace
 from control.front.rpc_status import invalid
 from control.front.source_rule import SourceRule
 from services.runtime.rpc import rpc_error
@@ -84,17 +85,28 @@ class SourceReader:
         rule: which sources of file inputs may be read.
         has: says whether the archive has an object, which then stays for a while.
         lack: looks at secrets.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, rule: SourceRule, has: Callable[[str], Awaitable[bool]], lack: Lack) -> None:
+    def __init__(
+        self,
+        rule: SourceRule,
+        has: Callable[[str], Awaitable[bool]],
+        lack: Lack,
+        clock: Callable[[], float],
+    ) -> None:
         self._rule = rule
         self._has = has
         self._lack = lack
         self._room = threading.BoundedSemaphore(WAITING_MAX)
         self._thread = ThreadPoolExecutor(1, "spec-reader")
+        self._clock = clock
+        self._pace = ReadingPace()
+        self._closing = threading.Event()
 
     def close(self) -> None:
         """Read nothing more; what is being read is left off."""
+        self._closing.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def read(
@@ -199,10 +211,20 @@ class SourceReader:
                 f"{WAITING_MAX} specifications wait to be read: ask again in {_BUSY_SECONDS:g} s",
                 retry_seconds=_BUSY_SECONDS,
             )
-        future = self._thread.submit(work)
+        future = self._thread.submit(self._paced, work)
         # Not when its caller leaves: the thread may still be at it.
         future.add_done_callback(lambda _: self._room.release())
         return await wrap_future(future)
+
+    def _paced(self, work: Callable[[], ResultT]) -> ResultT:
+        """Work on the thread, once it has rested from what it did before."""
+        if rest := self._pace.rest_seconds(self._clock()):
+            self._closing.wait(rest)
+        began = self._clock()
+        try:
+            return work()
+        finally:
+            self._pace.worked(began, self._clock())
 
 
 def _read(source: PipelineSource, values: Mapping[str, str], *, may_lack: bool) -> ReadSource:

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from shoal.model import no_strings
 from shoal.spec import Pipeline
 
-TEXT_CHARACTERS_MAX: Final = 128 * 1024
+TEXT_CHARACTERS_MAX: Final = 64 * 1024
 """Longest text that a controller reads: about a second's work; a client reads longer files itself."""
 
 

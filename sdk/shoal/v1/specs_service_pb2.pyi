@@ -115,7 +115,7 @@ class SpecText(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     BUNDLE_DIGEST_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """YAML, at most 131,072 characters."""
+    """YAML, at most 65,536 characters."""
     bundle_digest: _builtins.str
     """SHA-256 (hex) of the bundle that the text's `bundle` stands for, which the archive has; a controller reads no folder.
     Empty for a text without one.
