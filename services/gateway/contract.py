@@ -16,10 +16,11 @@ from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.request import RequestContext
 from connectrpc.server import ConnectASGIApplication, Endpoint
 from google.protobuf import message_factory
-from google.protobuf.json_format import MessageToJson, Parse
+from google.protobuf.json_format import Parse
 from google.protobuf.message import Message
 
 from services.gateway.door import Door
+from services.gateway.message_json import json_of
 from services.gateway.refusal import connect_error
 from services.gateway.upstream import Upstream, UpstreamMethod
 from services.identity.access.rule import Rule, Verb
@@ -104,13 +105,13 @@ OFFERED: Final[Mapping[str, OfferedMethod]] = {method.path: method for method in
 
 
 class _CompactJson:
-    """JSON as Google's library writes it, on one line; unknown fields are taken for those of a newer client."""
+    """JSON on one line; unknown fields are taken for those of a newer client."""
 
     def name(self) -> str:
         return "json"
 
     def encode(self, message: Message) -> bytes:
-        return MessageToJson(message, indent=None).encode()
+        return json_of(message).encode()
 
     def decode(self, data: bytes | bytearray, message_class: type[Message]) -> Message:
         return Parse(bytes(data), message_class(), ignore_unknown_fields=True)
