@@ -116,12 +116,16 @@ class OverviewService(v1_grpc.OverviewServiceServicer):
                 tasks.create_task(_tell(part, news))
             pace = WatchPace(asyncio.get_running_loop().time())
             waiting: PartNews | None = None
+            beginning: set[Part] = set()
+            if request.HasField("events"):
+                beginning.add(v1.OVERVIEW_PART_EVENTS)
             while True:
                 first = waiting or await news.get()
                 response, items, waiting = _together(first, news, places)
                 response.resume_token = tokens.write([start, *map(str, places.values())])
                 await context.write(response)
-                if not response.begun:  # a snapshot is shown once, as fast as it goes
+                beginning = (beginning | {*response.begun}) - {*response.complete}
+                if not beginning:  # what is there is shown once, as fast as it goes
                     now = asyncio.get_running_loop().time()
                     await asyncio.sleep(pace.rest_seconds(now, items, 0, more=False))
 
@@ -249,8 +253,8 @@ def _together(
 ) -> tuple[v1.WatchOverviewResponse, int, PartNews | None]:
     """Put into one message what waits, up to what has to begin a message of its own, and move the places on."""
     response, items = v1.WatchOverviewResponse(), 0
-    one: PartNews | None = first
-    while one is not None:
+    one = first
+    while True:
         if one.response.HasField("counts"):
             response.ClearField("counts")
         response.MergeFrom(one.response)
@@ -262,7 +266,7 @@ def _together(
         one = news.get_nowait()
         if (
             one.response.begun
-        ):  # what was told of the part before would be taken for what it begins with
+        ):  # or what was told of the part before would seem to be of its snapshot
             return response, items, one
     return response, items, None
 
