@@ -1,7 +1,10 @@
 """The spans of pipelines: made once, in the transaction that records what they tell of."""
 
+import sys
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from types import FrameType
 
 import pytest
 
@@ -22,6 +25,7 @@ from tests.unit.control.world import BEGAN, artifact, single
 
 CLIENT = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
 TRACED = MachineConfig(traces=True)
+OF_TRACES = ("core/tracing.py", "services/traces/", "shoal/trace_context.py")
 
 
 def submit(desk: Desk, spec: Pipeline, traceparent: str = str(CLIENT)) -> PipelineRef:
@@ -261,3 +265,28 @@ def test_moments_of_another_clock_are_moved_by_the_least() -> None:
     assert moved(-3, 2) == 3
     assert moved(8, 14) == -4
     assert moved(5, 16) == -5, "longer than the room: from its beginning"
+
+
+def test_a_job_without_a_trace_calls_nothing_of_traces_but_to_ask_for_its_share() -> None:
+    """What is off costs nothing on the way of each job: counted in calls, which no other load changes."""
+    called: Counter[str] = Counter()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and any(one in frame.f_code.co_filename for one in OF_TRACES):
+            called[frame.f_code.co_name] += 1
+
+    for config, traceparent, expected in (
+        (MachineConfig(), "", {"begun": 1}),
+        (TRACED, "", {"begun": 1}),
+    ):
+        desk = Desk(config)
+        desk.dial_all("n1")
+        called.clear()
+        sys.setprofile(note)
+        try:
+            ref = submit(desk, single(), traceparent)
+            desk.assignment(ref, "main")
+            desk.succeed(ref, "main")
+        finally:
+            sys.setprofile(None)
+        assert called == expected

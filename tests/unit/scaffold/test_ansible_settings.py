@@ -35,8 +35,8 @@ def _written(kind: str, **variables: object) -> dict[str, Any]:
     """The settings that a role writes with these variables and its defaults."""
     role = ROLES / f"shoal_{kind}"
     _, tasks, name = KINDS[kind]
-    made = NativeEnvironment()
-    made.filters |= {"combine": _combined}
+    made: Any = NativeEnvironment()  # its type has the filters that it brings
+    made.filters["combine"] = _combined
     defaults = cast("dict[str, object]", yaml.safe_load(text(role / "defaults" / "main.yml")))
     known: dict[str, object] = {**defaults, **GIVEN, **variables}
 
