@@ -66,7 +66,7 @@ async def test_a_board_imaged_twice_is_told_and_may_not_run_a_job_twice(
     beat = BEAT.format(gate=gate, ledger=ledger)
     # A lease so long that a slow start of the boards gives no job that may not run twice to another attempt, and
     # heartbeats so far apart that on a busy machine none is missed, on which the other agent would get the name.
-    lease = {"lease_seconds": 120.0, "heartbeat_seconds": 5.0}
+    lease = {"lease_seconds": 600.0, "heartbeat_seconds": 10.0}
     async with running(tmp_path / "controller", **lease) as cluster:
         words = ("--gossip", "127.0.0.1:0", "--join", cluster.addresses.gossip)
         async with (
