@@ -138,6 +138,11 @@ class LocalCluster:
                 group.create_task(child.supervise())
 
     @property
+    def newcomers_address(self) -> str:
+        """Where boards and people join with a token, host:port; empty where there are no identities."""
+        return self._newcomers_address
+
+    @property
     def identity(self) -> Path | None:
         """Folder of the operator's credentials; None where the cluster has no identity."""
         from services.identity.local_operator import FOLDER  # noqa: PLC0415 - for a quick --help

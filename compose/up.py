@@ -174,6 +174,8 @@ async def _serve(name: str, config: LocalClusterConfig, own: OwnSandbox) -> None
         click.echo(
             f"identity    {cluster.identity or 'none: every process here may do everything'}"
         )
+        if cluster.newcomers_address:
+            click.echo(f"newcomers   {cluster.newcomers_address}, for shoal login --newcomers")
         held.write(
             replace(
                 record,
