@@ -118,12 +118,11 @@ def import_map() -> dict[str, str]:
     for package in PACKAGES:
         exported = json.loads((MODULES / package / "package.json").read_text())["exports"]
         for name, places in exported.items():
-            place = places["import"] if isinstance(places, dict) else places
-            if isinstance(place, dict):
-                place = place["default"]
-            found[package + name.removeprefix(".")] = (
-                f"/modules/{package}/{place.removeprefix('./')}"
-            )
+            place = places
+            while not isinstance(place, str):  # for several kinds of program
+                place = place.get("import") or place["default"]
+            path = place.removeprefix("./")
+            found[package + name.removeprefix(".")] = f"/modules/{package}/{path}"
     return found
 
 
