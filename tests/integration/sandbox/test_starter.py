@@ -438,6 +438,18 @@ async def test_a_program_reaches_nothing_of_its_starter(board: Path) -> None:
     assert (board / "a.out").read_text() == "[]\n"
 
 
+def _change_priority(thread: int) -> None:
+    os.setpriority(os.PRIO_PROCESS, thread, 19)
+
+
+def _change_processors(thread: int) -> None:
+    os.sched_setaffinity(thread, {min(os.sched_getaffinity(0))})
+
+
+def _change_policy(thread: int) -> None:
+    os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+
+
 def _change_io_priority(thread: int) -> None:
     number = {"x86_64": 251, "aarch64": 30}[platform.machine()]
     of_process, idle = 1, 3 << 13  # linux/ioprio.h
@@ -448,9 +460,9 @@ def _change_io_priority(thread: int) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda thread: os.setpriority(os.PRIO_PROCESS, thread, 19),
-        lambda thread: os.sched_setaffinity(thread, {min(os.sched_getaffinity(0))}),
-        lambda thread: os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0)),
+        _change_priority,
+        _change_processors,
+        _change_policy,
         _change_io_priority,
     ],
     ids=["priority", "processors", "policy", "priority of input and output"],
