@@ -21,6 +21,7 @@ import grpc.aio
 
 from shoal.cause import causes
 from shoal.connection import Connection, Pause
+from shoal.crossing import is_crossed
 from shoal.errors import ShoalError, TooLateError, code_name
 from shoal.limits import BATCH_BYTES_MAX
 from shoal.v1 import pipelines_service_pb2, pipelines_service_pb2_grpc, spec_pb2
@@ -33,9 +34,6 @@ GATHER_SECONDS = 0.001
 
 UNANSWERED_MAX = 8
 """Most messages that are not answered yet; what comes meanwhile waits as it is, which takes no room."""
-
-_CROSSED = "Internal error from Core."
-"""What grpc.aio reports in place of a call's own status, when the call ended while a message was being written."""
 
 _CROSSED_MAX = 5
 """How often in a row that is tried again: a call that is refused at once crosses its first message now and then."""
@@ -200,7 +198,7 @@ class Submitter:
         away = error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
         if away and self._connection.answered:
             return
-        if error.details() == _CROSSED and self._crossed < _CROSSED_MAX:
+        if is_crossed(error) and self._crossed < _CROSSED_MAX:
             self._crossed += 1
             return
         self._crossed = 0

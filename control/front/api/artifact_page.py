@@ -63,14 +63,13 @@ def page_of_job(
         query: how much; its token is a number.
 
     Raises:
-        UnknownJobError: the pipeline has no such job.
+        UnknownJobError: the pipeline has no such job, or the job no such attempt.
         PageTokenError: the token is none.
     """
     job = next((one for one in view.jobs if one.id == job_id), None)
     if job is None:
         raise UnknownJobError(f"{view.name} has no job {job_id!r}")
-    attempts = {one.number: one.manifest for one in job.attempts}
-    manifest = attempts.get(attempt) if attempt else job.manifest
+    manifest = _manifest_of(view, job, attempt) if attempt else job.manifest
     begin = token(query.page_token)
     found: list[PageArtifact] = []
     if manifest is not None:
@@ -78,6 +77,18 @@ def page_of_job(
         if begin + len(found) < len(manifest.artifacts):
             return ArtifactPage(found, str(begin + len(found)))
     return ArtifactPage(found, "")
+
+
+def _manifest_of(view: PipelineView, job: JobView, number: int) -> Manifest | None:
+    attempt = next((one for one in job.attempts if one.number == number), None)
+    if attempt is None:
+        known = ", ".join(str(one.number) for one in job.attempts[-5:]) or "none yet"
+        raise UnknownJobError(
+            f"job {job.id!r} of {view.name} has no attempt {number}: the last ones are {known}"
+        )
+    if job.manifest is not None and job.manifest.attempt == attempt.name:
+        return job.manifest
+    return attempt.manifest
 
 
 def page_of_pipeline(view: PipelineView, query: ArtifactQuery) -> ArtifactPage:

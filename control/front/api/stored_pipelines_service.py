@@ -17,12 +17,13 @@ from control.front.api import submissions
 from control.front.api.request import namespace_of, page_size_of
 from control.front.control_plane import ControlPlane
 from control.front.folder_listings import FolderListings
+from control.front.page_token import PageTokens
 from control.front.rpc_status import invalid
 from control.front.source_reading import ReadSource, SourceReader
 from control.front.source_rule import SourceRule
 from services.runtime.rpc import RpcError, rpc_error
 from shoal import limits
-from shoal.names import ID_PATTERN, check_id, stored_name
+from shoal.names import check_id, stored_name
 from shoal.spec import Pipeline
 from shoal.spec_text import PipelineSource
 from shoal.stored_pipeline import DESCRIPTION_CHARACTERS_MAX
@@ -93,20 +94,16 @@ class StoredPipelinesService(v1_grpc.StoredPipelinesServiceServicer):
     ) -> v1.ListStoredPipelinesResponse:
         """List the names of a namespace."""
         namespace, size = namespace_of(request.namespace), page_size_of(request.page_size)
-        if request.page_token and not ID_PATTERN.fullmatch(request.page_token):
-            raise invalid(
-                "INVALID_PAGE_TOKEN",
-                f"{request.page_token[:80]!r} is no token of this list: use what the last page said",
-                field="page_token",
-            )
-        heads = self._plane.stored.page(namespace, request.page_token, size + 1)
+        tokens = PageTokens("ListStoredPipelines", request)
+        begin = tokens.read(str, 1)
+        heads = self._plane.stored.page(namespace, begin[0] if begin else "", size + 1)
         shown = heads[:size]
         rows = await self._plane.stored_versions([(*one.key, one.newest) for one in shown])
         newest = {row.name: row for row in rows}
         return v1.ListStoredPipelinesResponse(
             # One that was changed or deleted since is of the next list.
             stored=[_stored(newest[one.name], one.newest) for one in shown if one.name in newest],
-            next_page_token=shown[-1].name if len(heads) > size else "",
+            next_page_token=tokens.write((shown[-1].name,) if len(heads) > size else None),
         )
 
     async def ListStoredVersions(

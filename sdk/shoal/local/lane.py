@@ -15,6 +15,7 @@ import grpc.aio
 
 from shoal.client import Client
 from shoal.connection import Pause
+from shoal.crossing import is_crossed
 from shoal.errors import ShoalError
 from shoal.job.block import DATA, HEADER
 from shoal.limits import WHOLE_BYTES_MAX
@@ -33,9 +34,6 @@ BACKLOG_BYTES = 64 * 1024 * 1024
 """What may wait in a file to be sent; more than that blocks the program that makes the records."""
 
 _LOST = (grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)
-_CORE = "from Core"
-"""What grpc.aio says, as INTERNAL, when a call was written to that the other end had just ended."""
-
 _MAY_RETURN = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.ABORTED,
@@ -84,7 +82,7 @@ async def _redial(
             if parted():
                 return
         except grpc.aio.AioRpcError as error:
-            if error.code() not in _MAY_RETURN and _CORE not in (error.details() or ""):
+            if error.code() not in _MAY_RETURN and not is_crossed(error):
                 raise client.error(error) from error
         finally:
             call.cancel()

@@ -155,7 +155,7 @@ async def test_names_are_listed_page_by_page_while_they_come_and_go(client: Clie
             await client.store("bb", Pipeline("plain", (Job("a", ("true",)),)))
     assert seen == ["a", "b", "bb", "c", "d", "e"]
     error = await refused(_page(client, "../x"), "INVALID_PAGE_TOKEN")
-    assert "no token of this list" in error.message
+    assert "none of ours" in error.message
 
 
 async def _page(client: Client, token: str) -> object:

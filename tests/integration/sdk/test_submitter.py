@@ -15,6 +15,7 @@ from shoal.errors import ShoalError
 from shoal.spec import Job, Pipeline
 
 CROSSED = (grpc.StatusCode.INTERNAL, "Internal error from Core.")
+CROSSED_TOO = (grpc.StatusCode.INTERNAL, "Internal error from Core")
 """What grpc.aio makes of a call that ended while its message was on the way."""
 
 
@@ -56,7 +57,7 @@ async def refusal(refusing: Refusing) -> ShoalError:
 
 
 async def test_a_refusal_that_crosses_the_submission_is_asked_for_again() -> None:
-    refusing = Refusing(CROSSED, CROSSED, (grpc.StatusCode.PERMISSION_DENIED, "not here"))
+    refusing = Refusing(CROSSED, CROSSED_TOO, (grpc.StatusCode.PERMISSION_DENIED, "not here"))
     error = await refusal(refusing)
     assert error.code == "PERMISSION_DENIED"
     assert refusing.calls == 3

@@ -98,7 +98,8 @@ def test_a_token_of_another_list_is_refused(token: str) -> None:
 def test_a_job_has_what_it_committed_and_what_an_attempt_left() -> None:
     failed = AttemptView(f"{P}/jobs/a/attempts/1", 1, 1, JobState.FAILED, "n")
     failed = replace(failed, manifest=manifest("a", 1))
-    one = replace(job("a", None), attempts=(failed,), manifest=manifest("a", 3, attempt=2))
+    won = AttemptView(f"{P}/jobs/a/attempts/2", 2, 2, JobState.SUCCEEDED, "n")
+    one = replace(job("a", None), attempts=(failed, won), manifest=manifest("a", 3, attempt=2))
     view = pipeline(one)
 
     def paged(attempt: int, token: str) -> tuple[list[str], str]:
@@ -110,6 +111,8 @@ def test_a_job_has_what_it_committed_and_what_an_attempt_left() -> None:
     assert paged(0, "") == (["2/00000", "2/00001"], "2")
     assert paged(0, "2") == (["2/00002"], "")
     assert paged(1, "") == (["1/00000"], "")
-    assert paged(7, "") == ([], "")
+    assert paged(2, "2") == (["2/00002"], "")
+    with pytest.raises(UnknownJobError, match="no attempt 7: the last ones are 1, 2"):
+        paged(7, "")
     with pytest.raises(UnknownJobError, match="'b'"):
         page_of_job(view, "b", 0, ArtifactQuery("", 2, urls=False))
