@@ -62,9 +62,9 @@ class LogFolder:
         """Return the next bytes from `offset` on; empty when there are none yet."""
         return await asyncio.to_thread(_read, self._path(ref, stream), offset)
 
-    def times(self, ref: AttemptRef, stream: LogStream) -> LogTimes:
+    def times(self, ref: AttemptRef, stream: LogStream, until: datetime | None = None) -> LogTimes:
         """Return the times of an output, of which nothing was read yet."""
-        return LogTimes(self._path(ref, stream))
+        return LogTimes(self._path(ref, stream), until)
 
     async def last_lines(self, ref: AttemptRef, stream: LogStream, count: int) -> int:
         """Return where the last lines of an output begin."""

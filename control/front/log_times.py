@@ -42,9 +42,15 @@ class LogTimes:
 
     Args:
         log: the log.
+        until: what was printed at this moment or later is not wanted.
+
+    Attributes:
+        end: where that begins; None as long as nothing of it is known.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, until: datetime | None = None) -> None:
+        self.end: int | None = None
+        self._until = None if until is None else (until - _BEGIN) // _MICROSECOND
         self._path = _beside(log)
         self._begins = array("Q")
         self._moments = array("q")
@@ -60,6 +66,8 @@ class LogTimes:
         for begin, moment in _MARK.iter_unpack(data[: len(data) - len(data) % _MARK.size]):
             self._begins.append(begin)
             self._moments.append(moment)
+            if self.end is None and self._until is not None and moment >= self._until:
+                self.end = begin
 
     def cut(self, offset: int, data: bytes) -> Iterator[tuple[int, bytes, datetime | None]]:
         """Cut what lies at an offset of the log into pieces, each with the moment it was printed by."""

@@ -121,6 +121,9 @@ ARTIFACT_CONTENTS_BYTES_MAX = 256 * 1024
 ARTIFACT_CONTENTS_MAX = 1_000
 """Most such artifacts of one question, since empty ones have no bytes."""
 
+LOG_PLACES_MAX = 10_000
+"""Most places at which a reader of logs goes on after a cut, in one request."""
+
 FOLDER_FILES_MAX = 50_000
 """Most files of a folder input."""
 

@@ -6,21 +6,24 @@ next. Two kinds of stream can keep it, and a method has one of them by the field
 - A **watch** has `since_revision` in its request and `revision` in its answers. After a cut it is asked for from the
   highest revision on that was passed on. The controller then sends the changes behind it, or a new snapshot where it
   does not know them any more: things as they are, with their mark at its end, as the contract says.
-- A **log** has chunks with the offset of their first byte. After a cut all of it is asked for, and bytes that were
-  passed on are dropped. A chunk of which a part is known is shortened.
+- A **log** has chunks with the offset of their first byte. After a cut each log is asked for from the byte on that
+  comes next (`places`). A controller of before sends all of it; there are logs that are not named, since a request
+  names 10,000: so bytes that were passed on are dropped, too, and a chunk of which a part is known is shortened.
 
-Example: a log had passed bytes 0 to 99 of `…/attempts/1`, stdout. After the cut a chunk comes with bytes 80 to 119:
-20 bytes, 100 to 119, are passed on.
+Example: a log had passed bytes 0 to 99 of `…/attempts/1`, stdout. After the cut it is asked for from byte 100 on. If a
+chunk comes with bytes 80 to 119 nevertheless, 20 bytes, 100 to 119, are passed on.
 
 A sample of a stream (`TapPort`) is neither: what passes while none looks is not there, so its end is told.
 """
 
 from abc import ABC, abstractmethod
+from itertools import islice
 from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from shoal.v1.pipelines_service_pb2 import ReadLogsRequest, ReadLogsResponse
+from shoal import limits
+from shoal.v1.pipelines_service_pb2 import LogPlace, LogStream, ReadLogsRequest, ReadLogsResponse
 
 _PLACES: Final = (
     ("since_revision", "revision"),
@@ -91,30 +94,43 @@ class LogResumption(Resumption):
 
     def __init__(self, request: ReadLogsRequest) -> None:
         self._first = request
-        self._known: dict[tuple[str, int, int], int] = {}
+        self._known: dict[tuple[str, int, LogStream.ValueType], int] = {}
+        self._passed = False
+        for place in request.places[: limits.LOG_PLACES_MAX]:
+            self._known[place.attempt, place.epoch, place.stream] = place.offset
 
     def request(self) -> Message:
-        """Return the request; once something was passed on, without the number of last lines or bytes."""
+        """Return the request; once something was passed on, from there on and without tails.
+
+        The logs that grew last are named.
+        """
         asked = ReadLogsRequest()
         asked.CopyFrom(self._first)
-        if self._known:
+        if self._passed:
             asked.tail_lines = asked.tail_bytes = 0
+            del asked.places[:]
+            for key, offset in islice(reversed(self._known.items()), limits.LOG_PLACES_MAX):
+                attempt, epoch, stream = key
+                asked.places.append(
+                    LogPlace(attempt=attempt, epoch=epoch, stream=stream, offset=offset)
+                )
         return asked
 
     def unseen(self, response: ReadLogsResponse) -> Message | None:
         """Return the bytes of a chunk that were not passed on yet."""
         chunk = response.chunk
         key = (chunk.attempt, chunk.epoch, chunk.stream)
-        known = self._known.get(key, 0)
+        known = self._known.pop(key, 0)
         end = chunk.offset + len(chunk.data)
+        self._known[key] = max(known, end)  # as the one that grew last
         if end <= known:
             return None
         if chunk.offset < known:
             chunk.data = chunk.data[known - chunk.offset :]
             chunk.offset = known
-        if key not in self._known and len(self._known) >= _LOGS_MAX:
+        if len(self._known) > _LOGS_MAX:
             self._known.pop(next(iter(self._known)))
-        self._known[key] = end
+        self._passed = True
         return response
 
 

@@ -1,9 +1,11 @@
 """Reading the logs of a pipeline: what is kept, then what comes, until the pipeline has ended."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from control.core.errors import UnknownJobError
 from control.front.control_plane import ControlPlane
@@ -12,13 +14,19 @@ from control.front.log_times import LogTimes
 from shoal.names import AttemptRef, PipelineRef
 from shoal.view import LogChunk, LogStream, PipelineView
 
+LATE_SECONDS: Final = 5.0
+"""How long a follow that ends at a moment goes on behind it, for what is on its way or comes with a node's return."""
+
+_LOOK_SECONDS: Final = 30.0
+"""How often such a follow looks at the clock, which may be set meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
     """Whose logs: a pipeline's, or those of one of its jobs (`job` is an id, or a spec's name).
 
-    `tail_bytes`, `tail_lines` and `since` leave out what comes before; with `times` each chunk says when
-    it was printed.
+    `tail_bytes`, `tail_lines` and `since` leave out what comes before, `until` what was printed then or
+    later; with `times` each chunk says when it was printed. A log in `places` comes from that byte on.
     """
 
     ref: PipelineRef
@@ -28,6 +36,8 @@ class LogQuery:
     tail_lines: int = 0
     since: datetime | None = None
     times: bool = False
+    until: datetime | None = None
+    places: Mapping[tuple[AttemptRef, LogStream], int] = field(default_factory=dict)
 
 
 class LogReading:
@@ -38,6 +48,7 @@ class LogReading:
         folder: has the logs.
         query: what is asked for.
         send: takes the next piece, and as much time as the reader needs.
+        wall: seconds since 1970.
     """
 
     def __init__(
@@ -46,17 +57,22 @@ class LogReading:
         folder: LogFolder,
         query: LogQuery,
         send: Callable[[LogChunk], Awaitable[None]],
+        wall: Callable[[], float],
     ) -> None:
         self._plane = plane
         self._folder = folder
         self._query = query
         self._send = send
+        self._wall = wall
+        self._end = (
+            None if query.until is None else max(query.until.timestamp(), wall()) + LATE_SECONDS
+        )
         self._read: dict[tuple[AttemptRef, LogStream], int] = {}
         self._times: dict[tuple[AttemptRef, LogStream], LogTimes] = {}
         self._passed = False
 
     async def run(self) -> None:
-        """Send pieces, the logs in turn; with `follow` until the pipeline has ended.
+        """Send pieces, the logs in turn; with `follow` until the pipeline has ended, or the time is over.
 
         An agent reports an end after its last words, so a pipeline that has ended has all its logs.
 
@@ -80,11 +96,20 @@ class LogReading:
             news.clear()
             # Looked at before the pass: what ended now has its last words in the files already.
             view = await self._plane.shown.find(self._query.ref)
+            over = self._end is not None and self._wall() >= self._end
             await self._pass(view)
-            if view.state.terminal:
+            if view.state.terminal or over:
                 return
-            # No deadline: a job may be silent for days; the caller's cancellation ends it.
-            await news.wait()
+            # No deadline of its own: a job may be silent for days; the caller's cancellation ends it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._patience()):
+                    await news.wait()
+
+    def _patience(self) -> float | None:
+        """Return after how many seconds a follow looks again that nothing woke."""
+        if self._end is None:
+            return None
+        return min(max(0.0, self._end - self._wall()), _LOOK_SECONDS)
 
     async def _watch(self, news: asyncio.Event) -> None:
         ref = self._query.ref
@@ -104,13 +129,21 @@ class LogReading:
     async def _next(self, ref: AttemptRef, stream: LogStream) -> bool:
         key = (ref, stream)
         if key not in self._read:
-            # What begins while it is followed is new, and comes whole.
-            self._read[key] = 0 if self._passed else await self._begin(ref, stream)
+            self._read[key] = await self._begin(ref, stream)
         offset = self._read[key]
+        times = self._times.get(key)
+        if times is not None and times.end is not None and offset >= times.end:
+            return False
         data = await self._folder.read(ref, stream, offset)
-        if data and self._query.times:
-            times = self._times.setdefault(key, self._folder.times(ref, stream))
+        if data and (self._query.times or self._query.until is not None):
+            if times is None:
+                times = self._folder.times(ref, stream, self._query.until)
+                self._times[key] = times
+            # Times are noted before what they are of, so all that was read has its own.
             await asyncio.to_thread(times.refresh)
+            if times.end is not None:
+                data = data[: max(0, times.end - offset)]
+        if data and times is not None and self._query.times:
             for begin, piece, moment in times.cut(offset, data):
                 await self._send(LogChunk(ref.name, stream, begin, piece, ref.epoch, moment))
         elif data:
@@ -121,7 +154,11 @@ class LogReading:
     async def _begin(self, ref: AttemptRef, stream: LogStream) -> int:
         """Return from where on a log is wanted."""
         query, folder = self._query, self._folder
+        if (place := query.places.get((ref, stream))) is not None:
+            return place
         begin = 0
+        if self._passed:  # what begins while it is followed is new, and comes whole
+            return begin
         if query.tail_bytes:
             begin = max(begin, folder.size(ref, stream) - query.tail_bytes)
         if query.tail_lines:

@@ -34,7 +34,7 @@ from control.front.api.watch_pace import HOLD_SECONDS, WatchPace
 from control.front.bundles.piece_uploads import PieceUploads
 from control.front.control_plane import ControlPlane
 from control.front.folder_listings import FolderListings
-from control.front.log_folder import LogFolder
+from control.front.log_folder import LOG_BYTES_MAX, LogFolder
 from control.front.object_key import bundle_key
 from control.front.read_model import PipelineShown
 from control.front.rpc_status import invalid
@@ -46,11 +46,11 @@ from services.archive.key import check_key
 from services.archive.object_store import ObjectMissingError, ObjectStore
 from services.runtime.rpc import RpcError, rpc_error
 from shoal import limits
-from shoal.names import check_id
+from shoal.names import AttemptRef, PipelineRef, check_id, parse_attempt
 from shoal.pipeline_filter import PipelineFilter
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import pipelines_service_pb2_grpc as v1_grpc
-from shoal.view import LogChunk, PipelineView, SnapshotEnd, Unlisted
+from shoal.view import LogChunk, LogStream, PipelineView, SnapshotEnd, Unlisted
 from shoal.wire.fields import moment
 from shoal.wire.pipeline_filter import encode_totals
 from shoal.wire.state import encode_artifact
@@ -299,7 +299,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             await context.write(v1.ReadLogsResponse(chunk=encode_log_chunk(chunk)))
 
         query = _log_query(request)
-        await LogReading(self._plane, self._logs, query, send).run()
+        await LogReading(self._plane, self._logs, query, send, self._wall).run()
 
     async def ExplainJob(
         self, request: v1.ExplainJobRequest, context: Context
@@ -473,15 +473,57 @@ def _log_query(request: v1.ReadLogsRequest) -> LogQuery:
         ref, job_id = job.pipeline_ref, job.job
     else:
         ref, job_id = pipeline_of(request.name, request.namespace), ""
+    since, until = moment(request, "since_time", ""), moment(request, "until_time", "")
+    if since is not None and until is not None and until <= since:
+        raise invalid(
+            "INVALID_FIELD",
+            f"until_time is {until.isoformat()}, and since_time is {since.isoformat()}, so there is nothing "
+            "between them; use a later until_time",
+            field="until_time",
+        )
     return LogQuery(
         ref,
         job_id,
         request.follow,
         tail_bytes=request.tail_bytes,
         tail_lines=request.tail_lines,
-        since=moment(request, "since_time", ""),
+        since=since,
         times=request.times,
+        until=until,
+        places=_places(request, ref),
     )
+
+
+def _places(
+    request: v1.ReadLogsRequest, pipeline: PipelineRef
+) -> dict[tuple[AttemptRef, LogStream], int]:
+    """Return from where on the logs are wanted that a reader names."""
+    if len(request.places) > limits.LOG_PLACES_MAX:
+        raise invalid(
+            "INVALID_FIELD",
+            f"places has {len(request.places):,} entries, and {limits.LOG_PLACES_MAX:,} is the most: leave "
+            "out the logs of attempts that have ended, and drop what is known of them",
+            field="places",
+        )
+    found = {}
+    for number, place in enumerate(request.places):
+        ref = parse_attempt(place.attempt, pipeline.namespace, place.epoch)
+        if ref.pipeline_ref != pipeline:
+            raise invalid(
+                "INVALID_FIELD",
+                f"places[{number}] is in {place.attempt}, which is no attempt of {pipeline.name}: name "
+                "attempts as the chunks do",
+                field="places",
+            )
+        if place.stream not in {v1.LOG_STREAM_STDOUT, v1.LOG_STREAM_STDERR}:
+            raise invalid(
+                "INVALID_FIELD",
+                f"places[{number}] says stream {place.stream}; use LOG_STREAM_STDOUT or LOG_STREAM_STDERR",
+                field="places",
+            )
+        # Nothing is kept behind that.
+        found[ref, LogStream(place.stream)] = min(place.offset, LOG_BYTES_MAX)
+    return found
 
 
 async def _shown(

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
-from shoal import view
+from shoal import limits, view
 from shoal.calls.pipelines import PipelineCalls
 from shoal.connection import Pause, decoded
 from shoal.download import open_at, read_piece
@@ -17,6 +18,7 @@ from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import records_service_pb2
 from shoal.wire.fields import encode_time
 from shoal.wire.records import TAP_WISH, decode_tap_news
+from shoal.wire.state import LOG_STREAM
 from shoal.wire.view import decode_log_chunk
 
 _READ_FAILURES_MAX = 3
@@ -31,6 +33,16 @@ _Log = tuple[str, int, view.LogStream]
 """One of the two outputs of an attempt, by its name and epoch."""
 
 
+def _places(seen: dict[_Log, int]) -> "list[v1.LogPlace]":
+    """Return where to go on, in the logs that grew last."""
+    return [
+        v1.LogPlace(attempt=attempt, epoch=epoch, stream=LOG_STREAM.encode(stream), offset=offset)
+        for (attempt, epoch, stream), offset in islice(
+            reversed(seen.items()), limits.LOG_PLACES_MAX
+        )
+    ]
+
+
 class StreamCalls(PipelineCalls):
     """What can be read while it comes: logs and records."""
 
@@ -41,11 +53,13 @@ class StreamCalls(PipelineCalls):
         follow: bool = False,
         tail_lines: int = 0,
         since: datetime | None = None,
+        until: datetime | None = None,
         times: bool = False,
     ) -> AsyncGenerator[view.LogChunk, None]:
         """Read what the attempts of a pipeline, or of one of its jobs, print.
 
-        After a cut it goes on where it was: nothing comes twice. Of a very long log only the
+        After a cut or a restart of the controller it goes on where it was: nothing is left out, and
+        nothing comes twice. Of a very long log only the
         beginning comes live (`view.LIVE_LOG_BYTES_MAX`); the rest follows at the end, from the
         archive. What failed is archived after its end, and is waited for a while.
 
@@ -55,6 +69,8 @@ class StreamCalls(PipelineCalls):
             tail_lines: only the last of each log; 0 means all.
             since: only lines that were printed then or later, by the clock of their node; aware. A log
                 of which no times are known, since its agent is older, comes whole.
+            until: only what was printed before, by the clock of its node; aware, and later than `since`.
+                Following ends some seconds after it, too.
             times: whether chunks say when they were printed; they are as short as that takes.
 
         Raises:
@@ -64,17 +80,19 @@ class StreamCalls(PipelineCalls):
         seen: dict[_Log, int] = {}
         # Of these, what the controller keeps has no end, so the last words are in the archive.
         apart = await self._archived_logs(name) if tail_lines and not follow else {}
-        since_time = encode_time(since)
+        since_time, until_time = encode_time(since), encode_time(until)
 
         def request() -> v1.ReadLogsRequest:
             return v1.ReadLogsRequest(
                 name=name,
                 namespace=self.namespace,
                 follow=follow,
-                # Once something was seen, all is asked for: what is known is dropped below.
+                # Once something was seen, nothing of what follows is left out.
                 tail_lines=0 if seen else tail_lines,
                 since_time=since_time,
                 times=times,
+                until_time=until_time,
+                places=_places(seen),
             )
 
         stream = self._held.connection.stream(self._held.pipelines.ReadLogs, request, endless=False)
@@ -85,16 +103,20 @@ class StreamCalls(PipelineCalls):
                 if key in apart:
                     continue
                 end = chunk.offset + len(chunk.data)
-                known = seen.get(key, 0)
+                known = seen.pop(key, 0)
+                seen[key] = max(known, end)  # as the one that grew last
+                # An older controller sends all of a log again, as of what is not named among the places.
                 if end <= known:
                     continue
-                seen[key] = end
                 if chunk.offset < known:
                     data = chunk.data[known - chunk.offset :]
                     chunk = replace(chunk, offset=known, data=data)
                 yield chunk
         for key, (artifact, end_time) in (apart or await self._late_logs(name, seen)).items():
             begin = seen.get(key, 0)
+            if until is not None and (end_time is None or end_time > until):
+                # Of what follows no times are known but the end, which is later.
+                continue
             if since is not None and not begin:
                 # Nothing of its beginning is as new; of what follows no times are known but the end.
                 if end_time is not None and end_time < since:

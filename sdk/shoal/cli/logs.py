@@ -34,6 +34,7 @@ class _Wish:
     tail: int
     attempt: int
     since: datetime | None
+    until: datetime | None
     times: bool
 
 
@@ -58,6 +59,7 @@ class _Wish:
     metavar="TIME",
     help="Only lines printed since then: 5m, 15:03, 2026-11-29T15:03:20Z.",
 )
+@click.option("--until", type=moment, metavar="TIME", help="Only what was printed before then.")
 @click.option(
     "--timestamps",
     "-t",
@@ -87,6 +89,7 @@ async def logs(
     tail: int,
     attempt: int | None,
     since: datetime | None,
+    until: datetime | None,
     times: bool,
     every: bool,
     save: Path | None,
@@ -99,6 +102,7 @@ async def logs(
         shoal logs people-counter-4f2a/detector         all of its replicas
         shoal logs --attempt 2 people-counter-4f2a/detector-1
         shoal logs --since 5m --timestamps latest
+        shoal logs --since 15:00 --until 15:05 latest
         shoal logs --tail 20 -f latest/detector
         shoal logs --all --save collected
 
@@ -113,10 +117,17 @@ async def logs(
         raise click.UsageError("name a PIPELINE or PIPELINE/JOB, or say --all for every pipeline")
     if every and follow:
         raise click.UsageError("--follow goes with one pipeline; name it, or leave out --follow")
-    for option, given in (("--tail", tail), ("--since", since), ("--timestamps", times)):
+    if follow and until is not None:
+        raise click.UsageError("--follow goes on with what comes; leave out --until")
+    if since is not None and until is not None and until <= since:
+        raise click.UsageError(
+            "--until is not later than --since; write a later moment, or leave one out"
+        )
+    wholly = {"--tail": tail, "--since": since, "--until": until, "--timestamps": times}
+    for option, given in wholly.items():
         if save is not None and given:
             raise click.UsageError(f"--save writes whole logs; leave out {option}")
-    wish = _Wish(follow, tail, attempt or 0, since, times)
+    wish = _Wish(follow, tail, attempt or 0, since, until, times)
     if save:
         await _save(target, name, wish, save)
     else:
@@ -185,7 +196,12 @@ async def _read(
     client: "Client", name: str, wish: _Wish, write: Callable[[LogChunk], None]
 ) -> None:
     stream = client.logs(
-        name, follow=wish.follow, tail_lines=wish.tail, since=wish.since, times=wish.times
+        name,
+        follow=wish.follow,
+        tail_lines=wish.tail,
+        since=wish.since,
+        until=wish.until,
+        times=wish.times,
     )
     async with contextlib.aclosing(stream) as chunks:
         async for chunk in chunks:

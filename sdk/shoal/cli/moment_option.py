@@ -1,4 +1,4 @@
-"""`--since`: a moment, as a time or as how long ago it was."""
+"""`--since` and `--until`: a moment, as a time or as how long ago it was."""
 
 from datetime import UTC, datetime, time, timedelta
 

@@ -1074,6 +1074,8 @@ class ReadLogsRequest(_message.Message):
     TAIL_LINES_FIELD_NUMBER: _builtins.int
     SINCE_TIME_FIELD_NUMBER: _builtins.int
     TIMES_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pipelines/{p}`, `pipelines/{p}/jobs/{j}` or the pipeline's id."""
     namespace: _builtins.str
@@ -1092,6 +1094,20 @@ class ReadLogsRequest(_message.Message):
         times are known comes whole.
         """
 
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """Only what was printed before this moment, by the clock of its node: each log ends where the first piece
+        begins that was printed then or later, within a line, too. A log of which no times are known comes
+        whole. A follow ends five seconds after this moment by the controller's clock, at the soonest five
+        seconds after it began; what a node brings later is there for the next one who reads.
+        """
+
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogPlace]:
+        """Where to go on after a cut, at most 10,000: a log that is named here comes from there on, whatever
+        `since_time` and the tails say; all others come as without it.
+        """
+
     def __init__(
         self,
         *,
@@ -1102,14 +1118,50 @@ class ReadLogsRequest(_message.Message):
         tail_lines: _builtins.int = ...,
         since_time: _timestamp_pb2.Timestamp | None = ...,
         times: _builtins.bool = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        places: _abc.Iterable[Global___LogPlace] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "name", b"name", "namespace", b"namespace", "since_time", b"since_time", "tail_bytes", b"tail_bytes", "tail_lines", b"tail_lines", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "name", b"name", "namespace", b"namespace", "places", b"places", "since_time", b"since_time", "tail_bytes", b"tail_bytes", "tail_lines", b"tail_lines", "times", b"times", "until_time", b"until_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadLogsRequest: _TypeAlias = ReadLogsRequest  # noqa: Y015
+
+@_typing.final
+class LogPlace(_message.Message):
+    """A place in a log: one output of one attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.str
+    """`pipelines/{p}/jobs/{j}/attempts/{n}`, an attempt of the pipeline whose logs are read."""
+    stream: Global___LogStream.ValueType
+    """Which of its two outputs."""
+    offset: _builtins.int
+    """The first byte that is wanted: where the last chunk began, and its length."""
+    epoch: _builtins.int
+    """Epoch of the attempt."""
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.str = ...,
+        stream: Global___LogStream.ValueType = ...,
+        offset: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "epoch", b"epoch", "offset", b"offset", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogPlace: _TypeAlias = LogPlace  # noqa: Y015
 
 @_typing.final
 class ReadLogsResponse(_message.Message):

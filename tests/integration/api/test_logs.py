@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import itertools
 import signal
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import grpc
 import pytest
 
 from control.controller import ControllerAddresses
@@ -14,10 +16,11 @@ from shoal.client import Client
 from shoal.errors import ShoalError
 from shoal.model import JobState, PipelineState
 from shoal.spec import Job, Pipeline
-from shoal.v1 import session_service_pb2
+from shoal.v1 import pipelines_service_pb2 as v1
+from shoal.v1 import pipelines_service_pb2_grpc, session_service_pb2
 from shoal.view import LogChunk, LogStream
 from tests.kit.controller_process import ControllerProcess
-from tests.kit.scripted_agent import connected_agent
+from tests.kit.scripted_agent import ScriptedAgent, connected_agent, observed
 from tests.kit.until import until
 
 ONE = Pipeline("one", (Job("a", ("true",)),))
@@ -96,6 +99,135 @@ async def test_times_come_from_the_board_and_choose_what_is_shown(
         assert [(chunk.data, chunk.print_time) for chunk in whole] == [
             (b"one\ntwo\nthree\nfour", None)
         ]
+
+
+async def test_what_was_printed_then_or_later_is_left_out(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    name = (await client.submit(TWO)).pipeline.name
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    minute = timedelta(minutes=1)
+
+    async def between(
+        since: datetime | None, until: datetime, job: str = "a", *, times: bool = False
+    ) -> bytes:
+        path = f"{name}/jobs/{job}"
+        chunks = client.logs(path, since=since, until=until, times=times)
+        return b"".join([chunk.data async for chunk in chunks])
+
+    async with connected_agent(controller.grpc) as agent:
+        ref = (await agent.assignment("a")).ref
+        await agent.log(ref, b"one\ntw", print_time=noon)
+        await agent.log(ref, b"o\nthree\n", offset=6, print_time=noon + minute)
+        await agent.log(ref, b"four", offset=14, print_time=noon + 2 * minute)
+        await agent.log((await agent.assignment("b")).ref, b"of an older agent\n")
+        for times in (False, True):
+            assert await between(None, noon, times=times) == b""
+            assert await between(None, noon + minute, times=times) == b"one\ntw"
+            assert await between(noon + minute, noon + 2 * minute, times=times) == b"two\nthree\n"
+            whole = await between(None, noon + 3 * minute, times=times)
+            assert whole == b"one\ntwo\nthree\nfour"
+        assert await between(None, noon, "b") == b"of an older agent\n"
+        with pytest.raises(ShoalError, match="use a later until_time"):
+            await between(noon, noon)
+
+
+async def test_a_follow_ends_at_its_moment_while_the_pipeline_runs(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    name = (await client.submit(ONE)).pipeline.name
+    until_time = datetime.now(UTC) + timedelta(seconds=1)
+    seen: list[bytes] = []
+    async with connected_agent(controller.grpc) as agent:
+        ref = (await agent.assignment("a")).ref
+        await agent.log(ref, b"early\n", print_time=until_time - timedelta(seconds=1))
+        await agent.log(ref, b"late\n", offset=6, print_time=until_time)
+        async with asyncio.timeout(60):
+            async for chunk in client.logs(name, follow=True, until=until_time):
+                seen.append(chunk.data)  # noqa: PERF401 - each as it arrives
+        assert datetime.now(UTC) >= until_time
+        assert not (await client.get(name)).state.terminal
+    assert seen == [b"early\n"]
+
+
+async def test_a_reader_goes_on_at_the_places_that_it_names(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    name = (await client.submit(TWO)).pipeline.name
+    async with (
+        connected_agent(controller.grpc) as agent,
+        grpc.aio.insecure_channel(controller.grpc) as channel,
+    ):
+        stub = pipelines_service_pb2_grpc.PipelinesServiceStub(channel)
+        refs = {job: (await agent.assignment(job)).ref for job in ("a", "b")}
+        for ref in refs.values():
+            await agent.log(ref, b"0123456789")
+
+        async def from_places(*places: v1.LogPlace) -> dict[str, tuple[int, bytes]]:
+            request = v1.ReadLogsRequest(name=name, tail_bytes=2, places=places)
+            found = [response.chunk async for response in stub.ReadLogs(request)]
+            return {one.attempt.split("/")[3]: (one.offset, one.data) for one in found}
+
+        def place(job: str, offset: int, epoch: int = 0) -> v1.LogPlace:
+            ref = refs[job]
+            return v1.LogPlace(
+                attempt=ref.attempt,
+                epoch=epoch or ref.epoch,
+                stream=v1.LOG_STREAM_STDOUT,
+                offset=offset,
+            )
+
+        assert await from_places(place("a", 3)) == {"a": (3, b"3456789"), "b": (8, b"89")}
+        assert await from_places(place("a", 10), place("b", 2**64 - 1)) == {}
+        other = place("a", 3, epoch=refs["a"].epoch + 7)
+        assert (await from_places(other))["a"] == (8, b"89")
+        foreign = v1.LogPlace(attempt="pipelines/p/jobs/a/attempts/1", stream=v1.LOG_STREAM_STDOUT)
+        for wrong, words in (
+            ([foreign], "no attempt of"),
+            ([v1.LogPlace(attempt=refs["a"].attempt)], "use LOG_STREAM_STDOUT"),
+            ([v1.LogPlace(attempt="a")], "attempt"),
+            ([place("a", 3)] * 10_001, "10,000 is the most"),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError, match=words) as refused:
+                await from_places(*wrong)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_client_that_follows_sees_each_byte_once_over_a_kill(tmp_path: Path) -> None:
+    lines = [b"line %d\n" % number for number in range(30)]
+    seen: list[LogChunk] = []
+    begin = len(b"".join(lines[:10]))
+    async with ControllerProcess(tmp_path) as controller, Client(controller.grpc) as client:
+        name = (await client.submit(ONE)).pipeline.name
+
+        async def follow() -> None:
+            async for chunk in client.logs(name, follow=True, tail_lines=5):
+                seen.append(chunk)  # noqa: PERF401 - each as it arrives
+
+        def text() -> bytes:
+            return b"".join(chunk.data for chunk in seen)
+
+        async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
+            async with connected_agent(controller.grpc) as agent:
+                ref = (await agent.assignment("a")).ref
+                await agent.observe(ref, JobState.PREPARING)
+                await agent.observe(ref, JobState.RUNNING)
+                await agent.log(ref, b"".join(lines[:10]))
+                following = tasks.create_task(follow())
+                await until(lambda: text() == b"".join(lines[5:10]), 20, "the first lines")
+            address = controller.grpc
+            controller.end(signal.SIGKILL)
+            await controller.start("--grpc", address)
+            async with ScriptedAgent(controller.grpc, "node-1") as agent:
+                await agent.hello(observed(ref, JobState.RUNNING))
+                # The agent does not know what was kept, and begins again.
+                await agent.log(ref, b"".join(lines[5:]), len(b"".join(lines[:5])))
+                await until(lambda: text() == b"".join(lines[5:]), 40, "the other lines")
+            following.cancel()
+    places = [(chunk.offset, chunk.offset + len(chunk.data)) for chunk in seen]
+    assert places[0][0] == len(b"".join(lines[:5]))
+    assert all(one[1] == next_one[0] for one, next_one in itertools.pairwise(places))
+    assert begin in {offset for offset, _ in places}
 
 
 async def test_pieces_that_come_again_are_kept_once_and_gaps_are_not_filled(

@@ -35,6 +35,41 @@ def test_each_byte_has_the_time_of_its_piece(pieces: list[tuple[bytes, int | Non
     asyncio.run(compare_times(pieces))
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    pieces=st.lists(
+        st.tuples(st.binary(min_size=1, max_size=9), st.none() | st.integers(0, 9)), max_size=9
+    ),
+    until=st.integers(0, 10),
+)
+def test_what_was_printed_before_a_moment_ends_at_the_first_piece_of_then_or_later(
+    pieces: list[tuple[bytes, int | None]], until: int
+) -> None:
+    """It is the same whether times are read as they come or all at the end, and clocks may be set back."""
+    asyncio.run(compare_ends(pieces, until))
+
+
+async def compare_ends(pieces: list[tuple[bytes, int | None]], until: int) -> None:
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    moment = begin + timedelta(seconds=until)
+    with tempfile.TemporaryDirectory() as folder:
+        logs = LogFolder(Path(folder), clock=lambda: 0.0)
+        followed = logs.times(REF, LogStream.STDOUT, moment)
+        offset = 0
+        end: int | None = None
+        for data, second in pieces:
+            time = None if second is None else begin + timedelta(seconds=second)
+            await logs.append([LogPiece(REF, LogStream.STDOUT, offset, data, time)])
+            if end is None and second is not None and second >= until:
+                end = offset
+            offset += len(data)
+            followed.refresh()
+            assert followed.end == end
+        anew = logs.times(REF, LogStream.STDOUT, moment)
+        anew.refresh()
+        assert anew.end == end
+
+
 async def compare_times(pieces: list[tuple[bytes, int | None]]) -> None:
     begin = datetime(2026, 1, 1, tzinfo=UTC)
     wanted: list[datetime | None] = []

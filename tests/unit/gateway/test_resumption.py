@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from services.gateway.contract import OFFERED
 from services.gateway.resumption import LogResumption, PlaceResumption, resumption_of
+from shoal import limits
 from shoal.v1 import nodes_service_pb2 as nodes
 from shoal.v1 import overview_service_pb2 as overview
 from shoal.v1 import pipelines_service_pb2 as v1
@@ -103,5 +104,43 @@ def test_a_log_of_which_the_end_was_asked_for_is_asked_for_whole_once_something_
     resumption = LogResumption(v1.ReadLogsRequest(name="p", tail_lines=5, follow=True))
     assert resumption.request() == v1.ReadLogsRequest(name="p", tail_lines=5, follow=True)
     assert resumption.unseen(chunk(10, b"abc")) is not None
-    assert resumption.request() == v1.ReadLogsRequest(name="p", follow=True)
+    asked = resumption.request()
+    assert asked == v1.ReadLogsRequest(name="p", follow=True, places=[place(13)])
+    # A controller of before sends all of it nevertheless.
     assert resumption.unseen(chunk(0, b"0123456789abc")) is None
+    assert resumption.request() == asked
+
+
+def place(offset: int, stream: int = 1) -> v1.LogPlace:
+    return v1.LogPlace(
+        attempt=ATTEMPT, epoch=1, stream=v1.LogStream.ValueType(stream), offset=offset
+    )
+
+
+def test_a_page_that_says_where_it_goes_on_is_gone_on_with_from_there() -> None:
+    first = v1.ReadLogsRequest(name="p", tail_lines=5, places=[place(10), place(3, 2)])
+    resumption = LogResumption(first)
+    assert resumption.request() == first
+    assert resumption.unseen(chunk(6, b"6789")) is None
+    assert resumption.request() == first
+    new = resumption.unseen(chunk(6, b"6789abc"))
+    assert isinstance(new, v1.ReadLogsResponse)
+    assert (new.chunk.offset, new.chunk.data) == (10, b"abc")
+    assert resumption.request() == v1.ReadLogsRequest(name="p", places=[place(13), place(3, 2)])
+
+
+def test_the_logs_that_grew_last_are_named_and_no_more_than_a_request_may_name() -> None:
+    resumption = LogResumption(v1.ReadLogsRequest(name="p"))
+    for number in range(limits.LOG_PLACES_MAX + 2):
+        response = chunk(0, b"a")
+        response.chunk.epoch = number
+        resumption.unseen(response)
+    again = chunk(1, b"b")
+    again.chunk.epoch = 0
+    assert resumption.unseen(again) is not None
+    asked = resumption.request()
+    assert isinstance(asked, v1.ReadLogsRequest)
+    named = {one.epoch: one.offset for one in asked.places}
+    assert len(asked.places) == len(named) == limits.LOG_PLACES_MAX
+    assert named[0] == 2
+    assert named.keys().isdisjoint({1, 2})
