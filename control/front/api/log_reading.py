@@ -37,7 +37,9 @@ class LogQuery:
     since: datetime | None = None
     times: bool = False
     until: datetime | None = None
-    places: Mapping[tuple[AttemptRef, LogStream], int] = field(default_factory=dict)
+    places: Mapping[tuple[AttemptRef, LogStream], int] = field(
+        default_factory=dict[tuple[AttemptRef, LogStream], int]
+    )
 
 
 class LogReading:

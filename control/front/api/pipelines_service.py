@@ -505,7 +505,7 @@ def _places(
             "out the logs of attempts that have ended, and drop what is known of them",
             field="places",
         )
-    found = {}
+    found: dict[tuple[AttemptRef, LogStream], int] = {}
     for number, place in enumerate(request.places):
         ref = parse_attempt(place.attempt, pipeline.namespace, place.epoch)
         if ref.pipeline_ref != pipeline:
