@@ -1099,7 +1099,7 @@ class ReadLogsRequest(_message.Message):
         """Only what was printed before this moment, by the clock of its node: each log ends where the first piece
         begins that was printed then or later, within a line, too. A log of which no times are known comes
         whole. A follow ends five seconds after this moment by the controller's clock, at the soonest five
-        seconds after it began; what a node brings later is there for the next one who reads.
+        seconds after it began; what a node brings later is there for the next reader.
         """
 
     @_builtins.property
