@@ -846,7 +846,6 @@ _UNDER_WAY = (
 """The others that have not ended; from jobs and attempts, or it would look for the jobs of the whole queue."""
 
 _FIND_REQUESTS = "SELECT requests.namespace, request_id, pipeline, digest, ended FROM requests"
-_FIND_POSITION = "SELECT position FROM pipelines WHERE namespace = ? AND id = ?"
 _FIND_SPEC = "SELECT spec FROM pipelines WHERE namespace = ? AND id = ?"
 _KEYS_AT_ONCE = 1000
 

@@ -5,7 +5,7 @@ from shoal.v1 import nodes_service_pb2 as v1
 from shoal.wire.codec import checked, codec
 from shoal.wire.pipeline_filter import checked_labels, checked_pattern
 
-NODE_FILTER = encode_node_filter, decode_node_filter = codec(
+encode_node_filter, decode_node_filter = codec(
     NodeFilter,
     v1.NodeFilter,
     "filter",

@@ -64,7 +64,7 @@ def job_states(values: Iterable[int], path: str = "states") -> frozenset[JobStat
     )
 
 
-PIPELINE_FILTER = encode_pipeline_filter, decode_pipeline_filter = codec(
+encode_pipeline_filter, decode_pipeline_filter = codec(
     PipelineFilter,
     v1.PipelineFilter,
     "filter",
